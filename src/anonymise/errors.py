@@ -1,0 +1,95 @@
+"""Every error that this program raises on purpose, and the exit codes.
+
+Each error answers one question for the caller: skip this image, or stop the run?
+
+    AnonymiseError
+    ├── UsageError            before the run starts: exit code 2
+    │   └── ConfigError       the configuration, with all its problems at once
+    ├── ImageError            this image only: it is reported, and the run goes on
+    │   ├── UnreadableImage   the file is missing, empty, truncated, too large or no picture
+    │   ├── RecordError       the road metadata cannot make a valid record
+    │   ├── DrawError         a region cannot be hidden as asked
+    │   └── WriteError        one of its files cannot be written or verified
+    └── StopError             the run cannot go on: exit code 3
+        ├── ModelError        the model cannot be had, loaded or run
+        └── StorageError      the disk is full, read-only or out of reach
+"""
+
+from enum import IntEnum
+
+__all__ = [
+    "AnonymiseError",
+    "ConfigError",
+    "DrawError",
+    "ExitCode",
+    "ImageError",
+    "ModelError",
+    "RecordError",
+    "StopError",
+    "StorageError",
+    "UnreadableImage",
+    "UsageError",
+    "WriteError",
+]
+
+
+class ExitCode(IntEnum):
+    """What the process tells the shell."""
+
+    OK = 0
+    IMAGES_FAILED = 1
+    USAGE = 2
+    STOPPED = 3
+    INTERRUPTED = 130
+
+
+class AnonymiseError(Exception):
+    """Base of all errors that are raised on purpose; its text is written for the operator."""
+
+
+class UsageError(AnonymiseError):
+    """The command line or the folders make no sense together."""
+
+
+class ConfigError(UsageError):
+    """The configuration is not valid.
+
+    Attributes:
+        problems: one line each, with file and line where they are known.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("The configuration is not valid:\n" + "\n".join(f"  - {p}" for p in problems))
+
+
+class ImageError(AnonymiseError):
+    """One image cannot be finished."""
+
+
+class UnreadableImage(ImageError):
+    """The image file is missing, empty, truncated, too large or no picture."""
+
+
+class RecordError(ImageError):
+    """The road metadata cannot make a valid record."""
+
+
+class DrawError(ImageError):
+    """A region cannot be hidden as asked."""
+
+
+class WriteError(ImageError):
+    """A file of this image cannot be written or verified."""
+
+
+class StopError(AnonymiseError):
+    """The run cannot go on."""
+
+
+class ModelError(StopError):
+    """The masking model cannot be had, loaded or run."""
+
+
+class StorageError(StopError):
+    """The disk is full, read-only or out of reach."""
