@@ -1,0 +1,67 @@
+# make demo   set everything up, draw sample street images, anonymise them, and say where to look
+# make test   set everything up, then lint, types, layers and tests, as CI does
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LITE := models/Lite/origin.json
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types layers unit wheel lock benchmark clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+setup: $(READY) $(LITE)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' || \
+		{ echo "anonymise needs Python 3.10 to 3.13; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq python3-venv; } || \
+		{ echo "Python's venv module is missing; install it with: sudo apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+$(LITE): $(READY) models/catalog.yml
+	$(BIN)/python -m script.fetch_models Lite
+	@touch $(LITE)
+
+demo: setup
+	$(BIN)/python -m samples demo/in
+	$(BIN)/python -m anonymise -i demo/in -o demo/out -l demo/logs -k config/lite_config.yml \
+		--set force_remask=True --set remote_preview=True --set remote_mask=True
+	$(BIN)/python -m samples.demo demo/in demo/out demo/before_after.jpg
+
+test: setup lint types layers unit
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy --strict
+
+layers: $(READY)
+	$(BIN)/lint-imports
+
+unit: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+benchmark: setup
+	$(BIN)/python -m benchmarks.throughput
+
+wheel: $(READY)
+	$(BIN)/python -m build --wheel --no-isolation
+
+# After a change of the dependencies in pyproject.toml; writes hashes but no registry's address.
+lock:
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet uv
+	$(VENV)/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 \
+		--generate-hashes --no-emit-index-url --no-header --quiet --upgrade --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) demo dist build

@@ -1,0 +1,57 @@
+"""Fetches models of the catalog, so that later runs need no connection."""
+
+import logging
+import sys
+from pathlib import Path
+
+from anonymise.cli import guarded, parser
+from anonymise.errors import ExitCode
+
+_EXAMPLES = """examples:
+  python -m script.fetch_models            (the small embedded model, Lite)
+  python -m script.fetch_models Medium Slow
+  python -m script.fetch_models --list
+
+exit codes: 0 all are there, 2 usage, 3 a model could not be fetched"""
+
+
+def main() -> int:
+    """Runs the command; returns the exit code."""
+    arguments = parser("python -m script.fetch_models", __doc__ or "", _EXAMPLES)
+    arguments.add_argument("names", nargs="*", default=["Lite"], metavar="NAME", help="models; Lite if none is named")
+    arguments.add_argument("--model-folder", type=Path, help="where to put them instead of the usual folder")
+    arguments.add_argument("--list", action="store_true", help="only show the catalog")
+    args = arguments.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    return guarded(lambda: _show(args.model_folder) if args.list else _fetch(args.names, args.model_folder))
+
+
+def _show(model_folder: Path | None) -> int:
+    from anonymise.masker.catalog import load_catalog
+    from anonymise.masker.fetch import is_fetched
+    from anonymise.resources import CATALOG, default_model_folder
+
+    folder = model_folder or default_model_folder()
+    for name, model in load_catalog(CATALOG).items():
+        state = "fetched" if is_fetched(name, folder) else "not fetched"
+        print(f"{name:8} {state:12} {model.licence:12} {model.summary}")
+    return ExitCode.OK
+
+
+def _fetch(names: list[str], model_folder: Path | None) -> int:
+    from anonymise.errors import UsageError
+    from anonymise.masker.catalog import load_catalog
+    from anonymise.masker.fetch import fetch
+    from anonymise.resources import CATALOG, default_model_folder
+
+    models = load_catalog(CATALOG)
+    if unknown := set(names) - models.keys():
+        raise UsageError(f"{', '.join(sorted(unknown))}: not in the catalog, which has {', '.join(models)}")
+    for name in names:
+        folder = fetch(name, models[name], model_folder or default_model_folder(), progress=sys.stderr.isatty())
+        print(f"{name} is in {folder}")
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,294 @@
+"""The command line: arguments in, exit code out. What every command shares stands here; the work does not.
+
+Importing this loads nothing heavy, so that ``--help`` answers at once.
+"""
+
+import argparse
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anonymise.errors import AnonymiseError, ExitCode, StopError, UsageError
+
+if TYPE_CHECKING:
+    from anonymise.config import Config, LogOptions
+    from anonymise.paths import Places
+    from anonymise.pipeline import Outcome, Progress, Report
+    from anonymise.workers import Workers
+
+__all__ = ["add_config_options", "add_folder_options", "execute", "guarded", "main", "parser"]
+
+log = logging.getLogger(__name__)
+
+Command = Callable[["Config", "Places", "Workers", "Progress"], "Report"]
+"""Something that is done to a whole folder."""
+
+_EXAMPLES = """examples:
+  anonymise what lies in photos, with the small model that needs no other download:
+      python -m anonymise -i photos -o published -k config/lite_config.yml
+  keep the untouched originals in an archive, and a log of the run:
+      python -m anonymise -i photos -o published -a originals -l logs
+  another blur, just this once:
+      python -m anonymise -i photos -o published --set blur=30 --set remote_preview=True
+
+exit codes: 0 all images done, 1 some images failed, 2 usage or configuration, 3 stopped (model or disk),
+130 interrupted"""
+
+
+def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """An argument parser whose help ends with examples."""
+    return argparse.ArgumentParser(
+        prog=prog, description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_folder_options(to: argparse.ArgumentParser) -> None:
+    """The options that name the folders of a run."""
+    folders = to.add_argument_group("folders")
+    folders.add_argument("-i", "--input-folder", type=Path, required=True, metavar="IN", help="images are found here")
+    folders.add_argument(
+        "-o", "--output-folder", type=Path, required=True, metavar="OUT", help="results go here, in the same subfolders"
+    )
+    folders.add_argument(
+        "-a", "--archive-folder", type=Path, metavar="ARCHIVE", help="untouched originals are copied here"
+    )
+
+
+def add_config_options(to: argparse.ArgumentParser) -> None:
+    """The options that say how a run is configured."""
+    options = to.add_argument_group("configuration")
+    options.add_argument(
+        "-k",
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CONFIG",
+        help="YAML file that overlays config/default_config.yml; may be given several times, later ones win",
+    )
+    options.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="set one key, after all files; may be repeated"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs ``python -m anonymise``; returns the exit code."""
+    arguments = parser(
+        "anonymise",
+        "Finds people and vehicles in a folder of street images and 360° panoramas, hides them beyond recovery, and "
+        "writes the anonymised images, previews and a JSON record of each.",
+        _EXAMPLES,
+    )
+    add_folder_options(arguments)
+    add_config_options(arguments)
+    add_run_options(arguments)
+    arguments.add_argument(
+        "-p",
+        "--preview_only",
+        "--preview-only",
+        action="store_true",
+        help="only cut the previews again, from the anonymised images that are in OUT",
+    )
+    arguments.add_argument("--version", action="store_true", help="print the version and exit")
+    if argv is None:
+        argv = sys.argv[1:]
+    if "--version" in argv:
+        from importlib.metadata import version
+
+        print(f"anonymise {version('anonymise')}")  # noqa: T201
+        return ExitCode.OK
+    args = arguments.parse_args(argv)
+    return execute(args, preview_command if args.preview_only else anonymise_command)
+
+
+def add_run_options(to: argparse.ArgumentParser) -> None:
+    """The options of commands that change files."""
+    to.add_argument("-l", "--log-folder", type=Path, metavar="LOGDIR", help="write a log file into this folder")
+    to.add_argument(
+        "--skip-clear-cache",
+        action="store_true",
+        help="leave the temporary files of an interrupted run where they are",
+    )
+
+
+def anonymise_command(config: "Config", places: "Places", workers: "Workers", progress: "Progress") -> "Report":
+    """The main job."""
+    from anonymise import pipeline
+    from anonymise.masker import load_masker
+
+    log.info("Loading the model %s", config.model.model_type)
+    masker = load_masker(config.model, progress=sys.stderr.isatty())
+    return pipeline.anonymise(config, places, masker, workers, progress)
+
+
+def preview_command(config: "Config", places: "Places", workers: "Workers", progress: "Progress") -> "Report":
+    """Previews only."""
+    from anonymise import pipeline
+
+    return pipeline.make_previews(config, places, workers, progress)
+
+
+def execute(args: argparse.Namespace, command: Command) -> int:
+    """Runs a command over the folders that ``args`` name; returns the exit code."""
+    return guarded(lambda: _execute(args, command))
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """The exit code of a command, whose expected errors become a message instead of a traceback."""
+    try:
+        return command()
+    except UsageError as error:
+        _complain(error)
+        return ExitCode.USAGE
+    except StopError as error:
+        _complain(error)
+        return ExitCode.STOPPED
+    except AnonymiseError as error:
+        _complain(error)
+        return ExitCode.IMAGES_FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        return ExitCode.INTERRUPTED
+
+
+def _execute(args: argparse.Namespace, command: Command) -> int:
+    from anonymise import config as configuration
+    from anonymise.paths import Places
+    from anonymise.storage import clear_temporary_files, prepare_root
+    from anonymise.workers import ProcessWorkers, SerialWorkers
+
+    config = configuration.load(args.config, args.set, has_archive=args.archive_folder is not None)
+    separate = config.files.separate_preview_directory
+    places = Places(args.input_folder, args.output_folder, args.archive_folder, Path(separate) if separate else None)
+    results = [root for root in (places.output, places.archive, places.separate_previews) if root is not None]
+    for root in results:
+        prepare_root(root)
+    with _logging(args.log_folder, config.log):
+        log.info("Configuration:\n%s", config.as_yaml())
+        if not config.appearance.draw_mask:
+            log.warning("draw_mask is False: the output images are NOT anonymised")
+        if not args.skip_clear_cache and (cleared := clear_temporary_files(results)):
+            log.info("Cleared %d temporary files of an interrupted run", cleared)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        run = config.run
+        workers = ProcessWorkers(run.max_num_async_workers) if run.enable_async else SerialWorkers()
+        with contextlib.closing(workers), _progress() as progress:
+            report = command(config, places, workers, progress)
+        log.info("Stage times in seconds: %s", {k: round(v, 2) for k, v in report.stage_seconds().items()})
+        for line in summary(report):
+            log.info(line)
+            print(line)  # noqa: T201
+        if report.stopped is not None:
+            log.error("Stopped: %s", report.stopped)
+    if report.interrupted:
+        return ExitCode.INTERRUPTED
+    if report.stopped is not None:
+        return ExitCode.STOPPED
+    return ExitCode.IMAGES_FAILED if report.failed else ExitCode.OK
+
+
+def summary(report: "Report") -> list[str]:
+    """What a run did, for the operator, a line each."""
+    identified = len(report.done) + len(report.skipped) + len(report.failed)
+    seconds = round(report.seconds)
+    rate = f", {len(report.done) / report.seconds:.1f} images/s" if report.done else ""
+    found = ", ".join(f"{n} {name}" for name, n in report.objects().items()) or "nothing"
+    lines = [
+        f"Folders with images: {report.n_folders}",
+        f"Identified images:   {identified}",
+        f"Skipped (finished):  {len(report.skipped)}",
+        f"Failed:              {len(report.failed)}",
+        f"Done:                {len(report.done)}",
+        f"Found and hidden:    {found}",
+        f"Time:                {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}{rate}",
+    ]
+    if report.n_passed_over:
+        lines.append(f"Previews and masks in the input folder, passed over: {report.n_passed_over}")
+    lines += [f"FAILED {failed.source} ({failed.stage}): {failed.reason}" for failed in report.failed]
+    if report.interrupted:
+        lines.append("Interrupted; what is finished stays, and the same command goes on from here.")
+    return lines
+
+
+def _complain(error: AnonymiseError) -> None:
+    log.debug("Ended by an error", exc_info=error)
+    print(f"anonymise: {error}", file=sys.stderr)  # noqa: T201
+
+
+@contextlib.contextmanager
+def _logging(folder: Path | None, options: "LogOptions") -> Iterator[None]:
+    """Sends the program's log to the terminal, or the pipe, and to a file in ``folder`` if there is one.
+
+    Raises:
+        UsageError: the log file cannot be written.
+    """
+    # Only our own log: at the level DEBUG the libraries fill pages.
+    logger = logging.getLogger("anonymise")
+    console = logging.StreamHandler()
+    # On a terminal the progress bar says that all is well; in a pipe only lines can.
+    console.setLevel(logging.WARNING if sys.stderr.isatty() else logging.INFO)
+    console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handlers: list[logging.Handler] = [console]
+    if folder is not None:
+        now = datetime.now().astimezone().strftime(options.datetime_format)
+        file = folder / options.log_file_name.format(datetime=now, hostname=socket.gethostname())
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            to_file = logging.FileHandler(file, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"The log file {file} cannot be written: {error.strerror or error} (-l)") from error
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handlers.append(to_file)
+    logger.setLevel(options.log_level)
+    logger.propagate = False
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator["Progress"]:
+    """Tells the operator about every outcome: a line in the log, and a bar on a terminal."""
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from anonymise.pipeline import Done, Failed, Progress
+
+    with (
+        tqdm(unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar,
+        logging_redirect_tqdm([logging.getLogger("anonymise")]),
+    ):
+
+        class Shown(Progress):
+            n_failed = 0
+
+            def found(self, n_images: int) -> None:
+                log.info("%d images to look at", n_images)
+                bar.reset(total=n_images)
+
+            def finished(self, outcome: "Outcome") -> None:
+                match outcome:
+                    case Done(source, objects, notes):
+                        log.info("%s: %s", source, ", ".join(f"{n} {k}" for k, n in objects.items()) or "nothing found")
+                        for note in notes:
+                            log.warning("%s: %s", source, note)
+                    case Failed(source, stage, reason):
+                        log.error("%s (%s): %s", source, stage, reason)
+                        self.n_failed += 1
+                        bar.set_postfix(failed=self.n_failed, refresh=False)
+                    case _:
+                        log.info("%s: skipped: %s", outcome.source, outcome.reason)
+                bar.update()
+
+        yield Shown()

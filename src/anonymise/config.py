@@ -1,0 +1,263 @@
+"""The configuration: one value, built once from the defaults, the operator's files and single keys.
+
+`config/default_config.yml` is the one home of the defaults. Each key belongs to one section, which stands beside the
+code that it tunes; this module assembles the sections and checks what concerns several keys. Nothing here reads the
+command line or the environment.
+"""
+
+import difflib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from anonymise.draw import Appearance, PreviewOptions
+from anonymise.errors import ConfigError
+from anonymise.images import ImageOptions
+from anonymise.masker import ModelOptions
+from anonymise.paths import FileOptions
+from anonymise.record import RecordOptions
+from anonymise.resources import CONFIG_FOLDER
+from anonymise.storage import StorageOptions
+from anonymise.windows import WindowOptions
+
+__all__ = ["Config", "LogOptions", "RunOptions", "load"]
+
+
+class RunOptions(BaseModel):
+    """Keys about the run as a whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    force_remask: bool
+    lazy_paths: bool
+    enable_async: bool
+    max_num_async_workers: int = Field(ge=1)
+    mask_dilation_pixels: int = Field(ge=0)
+    merge_min_overlap: float = Field(ge=0, lt=1)
+
+
+class LogOptions(BaseModel):
+    """Keys about the log."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    datetime_format: str
+    log_file_name: str
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+    @field_validator("log_file_name")
+    @classmethod
+    def _fields_known(cls, template: str) -> str:
+        try:
+            template.format(datetime="", hostname="")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError("only the fields {datetime} and {hostname} can stand in it") from error
+        return template
+
+
+class _FutureOptions(BaseModel):
+    """Keys of the user's tables whose feature is not built yet; `_RULES` refuses to pretend."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uncaught_exception_email: bool
+    processing_error_email: bool
+    finished_email: bool
+    email_attach_log_file: bool
+    write_exif_to_db: bool
+    db_max_n_accumulated_rows: int = Field(ge=1)
+    db_max_n_errors: int = Field(ge=1)
+    db_max_cache_size: int = Field(ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration.
+
+    Attributes:
+        changed: day of the last change of the operator's configuration file, or of the defaults where there is none.
+    """
+
+    files: FileOptions
+    storage: StorageOptions
+    images: ImageOptions
+    model: ModelOptions
+    windows: WindowOptions
+    appearance: Appearance
+    preview: PreviewOptions
+    record: RecordOptions
+    run: RunOptions
+    log: LogOptions
+    future: _FutureOptions
+    changed: date
+
+    def as_yaml(self) -> str:
+        """All keys with their values, as a configuration file that gives the same configuration."""
+        values: dict[str, Any] = {}
+        for name in _SECTIONS:
+            values |= getattr(self, name).model_dump(mode="json")
+        return yaml.safe_dump(values, allow_unicode=True, sort_keys=True, default_flow_style=None)
+
+
+_SECTIONS: Mapping[str, type[BaseModel]] = {
+    field.name: field.type for field in fields(Config) if isinstance(field.type, type) and field.name != "changed"
+}
+_KEYS = tuple(key for section in _SECTIONS.values() for key in section.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """A value from a file or the command line, and where it stands."""
+
+    value: Any
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A condition that several keys, or a key and the command line, must meet together.
+
+    Attributes:
+        keys: those concerned; the problem is reported at the first.
+        broken: whether the values (and whether the run has an archive folder) break the rule.
+        message: why, and the way out.
+    """
+
+    keys: tuple[str, ...]
+    broken: Callable[[Mapping[str, Any], bool], bool]
+    message: str
+
+    @property
+    def key(self) -> str:
+        return self.keys[0]
+
+
+def _needs(key: str, other: str) -> _Rule:
+    return _Rule((key, other), lambda v, _: bool(v[key]) and not v[other], f"needs {other}")
+
+
+def _needs_archive(key: str) -> _Rule:
+    return _Rule((key,), lambda v, archive: bool(v[key]) and not archive, "needs an archive folder (-a)")
+
+
+def _not_built(key: str, feature: str) -> _Rule:
+    return _Rule((key,), lambda v, _: bool(v[key]), f"{feature} is not part of this version yet; set it to False")
+
+
+_RULES = (
+    _needs_archive("archive_json"),
+    _needs_archive("archive_preview"),
+    _needs_archive("archive_mask"),
+    _needs_archive("delete_input"),
+    _needs("archive_json", "remote_json"),
+    _needs("archive_preview", "remote_preview"),
+    _needs("archive_mask", "remote_mask"),
+    _needs("remote_preview", "preview_dim"),
+    _needs("local_preview", "preview_dim"),
+    _needs("archive_preview", "preview_dim"),
+    _needs("separate_preview_directory", "preview_dim"),
+    _needs("force_fylke", "fylkesnummer"),
+    *(
+        _not_built(key, "e-mail")
+        for key in ("uncaught_exception_email", "processing_error_email", "finished_email", "email_attach_log_file")
+    ),
+    _not_built("write_exif_to_db", "the database"),
+)
+
+
+def load(files: Sequence[Path] = (), overrides: Sequence[str] = (), *, has_archive: bool = False) -> Config:
+    """The configuration: the defaults, overlaid by each of the files in turn, then by single keys.
+
+    Args:
+        files: YAML files with some or all of the keys. One that does not exist is looked for by its name among the
+            configurations that come with the program.
+        overrides: ``key=value``, the value written as in the files.
+        has_archive: whether the run has an archive folder.
+
+    Raises:
+        ConfigError: with all problems at once, each with file and line.
+    """
+    layers = [CONFIG_FOLDER / "default_config.yml", *map(_find, files)]
+    problems: list[str] = []
+    settings: dict[str, _Setting] = {}
+    for layer in layers:
+        try:
+            settings |= _parse(layer.read_text("utf-8-sig"), str(layer), problems)
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(f"{layer}: cannot be read: {error}")
+    for override in overrides:
+        key, _, value = override.partition("=")
+        settings |= _parse(f"{key.strip()}: {value}", f"--set {override}", problems, with_lines=False)
+
+    sections: dict[str, Any] = {}
+    wrong_keys: set[str] = set()
+    for name, section in _SECTIONS.items():
+        own = {key: settings[key].value for key in section.model_fields if key in settings}
+        try:
+            # JSON mode is strict about types (no "15" for 15) and yet takes a list for a tuple.
+            sections[name] = section.model_validate_json(json.dumps(own, default=str), strict=True)
+        except ValidationError as error:
+            for detail in error.errors():
+                key = str(detail["loc"][0]) if detail["loc"] else next(iter(own), name)
+                wrong_keys.add(key)
+                problems.append(_described(key, detail, settings))
+    values = {key: setting.value for key, setting in settings.items()}
+    problems += [
+        f"{settings[rule.key].where}: {rule.key} {rule.message}"
+        for rule in _RULES
+        if values.keys() >= set(rule.keys) and not wrong_keys & set(rule.keys) and rule.broken(values, has_archive)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    changed = date(*time.localtime(layers[-1].stat().st_mtime)[:3])
+    return Config(**sections, changed=changed)
+
+
+def _find(file: Path) -> Path:
+    shipped = CONFIG_FOLDER / file.name
+    return shipped if not file.exists() and shipped.is_file() else file
+
+
+def _parse(text: str, source: str, problems: list[str], *, with_lines: bool = True) -> dict[str, _Setting]:
+    """The settings in a YAML text; appends to ``problems`` what is wrong with it."""
+    try:
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        if root is None:
+            return {}
+        if not isinstance(root, yaml.MappingNode):
+            problems.append(f"{source}: not a configuration; it must be lines of the form key: value")
+            return {}
+        settings: dict[str, _Setting] = {}
+        for key_node, value_node in root.value:
+            where = f"{source}:{key_node.start_mark.line + 1}" if with_lines else source
+            key = str(loader.construct_object(key_node))
+            if key not in _KEYS:
+                near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.5)
+                problems.append(f"{where}: unknown key {key}" + (f"; did you mean {near[0]}?" if near else ""))
+                continue
+            if key in settings:
+                problems.append(f"{where}: {key} is set twice, first in {settings[key].where}")
+            settings[key] = _Setting(loader.construct_object(value_node, deep=True), where)
+    except yaml.YAMLError as error:
+        problems.append(f"{source}: not valid YAML: {' '.join(str(error).split())}")
+        return {}
+    return settings
+
+
+def _described(key: str, detail: Any, settings: Mapping[str, _Setting]) -> str:
+    """One problem of one key, for the operator."""
+    if key not in settings:
+        return f"{key} is missing from default_config.yml"
+    setting = settings[key]
+    item = "".join(f"[{part}]" for part in detail["loc"][1:] if isinstance(part, int))
+    message = str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "should be")
+    hint = "; write it in quotes" if detail["type"] == "string_type" and isinstance(setting.value, int | float) else ""
+    return f"{setting.where}: {key}{item} is {setting.value!r}: {message}{hint}"

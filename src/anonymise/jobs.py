@@ -1,0 +1,189 @@
+"""What a worker does with one image: hide, write the results, write the record."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+import numpy as np
+
+from anonymise import draw, exif, images, record, storage
+from anonymise.config import Config
+from anonymise.detections import Detections, RgbImage
+from anonymise.errors import ImageError
+from anonymise.labels import COCO
+from anonymise.paths import ExpectedFile, FileKind, Paths, Place, expected_files
+from anonymise.resources import CONFIG_FOLDER
+
+__all__ = ["ExifWorker", "Job", "SaveWorker", "Work", "finish", "make_preview"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An image in which everything that is to be hidden is known.
+
+    Attributes:
+        paths: of the image.
+        data: its file, as it was read.
+        detections: in pixels as they are stored in the file.
+        modified: time of the file's last change, in seconds since the epoch.
+    """
+
+    paths: Paths
+    data: bytes
+    detections: Detections
+    modified: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a worker did.
+
+    Attributes:
+        notes: what the operator should know although it succeeded.
+        seconds: stage → time that it took.
+    """
+
+    notes: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class ExifWorker:
+    """Writes the JSON record of an image to the places that the configuration names."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def __call__(self, job: Job) -> tuple[str, ...]:
+        """Writes the record; returns what was odd about the image's metadata.
+
+        Raises:
+            RecordError: the record lacks what the database insists on.
+            WriteError, StorageError: it cannot be written.
+        """
+        config, paths = self._config, job.paths
+        files = [f for f in expected_files(paths, config.files) if f.kind is FileKind.JSON]
+        if not files:
+            return ()
+        modified = datetime.fromtimestamp(job.modified, timezone.utc)
+        source = exif.ImageSource.of(paths.source, job.detections.size, modified=modified)
+        metadata = exif.read_metadata(job.data, source)
+        has_preview = any(f.kind is FileKind.PREVIEW for f in expected_files(paths, config.files))
+        counts = Counter(COCO[instance.label] for instance in job.detections.instances)
+        entry = record.build_record(
+            metadata,
+            detections=dict(sorted(counts.items())),
+            preview_name=paths.preview_name if has_preview else None,
+            version=record.version_text(config.record.application_version, config.changed),
+            options=config.record,
+        )
+        if config.record.table_name:
+            table = CONFIG_FOLDER / "db_tables" / f"{config.record.table_name}.yml"
+            keys, primary_key = record.required_keys(table)
+            record.check_not_null(entry, keys, config.record.table_primary_key or primary_key)
+        _write(files, record.dumps(entry).encode("utf-8"), paths, config)
+        return metadata.problems
+
+
+class SaveWorker:
+    """Draws over what was found, and writes the image, the preview, the mask and the archive copy."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def __call__(self, job: Job, seconds: dict[str, float]) -> tuple[str, ...]:
+        """Writes the files; returns what was odd about the image.
+
+        Args:
+            job: the image.
+            seconds: takes the time of each stage.
+
+        Raises:
+            UnreadableImage: the image cannot be decoded.
+            DrawError: a region cannot be hidden.
+            WriteError, StorageError: a file cannot be written.
+        """
+        config, paths = self._config, job.paths
+        with _timed(seconds, "decode"):
+            image = images.decode(job.data, max_pixels=config.images.max_decoded_pixels)
+        with _timed(seconds, "draw"):
+            outlined = draw.outlined(job.detections, config.appearance.outline)
+            drawn = draw.draw(image.pixels, outlined, config.appearance, wraps=config.record.image_type == "360")
+        with _timed(seconds, "encode"):
+            rewritten = images.rewrite(job.data, drawn.image, drawn.changed, config.images)
+        expected = expected_files(paths, config.files)
+        with _timed(seconds, "write"):
+            for file in expected:
+                if file.kind is FileKind.IMAGE:
+                    _write([file], job.data if file.place is Place.ARCHIVE else rewritten.data, paths, config)
+        if previews := [f for f in expected if f.kind is FileKind.PREVIEW]:
+            with _timed(seconds, "preview"):
+                upright = images.to_upright(drawn.image, image.orientation)
+                _write(previews, _encoded_preview(upright, config), paths, config)
+        if masks := [f for f in expected if f.kind is FileKind.MASK]:
+            with _timed(seconds, "mask"):
+                hidden = drawn.changed if config.appearance.draw_mask else outlined.union()
+                _write(masks, images.encode_png(np.where(hidden, np.uint8(0), np.uint8(255))), paths, config)
+        return rewritten.notes
+
+
+def finish(job: Job, config: Config) -> Work:
+    """Everything that is left to do with an image once it is known what to hide.
+
+    Raises:
+        ImageError: this image cannot be finished.
+        StorageError: the run cannot go on.
+    """
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "record"):
+        notes = ExifWorker(config)(job)
+    notes += SaveWorker(config)(job, seconds)
+    if config.storage.delete_input:
+        paths = job.paths
+        archived = paths.file(FileKind.IMAGE, Place.ARCHIVE)
+        assert archived is not None  # the configuration's rules see to it
+        expected = [file.path for file in expected_files(paths, config.files)]
+        storage.delete_verified_input(paths.source, job.data, paths.places.input, archived=archived, expected=expected)
+    return Work(notes, seconds)
+
+
+def make_preview(paths: Paths, config: Config) -> Work:
+    """Cuts the previews of one image from its anonymised image, never from the original.
+
+    Raises:
+        ImageError: there is no anonymised image, or a preview cannot be written.
+        StorageError: the run cannot go on.
+    """
+    files = [file for file in expected_files(paths, config.files) if file.kind is FileKind.PREVIEW]
+    if not paths.output_image.is_file():
+        raise ImageError(f"there is no anonymised image {paths.output_image} yet; anonymise it first")
+    data = storage.read(paths.output_image, paths.places.output, config.storage)
+    image = images.decode(data, max_pixels=config.images.max_decoded_pixels)
+    upright = images.to_upright(image.pixels, image.orientation)
+    _write(files, _encoded_preview(upright, config), paths, config)
+    return Work()
+
+
+def _encoded_preview(upright: RgbImage, config: Config) -> bytes:
+    dim = config.preview.preview_dim
+    assert dim is not None  # the configuration's rules see to it
+    return images.encode_jpeg(draw.preview(upright, dim, config.preview.preview_center))
+
+
+def _write(files: list[ExpectedFile], data: bytes, paths: Paths, config: Config) -> None:
+    """Writes the same bytes to each of the files; the archive's copy of the original is read back."""
+    for file in files:
+        root = paths.places.root(file.place)
+        assert root is not None  # otherwise the file would not be expected
+        is_original = file.kind is FileKind.IMAGE and file.place is Place.ARCHIVE
+        write = storage.write_verified_copy if is_original else storage.write_atomically
+        write(file.path, data, root, config.storage)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - started

@@ -1,0 +1,149 @@
+"""From what a network finds to the instances that are to be hidden."""
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from anonymise.detections import Box, Instance, RgbImage, full_mask
+from anonymise.errors import ModelError
+from anonymise.labels import COCO
+from anonymise.masker.catalog import BoxModel, load_catalog
+from anonymise.masker.fetch import FROZEN_GRAPH, fetch
+from anonymise.masker.network import Found, Network
+from anonymise.masker.ssd import SsdNetwork
+from anonymise.resources import CATALOG, default_model_folder
+
+__all__ = ["Masker", "ModelMasker", "ModelOptions", "load_masker", "model_folder"]
+
+log = logging.getLogger(__name__)
+
+_MASK_THRESHOLD = 0.5
+"""Pixels with a higher mask probability belong to the object, as in the Mask R-CNN paper (He et al. 2017, 3.1)."""
+
+
+class ModelOptions(BaseModel):
+    """Keys of the configuration that choose the model and what it looks for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model_type: str = Field(min_length=1)
+    model_folder: str | None
+    mask_classes: tuple[str, ...] = Field(min_length=1)
+    score_threshold: float = Field(gt=0, lt=1)
+    nms_iou_threshold: float = Field(gt=0, le=1)
+    batch_size: int = Field(ge=1)
+    max_num_pixels: int = Field(ge=1)
+
+    @field_validator("mask_classes")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(names) - set(COCO.values())):
+            raise ValueError(f"{', '.join(unknown)}: no COCO class; the classes are {', '.join(COCO.values())}")
+        return names
+
+
+class Masker(Protocol):
+    """Finds what is to be hidden."""
+
+    def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+        """The objects of each image, in its own coordinates.
+
+        Raises:
+            ModelError: the model cannot be run.
+        """
+        ...
+
+
+class ModelMasker:
+    """A `Masker` around a network."""
+
+    def __init__(self, network: Network, options: ModelOptions) -> None:
+        self._network = network
+        self._labels = frozenset(number for number, name in COCO.items() if name in options.mask_classes)
+        self._score_threshold = options.score_threshold
+        self._max_num_pixels = options.max_num_pixels
+
+    def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+        """The objects of each image, in its own coordinates."""
+        found = self._network([self._small_enough(image) for image in images])
+        return [self._instances(each, image) for each, image in zip(found, images, strict=True)]
+
+    def _small_enough(self, image: RgbImage) -> RgbImage:
+        height, width = image.shape[:2]
+        scale = math.sqrt(self._max_num_pixels / (height * width))
+        if scale >= 1:
+            return image
+        size = max(1, math.floor(width * scale)), max(1, math.floor(height * scale))
+        smaller: RgbImage = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        return smaller
+
+    def _instances(self, found: Found, image: RgbImage) -> tuple[Instance, ...]:
+        """The objects of one image that are to be hidden, in its pixels, whatever size the network saw it in."""
+        height, width = image.shape[:2]
+        instances = []
+        for index in np.flatnonzero((found.scores >= self._score_threshold) & np.isin(found.labels, [*self._labels])):
+            top, left, bottom, right = (found.boxes[index] * (height, width, height, width)).tolist()
+            # Outwards to whole pixels: a pixel that the object touches is hidden.
+            outer = (math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom))
+            inside = (max(0, outer[0]), max(0, outer[1]), min(width, outer[2]), min(height, outer[3]))
+            if inside[0] >= inside[2] or inside[1] >= inside[3]:
+                continue
+            box = Box(*inside)
+            mask = full_mask(box)
+            if found.masks is not None:
+                mask = _paste(found.masks[index], Box(*outer), box)
+                if not mask.any():
+                    continue
+            instances.append(Instance(int(found.labels[index]), float(found.scores[index]), box, mask))
+        return tuple(instances)
+
+
+def _paste(probabilities: NDArray[np.floating], box: Box, visible: Box) -> NDArray[np.bool_]:
+    """The mask of the visible part of a box, from the network's small mask of the whole box."""
+    resized = cv2.resize(probabilities.astype(np.float32), (box.width, box.height), interpolation=cv2.INTER_LINEAR)
+    inside: NDArray[np.bool_] = resized > _MASK_THRESHOLD
+    return inside[visible.within(box).slices]
+
+
+def model_folder(options: ModelOptions) -> Path:
+    """The folder that holds the fetched models."""
+    return Path(options.model_folder) if options.model_folder else default_model_folder()
+
+
+def load_masker(options: ModelOptions, *, progress: bool) -> ModelMasker:
+    """The masker that the configuration asks for; fetches its model at first use.
+
+    Raises:
+        ModelError: the model cannot be had or loaded.
+    """
+    # TensorFlow takes seconds to import, so only here.
+    from anonymise.masker import tensorflow_backend
+
+    models = load_catalog(CATALOG)
+    name = options.model_type
+    if name not in models:
+        if not Path(name).is_dir():
+            raise ModelError(
+                f"model_type {name!r} is neither a model of the catalog ({', '.join(models)}) nor the folder of a "
+                "SavedModel."
+            )
+        return ModelMasker(tensorflow_backend.load_saved_model(Path(name)), options)
+    model = models[name]
+    folder = fetch(name, model, model_folder(options), progress=progress)
+    if not isinstance(model, BoxModel):
+        return ModelMasker(tensorflow_backend.load_saved_model(folder), options)
+    network = SsdNetwork(
+        tensorflow_backend.load_graph(folder / FROZEN_GRAPH, model.graph),
+        side=model.graph.input_side,
+        score_threshold=options.score_threshold,
+        nms_iou_threshold=options.nms_iou_threshold,
+        batch_size=options.batch_size,
+    )
+    return ModelMasker(network, options)

@@ -1,0 +1,296 @@
+"""Where everything is: the walk over the input folder, and every path that belongs to one image.
+
+`expected_files` alone says which files a finished image has on disk. Nothing here opens a file.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path, PurePath, PureWindowsPath
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from anonymise.errors import UsageError
+
+__all__ = [
+    "ExpectedFile",
+    "FileKind",
+    "FileOptions",
+    "Paths",
+    "Place",
+    "Places",
+    "TreeWalker",
+    "WalkProblem",
+    "all_files",
+    "expected_files",
+    "extended_length",
+]
+
+
+class FileKind(Enum):
+    """What a file of a finished image is; the value is the name in the configuration's keys."""
+
+    IMAGE = "image"
+    JSON = "json"
+    PREVIEW = "preview"
+    MASK = "mask"
+
+
+_ENDINGS = {FileKind.JSON: ".json", FileKind.PREVIEW: "_preview.jpg", FileKind.MASK: "_mask.png"}
+
+
+class Place(Enum):
+    """The tree that a file stands in; the value is the prefix of the configuration's keys."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+    ARCHIVE = "archive"
+    SEPARATE = "separate"
+
+
+class FileOptions(BaseModel):
+    """Keys of the configuration that say which files are read and written, and where."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_extensions: tuple[str, ...] = Field(min_length=1)
+    remote_json: bool
+    local_json: bool
+    archive_json: bool
+    remote_preview: bool
+    local_preview: bool
+    archive_preview: bool
+    separate_preview_directory: str | None
+    remote_mask: bool
+    local_mask: bool
+    archive_mask: bool
+
+    @field_validator("image_extensions")
+    @classmethod
+    def _lower_case(cls, extensions: tuple[str, ...]) -> tuple[str, ...]:
+        supported = {"jpg", "jpeg", "png"}
+        if unknown := [e for e in extensions if e.lower().lstrip(".") not in supported]:
+            raise ValueError(f"cannot read {', '.join(unknown)} files; supported: {', '.join(sorted(supported))}")
+        return tuple("." + e.lower().lstrip(".") for e in extensions)
+
+    def wants(self, kind: FileKind, place: Place) -> bool:
+        """Whether a finished image has this kind of file in this place."""
+        if kind is FileKind.IMAGE:
+            return place in (Place.REMOTE, Place.ARCHIVE)
+        if place is Place.SEPARATE:
+            return kind is FileKind.PREVIEW and self.separate_preview_directory is not None
+        return bool(getattr(self, f"{place.value}_{kind.value}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The roots of the trees, all mirrored from the input.
+
+    Raises:
+        UsageError: the input folder does not exist, or two of the folders are not apart.
+    """
+
+    input: Path
+    output: Path
+    archive: Path | None = None
+    separate_previews: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output", "archive", "separate_previews"):
+            if (folder := getattr(self, name)) is not None:
+                object.__setattr__(self, name, extended_length(Path(folder).absolute()))
+        if not self.input.is_dir():
+            raise UsageError(f"The input folder {self.input} does not exist or is no folder (-i).")
+        named = [("input", self.input), ("output", self.output), ("archive", self.archive)]
+        apart = [(name, folder) for name, folder in named if folder is not None]
+        if self.separate_previews is not None:
+            if _contains(self.input, self.separate_previews):
+                raise UsageError(f"separate_preview_directory {self.separate_previews} lies inside the input folder.")
+            if self.separate_previews.exists() and not self.separate_previews.is_dir():
+                raise UsageError(f"separate_preview_directory {self.separate_previews} is no folder.")
+        for index, (name, folder) in enumerate(apart):
+            if folder.exists() and not folder.is_dir():
+                raise UsageError(f"The {name} folder {folder} is no folder.")
+            for other_name, other in apart[index + 1 :]:
+                if _contains(folder, other) or _contains(other, folder):
+                    raise UsageError(
+                        f"The {name} folder {folder} and the {other_name} folder {other} are the same or one lies "
+                        "inside the other; choose folders apart, so that no original ends up among the results."
+                    )
+
+    def root(self, place: Place) -> Path | None:
+        """The root folder of a place, None where the run has none."""
+        return {
+            Place.LOCAL: self.input,
+            Place.REMOTE: self.output,
+            Place.ARCHIVE: self.archive,
+            Place.SEPARATE: self.separate_previews,
+        }[place]
+
+
+def _contains(outer: Path, inner: Path) -> bool:
+    """Whether ``inner`` is ``outer`` or below it, links and the system's case rules taken into account."""
+    first, second = (Path(os.path.normcase(folder.resolve())) for folder in (outer, inner))
+    if second.is_relative_to(first):
+        return True
+    # Case-insensitive file systems on a case-sensitive system, and shares mounted twice.
+    return outer.exists() and any(parent.exists() and parent.samefile(outer) for parent in (inner, *inner.parents))
+
+
+def extended_length(path: Path) -> Path:
+    r"""On Windows, an absolute path in the form that may be longer than 260 characters (``\\?\``); elsewhere as it is.
+
+    Source: https://learn.microsoft.com/windows/win32/fileio/maximum-file-path-limitation
+    """
+    if isinstance(path, PureWindowsPath) and not str(path).startswith("\\\\?\\"):
+        text = str(path)
+        return type(path)("\\\\?\\UNC" + text[1:] if text.startswith("\\\\") else "\\\\?\\" + text)
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """One image of the input folder, and every path that derives from it.
+
+    Attributes:
+        relative: path of the image below the input folder.
+        places: the roots of the trees.
+    """
+
+    relative: PurePath
+    places: Places
+
+    @property
+    def source(self) -> Path:
+        """The input image."""
+        return self.places.input / self.relative
+
+    def file(self, kind: FileKind, place: Place) -> Path | None:
+        """Where this image's file of a kind stands in a place, None where the run has no such place."""
+        root = self.places.root(place)
+        if root is None:
+            return None
+        ending = _ENDINGS.get(kind)
+        name = self.relative if ending is None else self.relative.with_name(self.relative.stem + ending)
+        return root / name
+
+    @property
+    def output_image(self) -> Path:
+        """The anonymised image."""
+        return self.places.output / self.relative
+
+    @property
+    def preview_name(self) -> str:
+        """File name of the preview."""
+        return self.relative.stem + _ENDINGS[FileKind.PREVIEW]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedFile:
+    """A file that a finished image has on disk."""
+
+    kind: FileKind
+    place: Place
+    path: Path
+
+
+def all_files(paths: Paths) -> tuple[ExpectedFile, ...]:
+    """Every file that an image could have besides the input image, in the places of this run."""
+    files = []
+    for kind in FileKind:
+        for place in Place:
+            possible = {
+                FileKind.IMAGE: place in (Place.REMOTE, Place.ARCHIVE),
+                FileKind.PREVIEW: True,
+            }.get(kind, place is not Place.SEPARATE)
+            path = paths.file(kind, place)
+            if possible and path is not None:
+                files.append(ExpectedFile(kind, place, path))
+    return tuple(files)
+
+
+def expected_files(paths: Paths, options: FileOptions) -> tuple[ExpectedFile, ...]:
+    """The files that a finished image has on disk with this configuration."""
+    return tuple(file for file in all_files(paths) if options.wants(file.kind, file.place))
+
+
+@dataclass(frozen=True, slots=True)
+class WalkProblem:
+    """Something that the walk could not enter or must not hand on.
+
+    Attributes:
+        path: the folder or file.
+        reason: for the operator.
+        hides_images: whether images may stay unseen because of it, so that the run did not do its whole job.
+    """
+
+    path: Path
+    reason: str
+    hides_images: bool
+
+
+class TreeWalker:
+    """Finds the images below the input folder, in a stable order: a folder's files, then its subfolders, by name.
+
+    Files that this program itself wrote beside the images (previews, masks) are passed over, as are the files that
+    macOS leaves on shares (``._name``).
+
+    Attributes:
+        n_folders: number of folders with images seen so far.
+        n_passed_over: number of previews and masks passed over so far.
+    """
+
+    def __init__(self, places: Places, options: FileOptions) -> None:
+        self._places = places
+        self._extensions = options.image_extensions
+        self.n_folders = 0
+        self.n_passed_over = 0
+
+    def walk(self) -> Iterator[Paths | WalkProblem]:
+        """Each image, lazily, and each problem where it is met."""
+        yield from self._folder(self._places.input, ())
+
+    def _folder(self, folder: Path, ancestors: tuple[os.stat_result, ...]) -> Iterator[Paths | WalkProblem]:
+        try:
+            here = folder.stat()
+            if any(os.path.samestat(here, ancestor) for ancestor in ancestors):
+                yield WalkProblem(folder, "this link leads back to a folder above it", hides_images=False)
+                return
+            with os.scandir(folder) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            yield WalkProblem(folder, f"this folder cannot be read: {error.strerror or error}", hides_images=True)
+            return
+
+        by_stem: dict[str, str] = {}
+        subfolders = []
+        for entry in found:
+            path = folder / entry.name
+            # A link whose target is gone is neither; it is handed on as an image, so that its loss is reported.
+            if _is_dir(entry):
+                subfolders.append(path)
+            elif path.suffix.lower() in self._extensions and not entry.name.startswith("._"):
+                if _is_own_output(path):
+                    self.n_passed_over += 1
+                    continue
+                first = by_stem.setdefault(path.stem.casefold(), entry.name)
+                if first != entry.name:
+                    reason = f"its results would overwrite those of {first}; rename one of the two"
+                    yield WalkProblem(path, reason, hides_images=True)
+                    continue
+                yield Paths(path.relative_to(self._places.input), self._places)
+        self.n_folders += bool(by_stem)
+        for path in subfolders:
+            yield from self._folder(path, (*ancestors, here))
+
+
+def _is_dir(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_own_output(path: Path) -> bool:
+    return path.name.lower().endswith(tuple(_ENDINGS.values()))

@@ -1,0 +1,221 @@
+"""Reading and writing files so that nothing is lost and nothing half-written is ever seen.
+
+A file appears under its name only complete: it is written under a temporary name beside it, flushed to the disk, and
+renamed. Contents are no concern of this module.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from anonymise.errors import StorageError, UnreadableImage, WriteError
+
+__all__ = [
+    "StorageOptions",
+    "clear_temporary_files",
+    "delete_verified_input",
+    "is_temporary",
+    "prepare_root",
+    "read",
+    "write_atomically",
+    "write_verified_copy",
+]
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_TEMPORARY_PREFIX = ".anonymise-"
+_TEMPORARY_SUFFIX = ".part"
+
+_STOPS_THE_RUN = {
+    errno.ENOSPC: "the disk is full",
+    getattr(errno, "EDQUOT", -1): "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+}
+
+
+class StorageOptions(BaseModel):
+    """Keys of the configuration about files that cannot be reached, and about deleting the input."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    delete_input: bool
+    file_access_retry_seconds: float = Field(gt=0)
+    file_access_timeout_seconds: float = Field(ge=0)
+
+
+def prepare_root(root: Path) -> None:
+    """Makes a folder that results go to, and makes sure that files can be written there.
+
+    Raises:
+        StorageError: it cannot be made, or is read-only or full.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _replace(root / f"{_TEMPORARY_PREFIX}probe", b"probe", root)
+        (root / f"{_TEMPORARY_PREFIX}probe").unlink()
+    except OSError as error:
+        raise StorageError(f"The folder {root} cannot be written to: {_reason(error)}") from error
+
+
+def read(path: Path, root: Path, options: StorageOptions) -> bytes:
+    """The bytes of an input image; waits while its root folder is out of reach.
+
+    Raises:
+        UnreadableImage: the file cannot be read although its root folder can.
+        StorageError: the root folder stays out of reach.
+    """
+    try:
+        return _while_reachable(path.read_bytes, root, options)
+    except OSError as error:
+        raise UnreadableImage(f"the file cannot be read: {_reason(error)}") from error
+
+
+def write_atomically(path: Path, data: bytes, root: Path, options: StorageOptions) -> None:
+    """Writes a file whole or not at all; makes its folder; waits while the root folder's parent is out of reach.
+
+    Raises:
+        WriteError: this file cannot be written.
+        StorageError: the disk is full, read-only or out of reach.
+    """
+    try:
+        _while_reachable(lambda: _replace(path, data, root), root, options)
+    except OSError as error:
+        if error.errno in _STOPS_THE_RUN:
+            raise StorageError(f"{path} cannot be written: {_STOPS_THE_RUN[error.errno]}.") from error
+        raise WriteError(f"{path} cannot be written: {_reason(error)}") from error
+
+
+def write_verified_copy(path: Path, data: bytes, root: Path, options: StorageOptions) -> None:
+    """Writes the untouched original to the archive and reads it back.
+
+    Raises:
+        WriteError: this file cannot be written, or reads back differently.
+        StorageError: the disk is full, read-only or out of reach.
+    """
+    write_atomically(path, data, root, options)
+    if not _has_content(path, data):
+        raise WriteError(f"{path} reads back differently from what was written; check the disk of the archive")
+
+
+def delete_verified_input(source: Path, data: bytes, root: Path, *, archived: Path, expected: Iterable[Path]) -> None:
+    """Deletes a finished input image, and the folders below ``root`` that this leaves empty, never ``root``.
+
+    Args:
+        source: the input image.
+        data: what was read from it.
+        root: the input folder.
+        archived: its copy in the archive.
+        expected: all files that a finished image has.
+
+    Raises:
+        WriteError: a file is missing, the archive's copy differs, or the input has changed since it was read; the
+            input stays.
+    """
+    missing = [path for path in expected if not path.is_file() or path.stat().st_size == 0]
+    if missing:
+        raise WriteError(f"the input stays, because {missing[0]} is missing")
+    if not _has_content(archived, data) or not _has_content(source, data):
+        raise WriteError(f"the input stays, because it is not the same as its archive copy {archived}")
+    try:
+        source.unlink()
+    except OSError as error:
+        raise WriteError(f"the input cannot be deleted: {_reason(error)}") from error
+    for folder in source.parents:
+        if folder == root or not folder.is_relative_to(root):
+            break
+        try:
+            folder.rmdir()
+        except OSError:  # not empty, or in use by somebody else
+            break
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file is one of our unfinished ones."""
+    return path.name.startswith(_TEMPORARY_PREFIX) and path.name.endswith(_TEMPORARY_SUFFIX)
+
+
+def clear_temporary_files(roots: Iterable[Path]) -> int:
+    """Deletes the unfinished files that an interrupted run left, and returns how many; a gone folder is no error."""
+    cleared = 0
+    for root in roots:
+        for folder, _, names in os.walk(root):
+            for name in names:
+                path = Path(folder, name)
+                if is_temporary(path):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+                        cleared += 1
+    return cleared
+
+
+def _replace(path: Path, data: bytes, root: Path) -> None:
+    if not root.is_dir():  # made again, it would hide that a share is gone
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(root))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A short name of its own: names of 250 characters leave no room for an ending.
+    temporary = path.with_name(f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _while_reachable(operation: Callable[[], _T], root: Path, options: StorageOptions) -> _T:
+    """Does ``operation``; while it fails because ``root`` is out of reach, waits and tries again.
+
+    Raises:
+        OSError: the operation failed although the root is there.
+        StorageError: the root stayed out of reach for the configured time.
+    """
+    deadline: float | None = None
+    while True:
+        try:
+            return operation()
+        except OSError as error:
+            if _is_reachable(root):
+                raise
+            now = time.monotonic()
+            if deadline is None:
+                deadline = now + options.file_access_timeout_seconds
+                log.warning("%s is out of reach (%s); waiting for it", root, _reason(error))
+            if now >= deadline:
+                raise StorageError(
+                    f"{root} is out of reach since {options.file_access_timeout_seconds:g} s "
+                    f"(file_access_timeout_seconds): {_reason(error)}"
+                ) from error
+            time.sleep(min(options.file_access_retry_seconds, max(0.01, deadline - now)))
+
+
+def _is_reachable(root: Path) -> bool:
+    try:
+        with os.scandir(root):
+            return True
+    except OSError:
+        return False
+
+
+def _has_content(path: Path, data: bytes) -> bool:
+    try:
+        return path.stat().st_size == len(data) and path.read_bytes() == data
+    except OSError:
+        return False
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,0 +1,97 @@
+"""Runs functions now or in other processes, through one protocol.
+
+The serial workers do the same work in the same order in this process, so that everything can be run and debugged
+without concurrency.
+"""
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import ParamSpec, Protocol, TypeVar
+
+import cv2
+
+__all__ = ["ProcessWorkers", "SerialWorkers", "WorkerDied", "Workers"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+WorkerDied = BrokenProcessPool
+"""Raised by the results of all calls in flight when a worker process dies, whichever call it was working on."""
+
+
+class Workers(Protocol):
+    """Something that runs functions, which must be importable by name, as must be the types of their arguments."""
+
+    @property
+    def n_parallel(self) -> int:
+        """How many calls run at the same time."""
+        ...
+
+    def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Starts a call."""
+        ...
+
+    def restart(self) -> None:
+        """Makes workers that died work again."""
+        ...
+
+    def close(self) -> None:
+        """Waits for the calls in flight, drops those that have not started, and ends."""
+        ...
+
+
+class SerialWorkers:
+    """Does each call at once, in this process."""
+
+    n_parallel = 1
+
+    def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Does the call before it returns."""
+        future: Future[_T] = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever asks for the result
+            future.set_exception(error)
+        return future
+
+    def restart(self) -> None:
+        """Nothing: this process is alive."""
+
+    def close(self) -> None:
+        """Nothing: every call is done."""
+
+
+class ProcessWorkers:
+    """Does calls in other processes, which start with nothing of this one (spawn), as on all systems."""
+
+    def __init__(self, n_parallel: int) -> None:
+        self.n_parallel = n_parallel
+        self._executor = self._started()
+
+    def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Hands the call to the next free process."""
+        return self._executor.submit(function, *args, **kwargs)
+
+    def restart(self) -> None:
+        """New processes in place of the old ones, of which one died."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor = self._started()
+
+    def _started(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            self.n_parallel, mp_context=multiprocessing.get_context("spawn"), initializer=_set_up_worker
+        )
+
+    def close(self) -> None:
+        """Waits for the calls in flight, drops those that have not started, and ends the processes."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _set_up_worker() -> None:
+    # Ctrl-C reaches every process of the terminal; the main process decides what it means for work in flight.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The processes are the parallelism.
+    cv2.setNumThreads(1)
