@@ -56,7 +56,16 @@ _IMAGE_TYPE_FOLDERS = frozenset({"planar", "dekke", "360"})
 _SURROGATE = re.compile("[\ud800-\udfff]")
 """Half a character: how Python carries bytes of a file name that are no text."""
 
-_DERIVED = MappingProxyType({"exif_tid_aar": "exif_tid", "hele_posten": None})
+_DERIVED: Mapping[str, str | None] = MappingProxyType(
+    {
+        "exif_gpsposisjon_2d": "exif_gpsposisjon",
+        "exif_gpsposisjon_hoyde": "exif_gpsposisjon",
+        "senterlinjeposisjon_2d": "senterlinjeposisjon",
+        "senterlinjeposisjon_hoyde": "senterlinjeposisjon",
+        "exif_tid_aar": "exif_tid",
+        "hele_posten": None,
+    }
+)
 """Formatters of the table files that have another name than the record key they read; None for the whole record."""
 
 

@@ -1,0 +1,53 @@
+"""Check the JSON records below a folder against the record's format: ``python -m script.validate_json FOLDER``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from pathlib import Path
+
+from anonymise.errors import ExitCode
+from anonymise.recordschema import problems_of
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m script.validate_json",
+        description="Check every .json file below FOLDER against the record's format and name each problem with its "
+        "file and key. Exit code 0: all records are valid; 1: some are not; 2: there is nothing to check.",
+        epilog="example: python -m script.validate_json /data/anonymised",
+    )
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="folder with records, or a single record")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
+    folder: Path = parser.parse_args(argv).folder
+    files = [folder] if folder.is_file() else sorted(folder.rglob("*.json"))
+    if not files:
+        reason = "has no .json files" if folder.is_dir() else "does not exist"
+        print(f"{folder} {reason}. Give the folder that the records were written to.", file=sys.stderr)
+        return ExitCode.USAGE
+    failed = 0
+    for file in files:
+        problems = _problems_of_file(file)
+        failed += bool(problems)
+        for problem in problems:
+            print(f"{file}: {problem}")
+    print(f"{len(files)} records, {len(files) - failed} valid, {failed} with problems", file=sys.stderr)
+    return ExitCode.IMAGES_FAILED if failed else ExitCode.OK
+
+
+def _problems_of_file(file: Path) -> tuple[str, ...]:
+    try:
+        return problems_of(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        return (f"cannot be read: {error.strerror}",)
+    except UnicodeDecodeError:
+        return ("is not UTF-8",)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
