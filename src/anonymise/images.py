@@ -28,6 +28,8 @@ __all__ = [
     "SourceImage",
     "decode",
     "detections_to_stored",
+    "encode_jpeg",
+    "encode_png",
     "header",
     "rewrite",
     "to_stored",
@@ -43,8 +45,11 @@ _THUMBNAIL_PIXELS = 160  # longest side, as DCF has it
 _GREY_TOLERANCE = 1
 _SAMPLINGS = frozenset({(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)})  # those that OpenCV can write
 
-# EXIF orientation → what makes the stored picture upright (EXIF 3.0, 4.6.5.1.6), and the orientation that undoes it.
+# What makes the stored picture upright, for each EXIF orientation (EXIF 3.0, section 4.6.5.1): rows and columns are
+# exchanged first, then the rows or the columns are reversed. Then the orientation that undoes it.
 _TRANSPOSED = frozenset({5, 6, 7, 8})
+_UPSIDE_DOWN = frozenset({3, 4, 7, 8})
+_MIRRORED = frozenset({2, 3, 6, 7})
 _UNDONE_BY = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
 
 
@@ -157,29 +162,29 @@ def rewrite(source: bytes, image: RgbImage, changed: Mask, options: ImageOptions
     return write(source, image, changed, options, thumbnail)
 
 
+def encode_jpeg(image: RgbImage, quality: int = 90) -> bytes:
+    """A JPEG file of a picture of our own making, such as a preview."""
+    return _encoded(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def encode_png(samples: NDArray[np.uint8]) -> bytes:
+    """A PNG file of a single-channel picture, such as a mask: uint8 (height, width)."""
+    return _encoded(".png", samples, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
 def to_upright(pixels: NDArray[_Scalar], orientation: int) -> NDArray[_Scalar]:
     """The picture or mask as it is shown, from the way it is stored.
 
     Args:
         pixels: (height, width, ...) in stored orientation.
         orientation: EXIF orientation, 1 to 8.
-
-    Returns:
-        A view.
     """
-    turned = pixels.swapaxes(0, 1) if orientation in _TRANSPOSED else pixels
-    # After the transposition: the row that is shown on top is the last one in 3, 4, 7, 8; the column on the left is
-    # the last one in 2, 3, 6, 7.
-    if orientation in (3, 4, 7, 8):
-        turned = turned[::-1]
-    if orientation in (2, 3, 6, 7):
-        turned = turned[:, ::-1]
-    return turned
+    return np.ascontiguousarray(_turned(pixels, orientation))
 
 
 def to_stored(pixels: NDArray[_Scalar], orientation: int) -> NDArray[_Scalar]:
     """The picture or mask as it is stored, from the way it is shown; the inverse of ``to_upright``."""
-    return to_upright(pixels, _UNDONE_BY[orientation])
+    return np.ascontiguousarray(_turned(pixels, _UNDONE_BY[orientation]))
 
 
 def detections_to_stored(detections: Detections, orientation: int) -> Detections:
@@ -200,17 +205,27 @@ def detections_to_stored(detections: Detections, orientation: int) -> Detections
     )
 
 
+def _turned(pixels: NDArray[_Scalar], orientation: int) -> NDArray[_Scalar]:
+    """A view of the stored picture as it is shown."""
+    turned = pixels.swapaxes(0, 1) if orientation in _TRANSPOSED else pixels
+    if orientation in _UPSIDE_DOWN:
+        turned = turned[::-1]
+    if orientation in _MIRRORED:
+        turned = turned[:, ::-1]
+    return turned
+
+
 def _instance_to_stored(instance: Instance, stored: Size, orientation: int) -> Instance:
     undo = _UNDONE_BY[orientation]
     box = instance.box
     left, top, right, bottom = box.left, box.top, box.right, box.bottom
     if undo in _TRANSPOSED:
         left, top, right, bottom = top, left, bottom, right
-    if undo in (3, 4, 7, 8):
+    if undo in _UPSIDE_DOWN:
         top, bottom = stored.height - bottom, stored.height - top
-    if undo in (2, 3, 6, 7):
+    if undo in _MIRRORED:
         left, right = stored.width - right, stored.width - left
-    return replace(instance, box=Box(left, top, right, bottom), mask=to_stored(instance.mask, orientation))
+    return replace(instance, box=Box(left, top, right, bottom), mask=_turned(instance.mask, undo))
 
 
 def _kind(data: bytes) -> Kind:
@@ -385,7 +400,7 @@ def _thumbnail(image: RgbImage) -> bytes:
     scale = min(1.0, _THUMBNAIL_PIXELS / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return _encoded(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return encode_jpeg(small, quality=80)
 
 
 def _encoded(extension: str, picture: NDArray[np.generic], parameters: list[int]) -> bytes:

@@ -1,0 +1,385 @@
+"""Reading and writing image files: what is accepted, what is refused, and what comes out."""
+
+import io
+import struct
+import threading
+import zlib
+from typing import Any
+
+import cv2
+import numpy as np
+import piexif
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from pydantic import ValidationError
+
+from anonymise import exiftags, images, jpegfile, png
+from anonymise.detections import Box, Detections, Instance, RgbImage, Size, full_mask
+from anonymise.errors import UnreadableImage
+
+LIMIT = 10_000_000
+LOSSLESS = images.ImageOptions(
+    jpeg_quality="lossless", output_metadata="redacted", max_decoded_pixels=LIMIT, thumbnail=False
+)
+
+
+def picture(width: int, height: int, seed: int = 0) -> RgbImage:
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 255, (max(2, height // 8), max(2, width // 8), 3), np.uint8)
+    smooth: RgbImage = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return smooth
+
+
+def saved(picture: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def as_jpeg(width: int = 64, height: int = 48, **options: Any) -> bytes:
+    return saved(Image.fromarray(picture(width, height)), **{"quality": 92, **options})
+
+
+def with_orientation(orientation: int, kind: str = "JPEG") -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return saved(Image.fromarray(picture(48, 32)), kind, exif=exif)
+
+
+def opencv(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any]:
+    decoded: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    assert decoded is not None
+    return decoded
+
+
+def png_of(samples: NDArray[np.uint8 | np.uint16]) -> bytes:
+    return bytes(cv2.imencode(".png", samples)[1])
+
+
+def raw_png(width: int, height: int, data: bytes, colour_type: int = 2) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
+    return png.assemble([png.Chunk(b"IHDR", header), png.Chunk(b"IDAT", data), png.Chunk(b"IEND", b"")])
+
+
+# --- what is accepted ------------------------------------------------------------------------------------------------
+
+
+def test_colour_jpeg() -> None:
+    data = as_jpeg()
+    image = images.decode(data, max_pixels=LIMIT)
+    assert np.array_equal(image.pixels, opencv(data, cv2.IMREAD_COLOR_RGB))
+    assert (image.orientation, image.kind) == (1, "jpeg")
+    with pytest.raises(ValueError, match="read-only"):
+        image.pixels[0, 0] = 0
+
+
+def test_grey_is_converted() -> None:
+    grey = Image.fromarray(picture(40, 30)).convert("L")
+    for kind in ("JPEG", "PNG"):
+        pixels = images.decode(saved(grey, kind), max_pixels=LIMIT).pixels
+        assert pixels.shape == (30, 40, 3)
+        assert (pixels == pixels[..., :1]).all()
+
+
+def test_cmyk_is_converted_not_inverted() -> None:
+    rgb = Image.fromarray(picture(40, 30))
+    pixels = images.decode(saved(rgb.convert("CMYK"), quality=95), max_pixels=LIMIT).pixels
+    assert np.abs(pixels.astype(int) - np.asarray(rgb)).mean() < 6
+
+
+def test_sixteen_bits_are_rounded_to_eight() -> None:
+    samples = np.array([[0, 128, 129, 255 * 257, 65535, 30000]], np.uint16)
+    pixels = images.decode(png_of(np.repeat(samples[..., None], 3, 2)), max_pixels=LIMIT).pixels
+    assert pixels[0, :, 0].tolist() == [0, 0, 1, 255, 255, 117]
+
+
+def test_palette_and_alpha() -> None:
+    rgb = Image.fromarray(picture(40, 30))
+    palette = rgb.quantize(32)
+    assert np.array_equal(
+        images.decode(saved(palette, "PNG"), max_pixels=LIMIT).pixels, np.asarray(palette.convert("RGB"))
+    )
+    rgba = rgb.convert("RGBA")
+    rgba.putalpha(0)
+    assert np.array_equal(images.decode(saved(rgba, "PNG"), max_pixels=LIMIT).pixels, np.asarray(rgb))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_one_pixel(kind: str) -> None:
+    data = saved(Image.new("RGB", (1, 1), (200, 30, 90)), kind)
+    pixels = images.decode(data, max_pixels=1).pixels
+    assert np.abs(pixels[0, 0].astype(int) - (200, 30, 90)).max() < 6
+    black = np.zeros_like(pixels)
+    out = images.rewrite(data, black, np.ones((1, 1), bool), LOSSLESS).data
+    assert images.decode(out, max_pixels=1).pixels.max() < 6
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_header_says_what_decoding_shows(kind: str) -> None:
+    data = with_orientation(6, kind)
+    image = images.decode(data, max_pixels=LIMIT)
+    assert images.header(data) == (48, 32, image.kind, 6)
+    assert image.pixels.shape == (32, 48, 3)
+    assert image.orientation == 6
+
+
+def test_mid_grey_picture_is_complete() -> None:
+    assert images.decode(saved(Image.new("RGB", (64, 64), (128, 128, 128))), max_pixels=LIMIT).pixels.mean() == 128
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"not a picture at all, renamed to .jpg", "neither"),
+        (b"\xff\xd8\xff\xe0", "truncated"),
+        (b"\xff\xd8\xff\xd9", "without a frame header"),
+        (b"GIF89a" + bytes(100), "neither"),
+        (png.SIGNATURE, "truncated"),
+        (as_jpeg()[:-2], "truncated"),
+        (as_jpeg()[:700], "truncated"),
+        (as_jpeg(progressive=True)[:700], "truncated"),
+        (png_of(picture(40, 30))[:-20], "truncated"),
+        (png_of(picture(40, 30))[:-12], "truncated"),
+    ],
+)
+def test_no_picture(data: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableImage, match=reason):
+        images.decode(data, max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("restart", [0, 4])
+@pytest.mark.parametrize("keep", [0.55, 0.8, 0.97])
+def test_truncated_with_an_end_marker(keep: float, restart: int) -> None:
+    data = saved(Image.fromarray(picture(256, 192)), quality=92, restart_marker_blocks=restart)
+    cut = data[: int(keep * len(data))].rstrip(b"\xff")
+    with pytest.raises(UnreadableImage, match="truncated: data"):
+        images.decode(cut + b"\xff\xd9", max_pixels=LIMIT)
+
+
+def test_twelve_bits_are_named() -> None:
+    data = bytearray(as_jpeg())
+    data[data.find(b"\xff\xc0") + 4] = 12
+    with pytest.raises(UnreadableImage, match="12 bit"):
+        images.decode(bytes(data), max_pixels=LIMIT)
+
+
+def test_size_limit_comes_before_decoding() -> None:
+    bomb = raw_png(100_000, 100_000, zlib.compress(bytes(1000)))
+    with pytest.raises(UnreadableImage, match="max_decoded_pixels"):
+        images.decode(bomb, max_pixels=LIMIT)
+    data = bytearray(as_jpeg())
+    at = data.find(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", 65535, 65535)
+    with pytest.raises(UnreadableImage, match="65535×65535"):
+        images.decode(bytes(data), max_pixels=LIMIT)
+    assert images.decode(as_jpeg(64, 48), max_pixels=64 * 48).pixels.size
+    with pytest.raises(UnreadableImage, match="3071"):
+        images.decode(as_jpeg(64, 48), max_pixels=64 * 48 - 1)
+
+
+def test_large_panorama_is_no_bomb() -> None:
+    """Pillow warns above 89 million pixels; here only our own limit counts."""
+    data = bytes(cv2.imencode(".jpg", np.full((8192, 16384), 90, np.uint8))[1])
+    assert images.decode(data, max_pixels=16384 * 8192).pixels.shape == (8192, 16384, 3)
+
+
+def test_damaged_png() -> None:
+    data = bytearray(png_of(picture(40, 30)))
+    data[len(data) // 2] ^= 0xFF
+    with pytest.raises(UnreadableImage, match="checksum"):
+        images.decode(bytes(data), max_pixels=LIMIT)
+
+
+def test_png_with_too_few_samples(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UnreadableImage, match="damaged"):
+        images.decode(raw_png(64, 64, zlib.compress(bytes(100))), max_pixels=LIMIT)
+    capfd.readouterr()
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["JPEG", "PNG"]))
+def test_damage_never_raises_anything_else(seed: int, kind: str) -> None:
+    random = np.random.default_rng(seed)
+    data = bytearray(with_orientation(3, kind))
+    for _ in range(random.integers(1, 6)):
+        data[random.integers(0, len(data))] = random.integers(0, 256)
+    damaged = bytes(data[: random.integers(1, len(data) + 1)])
+    try:
+        image = images.decode(damaged, max_pixels=LIMIT)
+    except UnreadableImage:
+        return
+    images.rewrite(damaged, image.pixels, np.ones(image.pixels.shape[:2], bool), LOSSLESS)
+
+
+# --- orientation -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_upright_as_pillow_has_it(orientation: int) -> None:
+    data = with_orientation(orientation, "PNG")
+    image = images.decode(data, max_pixels=LIMIT)
+    assert image.orientation == orientation
+    with Image.open(io.BytesIO(data)) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    upright = images.to_upright(image.pixels, orientation)
+    assert np.array_equal(upright, expected)
+    assert np.array_equal(images.to_stored(upright, orientation), image.pixels)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 8), st.integers(1, 30), st.integers(1, 30), st.data())
+def test_masks_land_on_the_stored_pixels(orientation: int, width: int, height: int, data: st.DataObject) -> None:
+    left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    box = Box(left, top, data.draw(st.integers(left + 1, width)), data.draw(st.integers(top + 1, height)))
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    mask = np.random.default_rng(seed).random((box.height, box.width)) < 0.5
+    upright = Detections(Size(width, height), (Instance(1, 0.5, box, mask), Instance(3, 0.7, box, full_mask(box))))
+    stored = images.detections_to_stored(upright, orientation)
+    assert np.array_equal(images.to_upright(stored.union(), orientation), upright.union())
+    for before, after in zip(upright.instances, stored.instances, strict=True):
+        assert (after.label, after.score, after.area()) == (before.label, before.score, before.area())
+        assert after.fills_box == before.fills_box
+
+
+def test_invalid_orientation_is_upright() -> None:
+    assert images.decode(with_orientation(9), max_pixels=LIMIT).orientation == 1
+
+
+# --- what comes out --------------------------------------------------------------------------------------------------
+
+
+def test_nothing_found_nothing_lost() -> None:
+    for data in (as_jpeg(75, 53), as_jpeg(75, 53, progressive=True), png_of(picture(75, 53)), with_orientation(8)):
+        image = images.decode(data, max_pixels=LIMIT)
+        out = images.rewrite(data, image.pixels, np.zeros(image.pixels.shape[:2], bool), LOSSLESS)
+        again = images.decode(out.data, max_pixels=LIMIT)
+        assert np.array_equal(again.pixels, image.pixels)
+        assert again.orientation == image.orientation
+        assert out.notes == ()
+
+
+def test_cmyk_without_changes_keeps_its_samples() -> None:
+    data = saved(Image.fromarray(picture(40, 32)).convert("CMYK"))
+    image = images.decode(data, max_pixels=LIMIT)
+    out = images.rewrite(data, image.pixels, np.zeros((32, 40), bool), LOSSLESS)
+    assert jpegfile.parse(out.data).picture == jpegfile.parse(data).picture
+    assert np.array_equal(images.decode(out.data, max_pixels=LIMIT).pixels, image.pixels)
+
+
+def test_cmyk_with_changes_is_encoded_anew_and_says_so() -> None:
+    data = saved(Image.fromarray(picture(40, 32)).convert("CMYK"))
+    pixels = images.decode(data, max_pixels=LIMIT).pixels
+    changed = np.zeros((32, 40), bool)
+    changed[8:16, 8:16] = True
+    image = np.where(changed[..., None], 0, pixels).astype(np.uint8)
+    out = images.rewrite(data, image, changed, LOSSLESS)
+    assert "CMYK" in out.notes[0]
+    assert "quality 95" in out.notes[0]
+    assert np.abs(images.decode(out.data, max_pixels=LIMIT).pixels.astype(int) - image).mean() < 3
+
+
+def test_asked_quality() -> None:
+    data = as_jpeg(256, 192, quality=95)
+    pixels = images.decode(data, max_pixels=LIMIT).pixels
+    nothing = np.zeros(pixels.shape[:2], bool)
+    sizes = [
+        len(images.rewrite(data, pixels, nothing, LOSSLESS.model_copy(update={"jpeg_quality": q})).data)
+        for q in (20, 60, 90)
+    ]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] < len(data)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_png_keeps_depth_and_alpha(channels: int, dtype: type) -> None:
+    random = np.random.default_rng(1)
+    samples: NDArray[Any] = random.integers(0, np.iinfo(dtype).max, (20, 30, channels)).astype(dtype).squeeze()
+    data = png_of(samples)
+    image = images.decode(data, max_pixels=LIMIT).pixels.copy()
+    changed = np.zeros((20, 30), bool)
+    changed[5:9, 6:12] = True
+    image[changed] = 77
+    out = opencv(images.rewrite(data, image, changed, LOSSLESS).data)
+    assert out.dtype == dtype
+    assert np.array_equal(out[~changed], samples[~changed])
+    colours = out[..., :3] if channels == 4 else out
+    assert (colours[changed] == 77 * (257 if dtype == np.uint16 else 1)).all()
+    if channels == 4:
+        assert np.array_equal(out[..., 3], samples[..., 3])
+
+
+def test_grey_png_takes_a_colour() -> None:
+    data = png_of(np.full((8, 8), 200, np.uint8))
+    image = images.decode(data, max_pixels=LIMIT).pixels.copy()
+    changed = np.zeros((8, 8), bool)
+    changed[2:4, 2:4] = True
+    image[changed] = (255, 0, 0)
+    out = images.rewrite(data, image, changed, LOSSLESS).data
+    assert np.array_equal(images.decode(out, max_pixels=LIMIT).pixels, image)
+
+
+def test_palette_png_without_changes() -> None:
+    palette = Image.fromarray(picture(40, 30)).quantize(16)
+    data = saved(palette, "PNG")
+    pixels = images.decode(data, max_pixels=LIMIT).pixels
+    out = images.rewrite(data, pixels, np.zeros((30, 40), bool), LOSSLESS).data
+    assert np.array_equal(images.decode(out, max_pixels=LIMIT).pixels, pixels)
+
+
+def test_fresh_thumbnail_shows_the_anonymised_picture() -> None:
+    data = as_jpeg(400, 300)
+    image = np.full((300, 400, 3), (250, 10, 10), np.uint8)
+    out = images.rewrite(data, image, np.ones((300, 400), bool), LOSSLESS.model_copy(update={"thumbnail": True})).data
+    block = exiftags.find_exif(out)
+    assert block is not None
+    at = block.find(b"\xff\xd8")
+    thumbnail = images.decode(block[at:], max_pixels=LIMIT).pixels
+    assert piexif.load(out)["thumbnail"] == block[at:]
+    assert thumbnail.shape == (120, 160, 3)
+    assert np.abs(thumbnail.astype(int) - (250, 10, 10)).max() < 8
+
+
+def test_sizes_must_fit() -> None:
+    with pytest.raises(ValueError, match="64×48"):
+        images.rewrite(as_jpeg(64, 48), np.zeros((48, 63, 3), np.uint8), np.zeros((48, 64), bool), LOSSLESS)
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    sources = [as_jpeg(150 + 8 * n, 120, progressive=bool(n % 2)) for n in range(4)]
+    mask = [np.ones((120, 150 + 8 * n), bool) for n in range(4)]
+    drawn = [images.decode(s, max_pixels=LIMIT).pixels for s in sources]
+    expected = [images.rewrite(s, p, m, LOSSLESS).data for s, p, m in zip(sources, drawn, mask, strict=True)]
+    wrong: list[int] = []
+
+    def work(n: int) -> None:
+        for _ in range(10):
+            same = images.rewrite(sources[n], drawn[n], mask[n], LOSSLESS).data == expected[n]
+            wrong.extend([] if same else [n])
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_previews_and_masks() -> None:
+    image = picture(40, 30)
+    assert images.header(images.encode_jpeg(image)) == (40, 30, "jpeg", 1)
+    mask = np.where(image[..., 0] > 100, np.uint8(255), np.uint8(0))
+    assert np.array_equal(opencv(images.encode_png(mask)), mask)
+
+
+@pytest.mark.parametrize("quality", [0, 101, True, "high", 90.5])
+def test_options_out_of_range(quality: object) -> None:
+    with pytest.raises(ValidationError):
+        images.ImageOptions.model_validate({**LOSSLESS.model_dump(), "jpeg_quality": quality})
