@@ -1,3 +1,5 @@
+import io
+import pickle
 import struct
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
@@ -6,7 +8,12 @@ from pathlib import PurePosixPath, PureWindowsPath
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from roadimages import (
+from PIL import Image
+
+from anonymise import record
+from anonymise.detections import Size
+from anonymise.exif import SOURCES, ImageSource, Metadata, Origin, read_metadata
+from tests.roadimages import (
     CAR,
     COMMENT,
     DRIVER,
@@ -20,10 +27,6 @@ from roadimages import (
     road_jpeg,
     undefined_field,
 )
-
-from anonymise import record
-from anonymise.detections import Size
-from anonymise.exif import SOURCES, ImageSource, Metadata, Origin, read_metadata
 
 FOLDER = ("data", "tilSladding", "06", "2018", "06_Ev134", "Hp05_Damåsen", "F1_2018_06_21")
 SOURCE = ImageSource(FOLDER, "Fy06_Ev134_hp05_f1_m03173.jpg", Size(64, 48))
@@ -255,6 +258,28 @@ def test_own_path_on_windows_and_elsewhere() -> None:
         "/Bilder/06_Ev134",
     ]
     assert read(b"", ImageSource.of(PurePosixPath("a.jpg"), (1, 1))).folder is None
+
+
+@pytest.mark.parametrize("endian", ["<", ">"])
+def test_blocks_of_another_writer_in_both_byte_orders(endian: str) -> None:
+    exif = Image.Exif()
+    exif.endian = endian
+    exif[40055] = PROPERTIES.encode()
+    exif[272] = "Ladybug5"
+    exif.get_ifd(34853).update({1: "N", 2: (59.5, 0.0, 0.0), 3: "E", 4: (9.25, 0.0, 0.0), 6: 12.5, 5: b"\0"})
+    for form in ("JPEG", "PNG"):
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(buffer, form, exif=exif)
+        metadata = read(buffer.getvalue())
+        assert (metadata.camera, metadata.road_number, metadata.problems) == ("Ladybug5", "13", ())
+    del exif[40055]
+    bare = read(jpeg(exif.tobytes().removeprefix(b"Exif\0\0")))
+    assert (bare.longitude, bare.latitude, bare.altitude) == ("9.25", "59.5", "12.5")
+
+
+def test_metadata_travels_between_processes() -> None:
+    metadata = read(road_jpeg())
+    assert pickle.loads(pickle.dumps(metadata)) == metadata
 
 
 def test_damaged_exif_blocks_are_named() -> None:

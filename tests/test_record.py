@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
-from roadimages import (
+
+from anonymise.detections import Size
+from anonymise.errors import ConfigError, RecordError
+from anonymise.exif import ImageSource, read_metadata
+from anonymise.record import Record, RecordOptions, build_record, check_not_null, dumps, required_keys, version_text
+from anonymise.recordschema import problems_of
+from anonymise.recordtext import KEYS
+from tests.roadimages import (
     CAR,
     COMMENT,
     DRIVER,
@@ -25,13 +32,6 @@ from roadimages import (
     rational_field,
     road_jpeg,
 )
-
-from anonymise.detections import Size
-from anonymise.errors import ConfigError, RecordError
-from anonymise.exif import ImageSource, read_metadata
-from anonymise.record import Record, RecordOptions, build_record, check_not_null, dumps, required_keys, version_text
-from anonymise.recordschema import problems_of
-from anonymise.recordtext import KEYS
 
 FOLDER = ("data", "tilSladding", "06", "2018", "06_Ev134", "Hp05_Damåsen", "F1_2018_06_21")
 NAME = "Fy06_Ev134_hp05_f1_m03173.jpg"
@@ -249,7 +249,7 @@ def test_id_is_the_same_in_every_run_and_time_zone(tmp_path: Path) -> None:
     image.write_bytes(road_jpeg(None, exif={36867: ascii_field("2022:05:11 10:20:30")}))
     program = (
         "import sys, pathlib\n"
-        "from roadimages import options\n"
+        "from tests.roadimages import options\n"
         "from anonymise import exif, record\n"
         "path = pathlib.Path(sys.argv[1])\n"
         "metadata = exif.read_metadata(path.read_bytes(), exif.ImageSource.of(path, (64, 48)))\n"
@@ -261,7 +261,7 @@ def test_id_is_the_same_in_every_run_and_time_zone(tmp_path: Path) -> None:
         environment = os.environ | {
             "TZ": zone,
             "PYTHONHASHSEED": str(len(zone)),
-            "PYTHONPATH": str(Path(__file__).parent),
+            "PYTHONPATH": str(Path(__file__).parents[1]),
         }
         command = [sys.executable, "-c", program, str(image)]
         outputs.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
@@ -299,6 +299,13 @@ def test_null_check_names_what_is_missing() -> None:
 def test_a_complete_record_passes_the_null_check_of_the_table() -> None:
     keys, primary = required_keys(VEGBILDER)
     assert primary == "bildeid"
+    assert [required_keys(VEGBILDER, given)[1] for given in ("ID", "Filnavn", "bildeid")] == [
+        "bildeid",
+        "exif_filnavn",
+        "bildeid",
+    ]
+    with pytest.raises(ConfigError, match="'Id' is neither"):
+        required_keys(VEGBILDER, "Id")
     assert set(keys) <= set(KEYS) and len(keys) == 11
     complete = record_of(road_jpeg(), settings=options(data_eier="Statens vegvesen"))
     check_not_null(complete, keys, primary)

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
-from roadimages import CAR, COMMENT, DRIVER, PROPERTIES, SHARED
 
 from anonymise.exif import redact_xml
 from anonymise.recorderxml import decode_xml, flatten, parse_xml
+from tests.roadimages import CAR, COMMENT, DRIVER, PROPERTIES, SHARED
 
 
 def test_driver_car_and_comment_are_replaced_and_nothing_else() -> None:
@@ -91,6 +91,10 @@ def test_declared_encodings_byte_order_marks_and_padding_stay() -> None:
 )
 def test_what_is_no_xml_is_not_passed_on(data: bytes) -> None:
     assert redact_xml(data) == b""
+
+
+def test_a_document_of_many_names_is_not_passed_on() -> None:
+    assert redact_xml(b"<a>" + b"".join(b"<Driver>Kari%d</Driver>" % n for n in range(200)) + b"</a>") == b""
 
 
 NAMES = st.sampled_from(["Driver", "CarID", "Comment", "v:Driver", "Speed", "Note", "v:Area"])

@@ -31,6 +31,7 @@ def test_earlier_names_missing_keys_and_unknown_keys() -> None:
     assert list(record) == [*KEYS, "stedfestet"]
     assert (record["exif_speed_ms"], record["exif_filnavn_preview"]) == ("5.00", "a_preview.jpg")
     assert (record["exif_reflinkid"], record["bildeid"]) == ("42", None)
+    assert loads('{"exif_speed": "18.00", "exif_speed_ms": "5.00"}')["exif_speed_ms"] == "5.00"
 
 
 def test_decimal_commas_only_where_numbers_stand() -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import timezone
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from math import isfinite
-from types import MappingProxyType
 
 from anonymise import gps, roadname
 from anonymise.exiftags import ExifFields, Field, find_exif, find_xmp, read_fields
@@ -121,7 +120,7 @@ def read_metadata(data: bytes, source: ImageSource) -> Metadata:
     return Metadata(
         source=source,
         has_exif=bool(fields),
-        origins=MappingProxyType(origins),
+        origins=origins,
         problems=tuple(problems),
         image_properties=properties_xml and scrub_text(properties_xml, names),
         reflink_info=reflink_xml and scrub_text(reflink_xml, names),
@@ -145,10 +144,10 @@ def _read_recorder_xml(
     try:
         text = decode_xml(ifd0[tag].data).text
         root = parse_xml(text)
+        redacted, names = redact_text(text)
     except MalformedXmlError as error:
         problems.append(f"the XML in tag {tag} is left out: {error}")
         return {}, None, frozenset()
-    redacted, names = redact_text(text)
     return flatten(root), redacted, names
 
 

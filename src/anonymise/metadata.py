@@ -7,7 +7,6 @@ from datetime import datetime, timedelta, timezone
 from enum import Enum, auto
 from math import isfinite
 from pathlib import PurePath
-from types import MappingProxyType
 
 import shapely
 
@@ -90,7 +89,7 @@ class Metadata:
 
     source: ImageSource
     has_exif: bool = False
-    origins: Mapping[str, Origin] = field(default_factory=lambda: MappingProxyType({}))
+    origins: Mapping[str, Origin] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     image_properties: str | None = None
     reflink_info: str | None = None

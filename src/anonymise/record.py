@@ -83,7 +83,8 @@ class RecordOptions(BaseModel):
         flip_wkt: whether longitude and latitude change places when a record is read for the database.
         application_version: for ``versjon``.
         table_name: database table whose NOT NULL columns the record must fill.
-        table_primary_key: record key that must have a value when ``table_name`` is set.
+        table_primary_key: column or record key that must have a value when ``table_name`` is set; None takes the
+            table's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -169,22 +170,24 @@ def check_not_null(record: Mapping[str, object], required_keys: Collection[str],
         raise RecordError(f"the database needs {', '.join(missing)}, but the image and its path do not say")
 
 
-def required_keys(table_file: Path) -> tuple[tuple[str, ...], str]:
+def required_keys(table_file: Path, primary_key: str | None = None) -> tuple[tuple[str, ...], str]:
     """The record keys that a database table insists on.
 
     Args:
         table_file: ``config/db_tables/<TABLE>.yml``.
+        primary_key: ``table_primary_key`` of the configuration, a column of the table or a record key; None takes
+            the table's own.
 
     Returns:
         Keys of the NOT NULL columns, in the table's order, and the key of the primary key.
 
     Raises:
-        ConfigError: the file is missing, no YAML, or describes no table.
+        ConfigError: the file is missing, no YAML, or describes no table, or there is no such primary key.
     """
     try:
         table = yaml.safe_load(table_file.read_text(encoding="utf-8"))
         columns = {column["name"]: column for column in table["columns"]}
-        primary = columns[table["pk_column"]]
+        primary = str(columns[table["pk_column"]]["formatter"])
         extras = {name: str(column["extra"] or "").upper() for name, column in columns.items()}
         formatters = [columns[name]["formatter"] for name, extra in extras.items() if "NOT NULL" in extra]
     except OSError as error:
@@ -192,8 +195,14 @@ def required_keys(table_file: Path) -> tuple[tuple[str, ...], str]:
     except (UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
         problem = f"{table_file}: no table description ({type(error).__name__}: {error})"
         raise ConfigError([problem, "it needs pk_column and columns with name, dtype, formatter and extra"]) from None
+    if primary_key in columns:
+        primary = str(columns[primary_key]["formatter"])
+    elif primary_key in KEYS:
+        primary = primary_key
+    elif primary_key is not None:
+        raise ConfigError([f"table_primary_key: {primary_key!r} is neither a column of {table_file} nor a record key"])
     keys = (_DERIVED.get(formatter, formatter) for formatter in formatters)
-    return tuple(dict.fromkeys(key for key in keys if key)), str(primary["formatter"])
+    return tuple(dict.fromkeys(key for key in keys if key)), primary
 
 
 def _same(field: str) -> Callable[[Metadata], str | None]:

@@ -41,11 +41,16 @@ _NAMES_PERSON = frozenset({"driver", "carid"})
 _MIN_SCRUBBED_LENGTH = 4
 """Shorter names ("P7") would hit ordinary words and numbers elsewhere."""
 
+_MAX_NAMES = 64
+"""One image has one driver and one car; looking for thousands of names would take minutes."""
+
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 _ENCODINGS: Mapping[str, str] = MappingProxyType(
     {
         "utf-8": "utf-8",
+        "utf8": "utf-8",
+        "ascii": "utf-8",
         "us-ascii": "utf-8",
         "iso-8859-1": "latin-1",
         "iso-8859-15": "iso8859-15",
@@ -212,9 +217,9 @@ def redact_xml(data: bytes, also: Collection[str] = ()) -> bytes:
     try:
         document = decode_xml(data)
         parse_xml(document.text)
+        redacted, names = redact_text(document.text)
     except MalformedXmlError:
         return b""
-    redacted, names = redact_text(document.text)
     return document.to_bytes(scrub_text(redacted, names | frozenset(also)))
 
 
@@ -223,24 +228,27 @@ def redact_text(text: str) -> tuple[str, frozenset[str]]:
 
     Returns:
         The document, and the names of drivers and cars that stood in it.
+
+    Raises:
+        MalformedXmlError: it names more of them than one image can have.
     """
     out: list[str] = []
     names: set[str] = set()
     personal, depth = "", 0  # the personal element that is open, and how many elements are open from it on
-    content: list[str] | None = None  # what stands in it
+    content: list[str] = []  # what stands in it, token by token
     for token in _TOKEN.finditer(text):
         raw = token[0]
         if depth:
             depth += (bool(token["start"]) and not raw.endswith("/>")) - bool(token["end"])
             if depth:
-                content = [*(content or ()), _characters(token)]
+                content.append(_characters(token))
             else:
-                out += ["" if content is None else REDACTED, raw]
-                _remember(names, personal, "".join(content or ()))
+                out += [REDACTED if content else "", raw]
+                _remember(names, personal, "".join(content))
         elif token["start"]:
             personal = _local(token["name"])
             out.append(_redact_attributes(raw, personal in _PERSONAL, names))
-            depth, content = int(personal in _PERSONAL and not raw.endswith("/>")), None
+            depth, content = int(personal in _PERSONAL and not raw.endswith("/>")), []
         elif token["comment"]:
             out.append(f"<!--{REDACTED}-->")
         elif token["pi"] and not _DECLARATION.fullmatch(raw):
@@ -252,6 +260,8 @@ def redact_text(text: str) -> tuple[str, frozenset[str]]:
             out.append(REDACTED)
         else:
             out.append(raw)
+    if len(names) > _MAX_NAMES:
+        raise MalformedXmlError(f"names more than {_MAX_NAMES} drivers and cars")
     return "".join(out), frozenset(names)
 
 

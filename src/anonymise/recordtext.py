@@ -136,8 +136,10 @@ def loads(text: str) -> Record:
     """
     content = _parse(text.removeprefix("\ufeff"))
     values: Record = {}
-    for key, value in content.items():
-        values.setdefault(_EARLIER_NAMES.get(key, key), _read_value(_EARLIER_NAMES.get(key, key), value))
+    # Today's names first: a record that has both was converted, and the converted value counts.
+    for name in sorted(content, key=_EARLIER_NAMES.__contains__):
+        key = _EARLIER_NAMES.get(name, name)
+        values.setdefault(key, _read_value(key, content[name]))
     return {key: values.get(key) for key in (*KEYS, *(key for key in values if key not in KEYS))}
 
 
