@@ -17,7 +17,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from anonymise.draw import Appearance, PreviewOptions
+from anonymise.detections import Size
+from anonymise.draw import Appearance, Center
 from anonymise.errors import ConfigError
 from anonymise.images import ImageOptions
 from anonymise.masker import ModelOptions
@@ -41,6 +42,29 @@ class RunOptions(BaseModel):
     max_num_async_workers: int = Field(ge=1)
     mask_dilation_pixels: int = Field(ge=0)
     merge_min_overlap: float = Field(ge=0, lt=1)
+
+
+class PreviewOptions(BaseModel):
+    """Keys about the preview: a part of the anonymised image."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preview_dim: Size | None
+    preview_center: Center
+
+    @field_validator("preview_dim")
+    @classmethod
+    def _some_pixels(cls, dim: Size | None) -> Size | None:
+        if dim is not None and min(dim) < 1:
+            raise ValueError("width and height should be at least 1")
+        return dim
+
+    @field_validator("preview_center")
+    @classmethod
+    def _inside_the_image(cls, center: Center) -> Center:
+        if not all(0 <= share <= 1 for share in center):
+            raise ValueError("both should be between 0 and 1")
+        return center
 
 
 class LogOptions(BaseModel):
@@ -148,7 +172,7 @@ def _needs_archive(key: str) -> _Rule:
 
 
 def _not_built(key: str, feature: str) -> _Rule:
-    return _Rule((key,), lambda v, _: bool(v[key]), f"{feature} is not part of this version yet; set it to False")
+    return _Rule((key,), lambda v, _: bool(v[key]), f"asks for {feature}, which is not built yet; set it to False")
 
 
 _RULES = (
@@ -193,8 +217,11 @@ def load(files: Sequence[Path] = (), overrides: Sequence[str] = (), *, has_archi
         except (OSError, UnicodeDecodeError) as error:
             problems.append(f"{layer}: cannot be read: {error}")
     for override in overrides:
-        key, _, value = override.partition("=")
-        settings |= _parse(f"{key.strip()}: {value}", f"--set {override}", problems, with_lines=False)
+        key, sign, value = override.partition("=")
+        if sign:
+            settings |= _parse(f"{key.strip()}: {value}", f"--set {override}", problems, with_lines=False)
+        else:
+            problems.append(f"--set {override}: write it as key=value")
 
     sections: dict[str, Any] = {}
     wrong_keys: set[str] = set()
@@ -204,10 +231,9 @@ def load(files: Sequence[Path] = (), overrides: Sequence[str] = (), *, has_archi
             # JSON mode is strict about types (no "15" for 15) and yet takes a list for a tuple.
             sections[name] = section.model_validate_json(json.dumps(own, default=str), strict=True)
         except ValidationError as error:
-            for detail in error.errors():
-                key = str(detail["loc"][0]) if detail["loc"] else next(iter(own), name)
-                wrong_keys.add(key)
-                problems.append(_described(key, detail, settings))
+            described = _described(error, section, settings)
+            wrong_keys |= described.keys()
+            problems += described.values()
     values = {key: setting.value for key, setting in settings.items()}
     problems += [
         f"{settings[rule.key].where}: {rule.key} {rule.message}"
@@ -252,12 +278,23 @@ def _parse(text: str, source: str, problems: list[str], *, with_lines: bool = Tr
     return settings
 
 
-def _described(key: str, detail: Any, settings: Mapping[str, _Setting]) -> str:
-    """One problem of one key, for the operator."""
-    if key not in settings:
-        return f"{key} is missing from default_config.yml"
-    setting = settings[key]
-    item = "".join(f"[{part}]" for part in detail["loc"][1:] if isinstance(part, int))
-    message = str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "should be")
-    hint = "; write it in quotes" if detail["type"] == "string_type" and isinstance(setting.value, int | float) else ""
-    return f"{setting.where}: {key}{item} is {setting.value!r}: {message}{hint}"
+def _described(error: ValidationError, section: type[BaseModel], settings: Mapping[str, _Setting]) -> dict[str, str]:
+    """Key → what is wrong with it, for the operator."""
+    messages: dict[str, list[str]] = {}
+    for detail in error.errors():
+        message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+        # What a section checks as a whole names the key that it is about first.
+        key = (
+            str(detail["loc"][0]) if detail["loc"] else message.partition(":")[0]
+        )
+        if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
+            message += "; write it in quotes"
+        # The alternatives of a key that may be one thing or another each give a message.
+        if message not in messages.setdefault(key, []):
+            messages[key].append(message)
+    return {
+        key: f"{settings[key].where}: {key} is {settings[key].value!r}: {', or '.join(found)}"
+        if key in settings
+        else f"default_config.yml lacks the key {key}"
+        for key, found in messages.items()
+    }

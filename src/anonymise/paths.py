@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePath, PureWindowsPath
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -36,6 +37,8 @@ class FileKind(Enum):
     PREVIEW = "preview"
     MASK = "mask"
 
+
+_Path = TypeVar("_Path", bound=PurePath)
 
 _ENDINGS = {FileKind.JSON: ".json", FileKind.PREVIEW: "_preview.jpg", FileKind.MASK: "_mask.png"}
 
@@ -138,7 +141,7 @@ def _contains(outer: Path, inner: Path) -> bool:
     return outer.exists() and any(parent.exists() and parent.samefile(outer) for parent in (inner, *inner.parents))
 
 
-def extended_length(path: Path) -> Path:
+def extended_length(path: _Path) -> _Path:
     r"""On Windows, an absolute path in the form that may be longer than 260 characters (``\\?\``); elsewhere as it is.
 
     Source: https://learn.microsoft.com/windows/win32/fileio/maximum-file-path-limitation

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,15 +14,15 @@ __all__ = ["Downscale", "Step", "WindowOptions", "grid", "windows"]
 class Downscale(NamedTuple):
     """How many times smaller than the image a window is, in the order of the configuration."""
 
-    height: float
-    width: float
+    height: Annotated[float, Field(ge=1)]
+    width: Annotated[float, Field(ge=1)]
 
 
 class Step(NamedTuple):
     """How far the window moves, in pixels, in the order of the configuration."""
 
-    height: int
-    width: int
+    height: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=1)]
 
 
 class WindowOptions(BaseModel):
@@ -31,9 +31,15 @@ class WindowOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     use_cutouts: bool
-    cutout_dim_downscale: tuple[Downscale, ...]
+    cutout_dim_downscale: Downscale | Annotated[tuple[Downscale, ...], Field(min_length=1)]
     cutout_step_factor: Step
     cutout_overlap: float | None = Field(ge=0, lt=1)
+
+    @property
+    def scales(self) -> tuple[Downscale, ...]:
+        """All scales; a single pair, as in the user's table, is one scale."""
+        one_or_several = self.cutout_dim_downscale
+        return (one_or_several,) if isinstance(one_or_several, Downscale) else one_or_several
 
 
 def windows(size: Size, options: WindowOptions) -> tuple[Box, ...]:
@@ -44,7 +50,7 @@ def windows(size: Size, options: WindowOptions) -> tuple[Box, ...]:
     if not options.use_cutouts:
         return ()
     boxes: list[Box] = []
-    for downscale in options.cutout_dim_downscale:
+    for downscale in options.scales:
         window = Size(math.ceil(size.width / downscale.width), math.ceil(size.height / downscale.height))
         if options.cutout_overlap is None:
             step = options.cutout_step_factor

@@ -28,7 +28,7 @@ class UrlSource(_Entry):
 class NpmSource(_Entry):
     """Files in a folder of a package, ``name@version``, that the ordinary npm client fetches."""
 
-    npm: Annotated[str, Field(pattern=r"^(@[a-z0-9._-]+/)?[a-z0-9._-]+@[0-9][A-Za-z0-9.+-]*$")]
+    npm: Annotated[str, Field(pattern=r"^(@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*@[0-9][A-Za-z0-9.+-]*$")]
     folder: str
 
     def __str__(self) -> str:

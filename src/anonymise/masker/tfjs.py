@@ -54,12 +54,12 @@ def convert(model_json: Path, outputs: Sequence[str], rewire: Mapping[str, str])
             node.input[index] = rewire.get(source, source)
 
     nodes = {node.name: node for node in graph.node}
-    if missing := {*outputs, *rewire.values()} - nodes.keys():
-        raise ModelError(f"{model_json} has no node {', '.join(sorted(missing))}")
     needed: set[str] = set()
     waiting = list(outputs)
     while waiting:
         name = waiting.pop()
+        if name not in nodes:
+            raise ModelError(f"{model_json} has no node {name}")
         if name not in needed:
             needed.add(name)
             waiting += [source.lstrip("^").partition(":")[0] for source in nodes[name].input]

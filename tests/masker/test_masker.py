@@ -1,0 +1,165 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from anonymise import config
+from anonymise.detections import Box, RgbImage
+from anonymise.errors import ModelError
+from anonymise.labels import COCO
+from anonymise.masker import Found, ModelMasker, ModelOptions, load_masker
+from anonymise.masker.ssd import SsdNetwork
+from tests.masker import savedmodel
+
+
+def options(**changed: object) -> ModelOptions:
+    return config.load(overrides=[f"{key}={value}" for key, value in changed.items()]).model
+
+
+class OneCar:
+    """A network that finds the same box, and remembers what it was shown."""
+
+    def __init__(self, box: tuple[float, float, float, float], label: int = 3) -> None:
+        self.box, self.label = box, label
+        self.seen: list[tuple[int, ...]] = []
+
+    def __call__(self, images: Sequence[RgbImage]) -> list[Found]:
+        self.seen += [image.shape for image in images]
+        return [Found(np.array([self.box]), np.array([0.9]), np.array([self.label])) for _ in images]
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return savedmodel.build(tmp_path_factory.mktemp("model") / "zoo")
+
+
+def test_a_saved_model_of_the_object_detection_api(saved_model: Path) -> None:
+    masker = load_masker(options(model_type=saved_model.as_posix()), progress=False)
+    wide, small = np.zeros((60, 100, 3), np.uint8), np.zeros((33, 33, 3), np.uint8)
+    found, found_small = masker.detect([wide, small])
+    # The dog is not hidden, the weak car is dropped, the truck ends at the edge.
+    assert [(COCO[i.label], round(i.score, 2), i.box) for i in found] == [
+        ("car", 0.9, Box(0, 0, 50, 30)),
+        ("person", 0.8, Box(50, 30, 100, 60)),
+        ("truck", 0.7, Box(75, 45, 100, 60)),
+    ]
+    car, person, truck = found
+    assert car.mask[:, :24].all()
+    assert not car.mask[:, 26:].any()
+    # The disc, drawn at the size of the box: 28/33 of its width and height.
+    assert np.count_nonzero(person.mask) == pytest.approx(np.pi / 4 * (50 * 27 / 33) * (30 * 27 / 33), rel=0.05)
+    assert person.mask[15, 25]
+    assert not person.mask[0, 0]
+    assert truck.fills_box
+    assert [i.box for i in found_small] == [Box(0, 0, 17, 17), Box(16, 16, 33, 33), Box(24, 24, 33, 33)]
+
+
+def test_a_model_without_masks_gives_boxes(tmp_path: Path) -> None:
+    folder = savedmodel.build(tmp_path / "boxes", masks=False)
+    (found,) = load_masker(options(model_type=folder.as_posix()), progress=False).detect(
+        [np.zeros((8, 8, 3), np.uint8)]
+    )
+    assert [i.fills_box for i in found] == [True, True, True]
+
+
+def test_a_model_with_another_signature_is_refused(tmp_path: Path) -> None:
+    folder = savedmodel.build(tmp_path / "odd", drop="num_detections")
+    with pytest.raises(ModelError, match=r"does not have the Object Detection API's signature.*num_detections"):
+        load_masker(options(model_type=folder.as_posix()), progress=False)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot load a SavedModel"):
+        load_masker(options(model_type=tmp_path.as_posix()), progress=False)
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ModelError, match=r"'Huge' is neither a model of the catalog \(Lite, Slow, Medium, Fast\) nor"):
+        load_masker(options(model_type="Huge"), progress=False)
+
+
+def test_images_above_the_limit_are_made_smaller_for_the_network_only() -> None:
+    network = OneCar((0.25, 0.25, 0.75, 0.5))
+    masker = ModelMasker(network, options(max_num_pixels=5000))
+    (found,) = masker.detect([np.zeros((100, 200, 3), np.uint8)])
+    assert network.seen == [(50, 100, 3)]
+    assert [i.box for i in found] == [Box(50, 25, 100, 75)]
+
+
+def test_an_extreme_shape_above_the_limit_keeps_a_pixel() -> None:
+    network = OneCar((0, 0, 1, 1))
+    (found,) = ModelMasker(network, options(max_num_pixels=100)).detect([np.zeros((1, 5000, 3), np.uint8)])
+    assert network.seen[0][0] == 1
+    assert found[0].box == Box(0, 0, 5000, 1)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((0.101, 0.101, 0.199, 0.199), Box(10, 10, 20, 20)),  # outwards to whole pixels
+        ((-0.5, -0.5, 0.2, 0.2), Box(0, 0, 20, 20)),
+        ((0.9, 0.9, 1.4, 1.4), Box(90, 90, 100, 100)),
+        ((0.5, 0.5, 0.5, 0.501), None),
+        ((1.1, 1.1, 1.4, 1.4), None),
+        ((0.6, 0.6, 0.4, 0.4), None),
+    ],
+)
+def test_boxes_are_whole_pixels_inside_the_image(box: tuple[float, float, float, float], expected: Box | None) -> None:
+    (found,) = ModelMasker(OneCar(box), options()).detect([np.zeros((100, 100, 3), np.uint8)])
+    assert [i.box for i in found] == ([] if expected is None else [expected])
+
+
+def test_only_the_configured_classes_are_hidden() -> None:
+    dog = OneCar((0, 0, 1, 1), label=18)
+    image = np.zeros((9, 9, 3), np.uint8)
+    assert ModelMasker(dog, options()).detect([image]) == [()]
+    (found,) = ModelMasker(dog, options(mask_classes="[person, dog]")).detect([image])
+    assert [COCO[i.label] for i in found] == ["dog"]
+
+
+def ssd(scores: np.ndarray, boxes: np.ndarray, batch_size: int = 4) -> tuple[SsdNetwork, list[int]]:
+    batches: list[int] = []
+
+    def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert images.shape[1:] == (30, 30, 3)
+        batches.append(len(images))
+        return np.stack([scores] * len(images)), np.stack([boxes] * len(images))
+
+    return SsdNetwork(run, side=30, score_threshold=0.3, nms_iou_threshold=0.5, batch_size=batch_size), batches
+
+
+def test_non_maximum_suppression_is_by_class() -> None:
+    boxes = np.array([(0, 0, 0.5, 0.5), (0, 0, 0.5, 0.45), (0.5, 0.5, 1, 1), (0, 0, 0.5, 0.5)], np.float32)
+    scores = np.zeros((4, 90), np.float32)
+    scores[0, 2], scores[1, 2] = 0.6, 0.9  # two boxes of one car: the better one stays
+    scores[2, 2] = 0.29  # too weak
+    scores[3, 0], scores[0, 7] = 0.8, 0.5  # a person in front of it, and the car taken for a truck as well
+    network, _ = ssd(scores, boxes)
+    (found,) = network([np.zeros((30, 30, 3), np.uint8)])
+    by_label = sorted(
+        zip(found.labels.tolist(), (round(s, 2) for s in found.scores.tolist()), found.boxes.tolist(), strict=True)
+    )
+    assert [(label, score) for label, score, _ in by_label] == [(1, 0.8), (3, 0.9), (8, 0.5)]
+    assert by_label[1][2] == pytest.approx([0, 0, 0.5, 0.45])
+
+
+def test_images_of_any_size_go_through_in_batches() -> None:
+    network, batches = ssd(np.zeros((2, 90), np.float32), np.zeros((2, 4), np.float32), batch_size=4)
+    images = [np.zeros((n, 2 * n, 3), np.uint8) for n in range(1, 10)]
+    assert [len(found.scores) for found in network(images)] == [0] * 9
+    assert batches == [4, 4, 1]
+
+
+def test_the_embedded_model_finds_the_same_in_one_batch_or_one_by_one() -> None:
+    random = np.random.default_rng(0)
+    images = [cv2.resize(random.integers(0, 255, (n, n, 3), np.uint8), (300, 300)) for n in (3, 5, 9)]
+    results = [
+        load_masker(options(model_type="Lite", batch_size=size, score_threshold=0.02), progress=False).detect(images)
+        for size in (1, 8)
+    ]
+    assert any(results[0])
+    for alone, together in zip(*results, strict=True):
+        assert [(i.label, i.box) for i in alone] == [(i.label, i.box) for i in together]
+        assert [i.score for i in alone] == pytest.approx([i.score for i in together], abs=1e-4)

@@ -1,0 +1,111 @@
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anonymise.errors import ModelError
+from anonymise.masker import tfjs
+from anonymise.masker.quiet_tensorflow import import_tensorflow
+
+_FLOAT, _INT = 1, 3
+_UNUSED: dict[str, Any] = {"floatVal": [], "stringVal": []}
+
+
+def const(name: str, dtype: int, shape: list[int]) -> dict[str, Any]:
+    tensor = {**_UNUSED, "dtype": dtype, "tensorShape": {"dim": [{"size": str(n)} for n in shape]}}
+    return {"name": name, "op": "Const", "input": [], "attr": {"dtype": {"type": dtype}, "value": {"tensor": tensor}}}
+
+
+def op(name: str, kind: str, inputs: list[str], **attr: Any) -> dict[str, Any]:
+    return {"name": name, "op": kind, "input": inputs, "attr": attr}
+
+
+def text(value: str, *, old: bool) -> dict[str, Any]:
+    return {"s": list(value.encode()) if old else base64.b64encode(value.encode()).decode()}
+
+
+def write_model(folder: Path, *, old: bool = True, cut: int = 0) -> Path:
+    """y = x * a + b, with a as float32 and b quantised, in two shards that divide a value; z reads a removed part."""
+    nodes = [
+        op("x", "Placeholder", [], dtype={"type": _FLOAT}, shape={"shape": {"dim": [{"size": "-1"}]}}),
+        const("a", _FLOAT, [2]),
+        const("b", _FLOAT, [2]),
+        op("slow", "Neg", ["x"], T={"type": _FLOAT}),
+        op("scaled", "Mul", ["slow", "a"], T={"type": _FLOAT}),
+        # Attributes with texts, in the form of older and of newer files.
+        op(
+            "y", "Add", ["scaled", "b"], T={"type": _FLOAT}, _note=text("æ", old=old),
+            _list={"list": {"s": [text("one", old=old)["s"], text("", old=old)["s"]], "i": []}},
+            _empty={"list": {"s": [], "i": ["1"]}},
+        ),
+        op("unused", "Neg", ["y"], T={"type": _FLOAT}),
+    ]  # fmt: skip
+    a, b = np.array([2, 3], "<f4").tobytes(), np.array([0, 255], "u1").tobytes()
+    data = (a + b)[: 10 - cut]
+    (folder / "shard1").write_bytes(data[:3])
+    (folder / "shard2").write_bytes(data[3:])
+    weights = [
+        {"name": "a", "dtype": "float32", "shape": [2]},
+        {"name": "b", "dtype": "float32", "shape": [2],
+         "quantization": {"dtype": "uint8", "scale": 0.1, "min": -5.0, "original_dtype": "float32"}},
+    ]  # fmt: skip
+    model = {
+        "modelTopology": {"node": nodes, "versions": {"badConsumers": []}, "library": {"function": []}},
+        "weightsManifest": [{"paths": ["shard1", "shard2"], "weights": weights}],
+    }
+    (folder / "model.json").write_text(json.dumps(model))
+    return folder / "model.json"
+
+
+def run(graph: bytes, x: list[float]) -> Any:
+    tf = import_tensorflow()
+    from tensorflow.core.framework import graph_pb2
+
+    frozen = graph_pb2.GraphDef.FromString(graph)
+    function = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(frozen, name=""), []).prune("x:0", "y:0")
+    return function(tf.constant(x, tf.float32)).numpy()
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_converted_graph_computes_what_the_model_describes(tmp_path: Path, old: bool) -> None:
+    graph = tfjs.convert(write_model(tmp_path, old=old), ["y"], {})
+    assert run(graph, [10, 10]) == pytest.approx([-10 * 2 - 5.0, -10 * 3 + 20.5])
+
+
+def test_rewiring_takes_a_part_out(tmp_path: Path) -> None:
+    graph = tfjs.convert(write_model(tmp_path), ["y"], {"slow": "x"})
+    assert run(graph, [10, 10]) == pytest.approx([10 * 2 - 5.0, 10 * 3 + 20.5])
+    assert b"slow" not in graph
+    assert b"unused" not in graph
+
+
+def test_texts_in_attributes_are_kept(tmp_path: Path) -> None:
+    from tensorflow.core.framework import graph_pb2
+
+    converted = [tfjs.convert(write_model(tmp_path, old=old), ["y"], {}) for old in (True, False)]
+    graphs = [graph_pb2.GraphDef.FromString(graph) for graph in converted]
+    assert graphs[0] == graphs[1]
+    (y,) = (node for node in graphs[0].node if node.name == "y")
+    assert y.attr["_note"].s == "æ".encode()
+    assert list(y.attr["_list"].list.s) == [b"one", b""]
+
+
+@pytest.mark.parametrize("cut", [1, 5])
+def test_shards_that_are_too_short_are_refused(tmp_path: Path, cut: int) -> None:
+    with pytest.raises(ModelError, match="not a complete TensorFlow"):
+        tfjs.convert(write_model(tmp_path, cut=cut), ["y"], {})
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"modelTopology": {"node": [{"op": 3}]}}'])
+def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "model.json").write_text(content)
+    with pytest.raises(ModelError, match="not a complete TensorFlow"):
+        tfjs.convert(tmp_path / "model.json", ["y"], {})
+
+
+def test_an_output_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="has no node scores"):
+        tfjs.convert(write_model(tmp_path), ["y", "scores"], {})

@@ -1,0 +1,250 @@
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path, PureWindowsPath
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anonymise.errors import UsageError
+from anonymise.paths import (
+    FileKind,
+    FileOptions,
+    Paths,
+    Place,
+    Places,
+    TreeWalker,
+    WalkProblem,
+    all_files,
+    expected_files,
+    extended_length,
+)
+
+_NOTHING: dict[str, object] = {
+    "image_extensions": ["jpg", "jpeg", "png"],
+    "separate_preview_directory": None,
+    **{f"{place}_{kind}": False for place in ("remote", "local", "archive") for kind in ("json", "preview", "mask")},
+}
+
+
+def options(**changed: object) -> FileOptions:
+    return FileOptions.model_validate(_NOTHING | changed)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    (tmp_path / "in").mkdir()
+    return Places(tmp_path / "in", tmp_path / "out", tmp_path / "archive")
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def walk(places: Places, **changed: object) -> list[Paths | WalkProblem]:
+    return list(TreeWalker(places, options(**changed)).walk())
+
+
+def names(found: list[Paths | WalkProblem]) -> list[str]:
+    return [p.relative.as_posix() for p in found if isinstance(p, Paths)]
+
+
+def test_images_come_in_a_stable_order_files_before_subfolders(places: Places) -> None:
+    touch(places.input, "b/2.jpg", "b/1.PNG", "a/x.JPEG", "z.Jpg", "a/notes.txt", "b/c/0.png")
+    assert names(walk(places)) == ["z.Jpg", "a/x.JPEG", "b/1.PNG", "b/2.jpg", "b/c/0.png"]
+
+
+def test_the_walk_is_lazy(places: Places) -> None:
+    touch(places.input, "a/1.jpg", "b/1.jpg")
+    walking = TreeWalker(places, options()).walk()
+    next(walking)
+    touch(places.input, "c/1.jpg", "b/2.jpg")
+    assert names(list(walking)) == ["b/1.jpg", "b/2.jpg"]  # the list of folders at the top was made, b's was not
+
+
+def test_only_the_configured_endings_are_images(places: Places) -> None:
+    touch(places.input, "a.jpg", "b.png")
+    assert names(walk(places, image_extensions=[".PNG"])) == ["b.png"]
+
+
+def test_an_ending_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot read gif"):
+        options(image_extensions=["jpg", "gif"])
+
+
+def test_own_previews_and_masks_and_files_of_macos_are_passed_over(places: Places) -> None:
+    touch(places.input, "a.jpg", "a_preview.jpg", "a_mask.png", "A_PREVIEW.JPG", "._a.jpg", "preview.jpg", "a_mask.jpg")
+    walker = TreeWalker(places, options())
+    assert names(list(walker.walk())) == ["a.jpg", "a_mask.jpg", "preview.jpg"]
+    assert (walker.n_passed_over, walker.n_folders) == (3, 1)
+
+
+_LEGAL = st.text(
+    st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters='/\\:*?"<>|'), min_size=1, max_size=40
+).filter(lambda name: name.strip(". ") == name and not name.startswith("._") and len(name.encode()) < 200)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(_LEGAL, min_size=1, max_size=6, unique_by=str.casefold))
+def test_any_legal_name_is_found_and_mirrored(stems: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "in").mkdir()
+        places = Places(Path(folder, "in"), Path(folder, "out"))
+        stems = [s for s in stems if not s.lower().endswith(("_preview", "_mask"))]
+        for stem in stems:
+            touch(places.input, f"{stem}/{stem}.jpg")
+        found = [p for p in walk(places) if isinstance(p, Paths)]
+        assert {p.relative.as_posix() for p in found} == {f"{stem}/{stem}.jpg" for stem in stems}
+        for paths in found:
+            assert paths.source.read_bytes() == b"x"
+            assert paths.output_image == places.output / paths.relative
+            assert paths.file(FileKind.JSON, Place.REMOTE) == places.output / paths.relative.parent / (
+                paths.relative.name[: -len(".jpg")] + ".json"
+            )
+
+
+@pytest.mark.parametrize("stem", ["100 % # {year}", "Damåsen æøå", "街道", "x" * 200, "a.b.c", "-k"])
+def test_names_that_scripts_stumble_over(places: Places, stem: str) -> None:
+    touch(places.input, f"{stem}.jpg")
+    (paths,) = walk(places, remote_preview=True)
+    assert isinstance(paths, Paths)
+    assert paths.preview_name == f"{stem}_preview.jpg"
+    assert paths.file(FileKind.MASK, Place.REMOTE) == places.output / f"{stem}_mask.png"
+
+
+def test_two_images_with_the_same_results_are_told_apart_aloud(places: Places) -> None:
+    touch(places.input, "a.jpg", "a.png", "A.jpeg")
+    found = walk(places)
+    assert names(found) == ["A.jpeg"]
+    problems = [p for p in found if isinstance(p, WalkProblem)]
+    assert [p.path.name for p in problems] == ["a.jpg", "a.png"]
+    assert all("overwrite those of A.jpeg" in p.reason and p.hides_images for p in problems)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_link_loops_are_reported_and_not_followed(places: Places) -> None:
+    touch(places.input, "a/1.jpg")
+    (places.input / "a" / "back").symlink_to(places.input, target_is_directory=True)
+    found = walk(places)
+    assert names(found) == ["a/1.jpg"]
+    (problem,) = (p for p in found if isinstance(p, WalkProblem))
+    assert problem.path.name == "back"
+    assert not problem.hides_images
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_a_link_to_a_folder_elsewhere_is_followed_and_a_broken_one_is_handed_on(places: Places, tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere", "1.jpg")
+    (places.input / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (places.input / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
+    assert names(walk(places)) == ["gone.jpg", "link/1.jpg"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions work otherwise there")
+def test_an_unreadable_folder_is_reported_and_the_walk_goes_on() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        touch(Path(folder), "in/a/1.jpg", "in/b/1.jpg", "in/c/1.jpg")
+        places = Places(Path(folder, "in"), Path(folder, "out"))
+        closed = places.input / "b"
+        closed.chmod(0)
+        found = as_somebody(lambda: walk(places))
+        closed.chmod(0o755)
+    assert names(found) == ["a/1.jpg", "c/1.jpg"]
+    assert [p for p in found if isinstance(p, WalkProblem)] == [
+        WalkProblem(closed, "this folder cannot be read: Permission denied", hides_images=True)
+    ]
+
+
+def as_somebody(function: Callable[[], list[Paths | WalkProblem]]) -> list[Paths | WalkProblem]:
+    """Calls a function without the superuser's right to read everything."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return function()
+    os.seteuid(65534)
+    try:
+        return function()
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    ("output", "archive"),
+    [("in", None), ("in/out", None), (".", None), ("out", "in"), ("out", "in/a"), ("out", "out"), ("out", "out/raw"),
+     ("raw/out", "raw"), ("in/../in/x", None)],
+)  # fmt: skip
+def test_folders_inside_each_other_are_refused(tmp_path: Path, output: str, archive: str | None) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(UsageError, match="inside the other"):
+        Places(tmp_path / "in", tmp_path / output, tmp_path / archive if archive else None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_folders_inside_each_other_by_a_link_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "in", target_is_directory=True)
+    with pytest.raises(UsageError, match="inside the other"):
+        Places(tmp_path / "in", tmp_path / "link" / "out")
+
+
+def test_a_sibling_with_the_same_beginning_is_no_subfolder(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    assert Places(tmp_path / "in", tmp_path / "in_out").output == extended_length(tmp_path / "in_out")
+
+
+def test_previews_inside_the_input_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(UsageError, match="separate_preview_directory"):
+        Places(tmp_path / "in", tmp_path / "out", None, tmp_path / "in" / "previews")
+
+
+def test_a_missing_input_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        Places(tmp_path / "in", tmp_path / "out")
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "in/1.jpg", "out")
+    with pytest.raises(UsageError, match="is no folder"):
+        Places(tmp_path / "in", tmp_path / "out")
+
+
+def test_expected_files_follow_the_configuration(places: Places) -> None:
+    paths = Paths(Path("a/1.png"), places)
+    wanted = expected_files(paths, options(remote_json=True, local_preview=True, archive_mask=True))
+    assert [f.path.relative_to(places.input.parent).as_posix() for f in wanted] == [
+        "out/a/1.png",
+        "archive/a/1.png",
+        "out/a/1.json",
+        "in/a/1_preview.jpg",
+        "archive/a/1_mask.png",
+    ]
+
+
+def test_without_an_archive_nothing_is_expected_there(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    paths = Paths(Path("1.jpg"), Places(tmp_path / "in", tmp_path / "out"))
+    assert [f.place for f in expected_files(paths, options())] == [Place.REMOTE]
+    assert Place.ARCHIVE not in {f.place for f in all_files(paths)}
+
+
+def test_separate_previews_mirror_the_tree(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    places = Places(tmp_path / "in", tmp_path / "out", None, tmp_path / "previews")
+    files = expected_files(Paths(Path("a/1.jpg"), places), options(separate_preview_directory="previews"))
+    assert files[-1].path == places.input.parent / "previews" / "a" / "1_preview.jpg"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (r"C:\images\in", r"\\?\C:\images\in"),
+        (r"\\server\share\in", r"\\?\UNC\server\share\in"),
+        (r"\\?\C:\images", r"\\?\C:\images"),
+    ],
+)
+def test_windows_paths_may_be_longer_than_260_characters(path: str, expected: str) -> None:
+    assert str(extended_length(PureWindowsPath(path))) == expected

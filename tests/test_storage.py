@@ -1,0 +1,179 @@
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from anonymise import storage
+from anonymise.errors import StorageError, UnreadableImage, WriteError
+from anonymise.storage import StorageOptions
+
+OPTIONS = StorageOptions(delete_input=False, file_access_retry_seconds=0.05, file_access_timeout_seconds=0.3)
+
+
+def test_a_file_is_written_with_its_folders_and_nothing_else_is_left(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b" / ("å" * 100 + ".jpg")
+    storage.write_atomically(target, b"new", tmp_path, OPTIONS)
+    assert target.read_bytes() == b"new"
+    assert [p.name for p in target.parent.iterdir()] == [target.name]
+
+
+def test_readers_see_the_old_file_or_the_new_one_but_never_a_part(tmp_path: Path) -> None:
+    target = tmp_path / "image.jpg"
+    versions = [bytes([n]) * 3_000_000 for n in range(2)]
+    target.write_bytes(versions[0])
+    seen: set[bytes] = set()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            seen.add(target.read_bytes())
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for n in range(20):
+        storage.write_atomically(target, versions[n % 2], tmp_path, OPTIONS)
+    stop.set()
+    reader.join()
+    assert seen <= set(versions)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> None:
+    (tmp_path / "image.jpg").mkdir()  # a folder cannot be replaced by a file
+    with pytest.raises(WriteError, match=r"image\.jpg cannot be written"):
+        storage.write_atomically(tmp_path / "image.jpg", b"new", tmp_path, OPTIONS)
+    assert [p.name for p in tmp_path.iterdir()] == ["image.jpg"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
+def test_a_name_that_is_too_long_is_this_files_error(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="too long"):
+        storage.write_atomically(tmp_path / ("x" * 300), b"", tmp_path, OPTIONS)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
+    ) if sys.platform == "linux" and os.geteuid() == 0 else None  # fmt: skip
+    if mounted is None or mounted.returncode != 0:
+        pytest.skip("a small disk can only be mounted on Linux by the superuser")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def test_a_full_disk_stops_the_run_and_leaves_nothing_partial(small_disk: Path) -> None:
+    storage.write_atomically(small_disk / "fits.jpg", bytes(500_000), small_disk, OPTIONS)
+    with pytest.raises(StorageError, match="the disk is full"):
+        storage.write_atomically(small_disk / "too_large.jpg", bytes(2_000_000), small_disk, OPTIONS)
+    assert [p.name for p in small_disk.iterdir()] == ["fits.jpg"]
+
+
+def test_a_read_only_disk_stops_the_run(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StorageError, match="read-only"):
+        storage.write_atomically(small_disk / "a.jpg", b"x", small_disk, OPTIONS)
+    with pytest.raises(StorageError, match="cannot be written to"):
+        storage.prepare_root(small_disk)
+
+
+def test_a_root_that_comes_back_is_waited_for(tmp_path: Path) -> None:
+    root = tmp_path / "share"
+    options = StorageOptions(delete_input=False, file_access_retry_seconds=0.05, file_access_timeout_seconds=30)
+    threading.Timer(0.3, root.mkdir).start()
+    storage.write_atomically(root / "a.jpg", b"x", root, options)
+    assert (root / "a.jpg").read_bytes() == b"x"
+
+
+def test_a_root_that_stays_away_stops_the_run_and_is_not_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "share"
+    with pytest.raises(StorageError, match=r"out of reach since 0\.3 s"):
+        storage.write_atomically(root / "a.jpg", b"x", root, OPTIONS)
+    assert not root.exists()
+    assert [r.message for r in caplog.records if "waiting" in r.message] == [
+        f"{root} is out of reach (No such file or directory); waiting for it"
+    ]
+
+
+def test_a_file_that_is_gone_from_a_root_that_is_there_is_not_waited_for(tmp_path: Path) -> None:
+    patient = StorageOptions(delete_input=False, file_access_retry_seconds=5, file_access_timeout_seconds=3600)
+    started = time.monotonic()
+    with pytest.raises(UnreadableImage, match="cannot be read"):
+        storage.read(tmp_path / "gone.jpg", tmp_path, patient)
+    assert time.monotonic() - started < 5  # one wait would take as long
+
+
+def test_the_archive_copy_is_the_original(tmp_path: Path) -> None:
+    storage.write_verified_copy(tmp_path / "a.jpg", b"original", tmp_path, OPTIONS)
+    assert (tmp_path / "a.jpg").read_bytes() == b"original"
+
+
+def test_a_copy_that_reads_back_differently_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad_disk = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: bad_disk(path)[:-1] + b"?")
+    with pytest.raises(WriteError, match="reads back differently"):
+        storage.write_verified_copy(tmp_path / "a.jpg", b"original", tmp_path, OPTIONS)
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> dict[str, Path]:
+    files = {name: tmp_path / name / "a" / "b" / "1.jpg" for name in ("in", "out", "archive")}
+    for path in files.values():
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"original")
+    return files
+
+
+def delete(files: dict[str, Path], root: Path) -> None:
+    storage.delete_verified_input(
+        files["in"], b"original", root / "in", archived=files["archive"], expected=[files["out"], files["archive"]]
+    )
+
+
+def test_deleting_takes_the_empty_folders_along_but_not_the_root(finished: dict[str, Path], tmp_path: Path) -> None:
+    delete(finished, tmp_path)
+    assert list((tmp_path / "in").iterdir()) == []
+
+
+def test_deleting_leaves_folders_that_hold_something_else(finished: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "in" / "a" / "notes.txt").write_text("mine")
+    delete(finished, tmp_path)
+    assert [p.name for p in (tmp_path / "in" / "a").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("harm", ["output missing", "output empty", "archive differs", "input changed", "archive gone"])
+def test_the_input_stays_unless_everything_is_in_its_place(
+    finished: dict[str, Path], tmp_path: Path, harm: str
+) -> None:
+    match harm:
+        case "output missing":
+            finished["out"].unlink()
+        case "output empty":
+            finished["out"].write_bytes(b"")
+        case "archive differs":
+            finished["archive"].write_bytes(b"0riginal")
+        case "input changed":
+            finished["in"].write_bytes(b"another")
+        case "archive gone":
+            finished["archive"].unlink()
+    with pytest.raises(WriteError, match="the input stays"):
+        delete(finished, tmp_path)
+    assert finished["in"].exists()
+
+
+def test_temporary_files_of_an_interrupted_run_are_cleared_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    ours = tmp_path / "a" / ".anonymise-0123.part"
+    other = tmp_path / "a" / "film.part"
+    ours.write_bytes(b"x")
+    other.write_bytes(b"x")
+    assert storage.clear_temporary_files([tmp_path, tmp_path / "gone"]) == 1
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["film.part"]

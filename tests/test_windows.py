@@ -1,0 +1,95 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anonymise.detections import Box, Size
+from anonymise.windows import Downscale, Step, WindowOptions, grid, windows
+
+sides = st.integers(1, 3000)
+scales = st.floats(1, 12, allow_nan=False)
+
+
+def options(**changed: object) -> WindowOptions:
+    values = {
+        "use_cutouts": True,
+        "cutout_dim_downscale": ((4, 4),),
+        "cutout_step_factor": (800, 800),
+        "cutout_overlap": None,
+    }
+    return WindowOptions.model_validate(values | changed)
+
+
+def uncovered_rows_and_columns(size: Size, boxes: tuple[Box, ...]) -> tuple[set[int], set[int]]:
+    columns, rows = set(range(size.width)), set(range(size.height))
+    for box in boxes:
+        columns -= set(range(box.left, box.right))
+        rows -= set(range(box.top, box.bottom))
+    return rows, columns
+
+
+@given(
+    width=sides,
+    height=sides,
+    downscale=st.tuples(scales, scales),
+    step=st.tuples(st.integers(40, 4000), st.integers(40, 4000)),
+    overlap=st.none() | st.floats(0, 0.9),
+)
+def test_windows_cover_every_pixel(
+    width: int, height: int, downscale: tuple[float, float], step: tuple[int, int], overlap: float | None
+) -> None:
+    size = Size(width, height)
+    boxes = windows(
+        size, options(cutout_dim_downscale=(downscale,), cutout_step_factor=step, cutout_overlap=overlap)
+    )
+    assert all(0 <= b.left and b.right <= width and 0 <= b.top and b.bottom <= height for b in boxes)
+    # A grid is the product of its columns and its rows, so it covers every pixel if it covers every column and row ...
+    lefts, tops = {b.left for b in boxes}, {b.top for b in boxes}
+    assert {(b.left, b.top) for b in boxes} == {(left, top) for left in lefts for top in tops}
+    assert len({(b.width, b.height) for b in boxes}) == 1
+    # ... which it does.
+    assert uncovered_rows_and_columns(size, boxes) == (set(), set())
+
+
+def test_the_last_window_is_moved_back_to_the_edge() -> None:
+    assert grid(Size(10, 4), Size(4, 4), Step(4, 4)) == (Box(0, 0, 4, 4), Box(4, 0, 8, 4), Box(6, 0, 10, 4))
+
+
+def test_windows_slide_along_the_width_first() -> None:
+    assert [(b.left, b.top) for b in grid(Size(4, 4), Size(2, 2), Step(2, 2))] == [(0, 0), (2, 0), (0, 2), (2, 2)]
+
+
+def test_pairs_are_height_then_width_as_in_the_users_table() -> None:
+    boxes = windows(Size(80, 40), options(cutout_dim_downscale=((4, 2),), cutout_step_factor=(10, 40)))
+    assert boxes[0] == Box(0, 0, 40, 10)
+    assert len(boxes) == 8
+
+
+def test_a_step_longer_than_the_window_leaves_no_gap() -> None:
+    boxes = windows(Size(100, 100), options(cutout_dim_downscale=((10, 10),), cutout_step_factor=(800, 800)))
+    assert len(boxes) == 100
+
+
+def test_an_overlap_of_a_quarter_gives_two_by_two_and_three_by_three() -> None:
+    two_scales = options(cutout_dim_downscale=((1.75, 1.75), (2.5, 2.5)), cutout_overlap=0.25)
+    for size in (Size(480, 360), Size(2692, 1032), Size(8192, 4096)):
+        assert len(windows(size, two_scales)) == 4 + 9
+
+
+def test_no_windows_unless_they_are_asked_for() -> None:
+    assert windows(Size(100, 100), options(use_cutouts=False)) == ()
+
+
+def test_a_one_pixel_image_has_one_window() -> None:
+    assert windows(Size(1, 1), options()) == (Box(0, 0, 1, 1),)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"cutout_dim_downscale": ((0.5, 4),)}, {"cutout_step_factor": (0, 800)}, {"cutout_dim_downscale": ()}]
+)
+def test_windows_larger_than_the_image_and_steps_of_nothing_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="cutout_"):
+        options(**wrong)
+
+
+def test_a_single_pair_is_one_scale() -> None:
+    assert options(cutout_dim_downscale=[4, 2]).scales == (Downscale(4, 2),)
