@@ -4,9 +4,11 @@ import io
 import struct
 import threading
 import zlib
+from pathlib import Path
 from typing import Any
 
 import cv2
+import jpeglib
 import numpy as np
 import piexif
 import pytest
@@ -283,6 +285,25 @@ def test_cmyk_with_changes_is_encoded_anew_and_says_so() -> None:
     assert "CMYK" in out.notes[0]
     assert "quality 95" in out.notes[0]
     assert np.abs(images.decode(out.data, max_pixels=LIMIT).pixels.astype(int) - image).mean() < 3
+
+
+def test_arithmetic_coding_is_encoded_anew_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "huffman.jpg").write_bytes(as_jpeg(64, 48))
+    with jpeglib.version("turbo210"):
+        jpeglib.read_dct(str(tmp_path / "huffman.jpg")).write_dct(
+            str(tmp_path / "arithmetic.jpg"), flags=["+ARITH_CODE"]
+        )
+    data = (tmp_path / "arithmetic.jpg").read_bytes()
+    assert b"\xff\xc9" in data
+    pixels = images.decode(data, max_pixels=LIMIT).pixels
+    assert np.array_equal(pixels, images.decode(as_jpeg(64, 48), max_pixels=LIMIT).pixels)
+    nothing = np.zeros((48, 64), bool)
+    assert np.array_equal(
+        images.decode(images.rewrite(data, pixels, nothing, LOSSLESS).data, max_pixels=LIMIT).pixels, pixels
+    )
+    out = images.rewrite(data, np.zeros_like(pixels), ~nothing, LOSSLESS)
+    assert "arithmetic" in out.notes[0]
+    assert images.decode(out.data, max_pixels=LIMIT).pixels.max() == 0
 
 
 def test_asked_quality() -> None:

@@ -160,6 +160,7 @@ HIDING_PLACES: dict[str, bytes] = {
     "Adobe": with_segments(app(14, b"Adobe\0\x64\0\0\0\0\1" + FACE_JPEG)),
     "comment": with_segments(Segment(0xFE, FACE_JPEG)),
     "base64 comment": with_segments(Segment(0xFE, BASE64.encode())),
+    "behind the last block": with_segments()[:-2] + BASE64.encode() + b"\xff\xd9",
     "reserved marker": with_segments(Segment(0xF0, FACE_JPEG)),
 }
 
@@ -360,6 +361,8 @@ def test_position_and_density_stay() -> None:
     assert piexif.load(out)["thumbnail"] is None
     with Image.open(io.BytesIO(out)) as opened:
         assert opened.info["dpi"] == (300, 300)
+    with Image.open(io.BytesIO(passed_through(out, "none"))) as opened:
+        assert "dpi" not in opened.info
 
 
 def test_malformed_exif_does_not_fail_the_image() -> None:

@@ -18,13 +18,14 @@ from anonymise.jpegfile import JpegFile, with_component_ids
 
 __all__ = ["replace_regions"]
 
-# A coded picture may grow by this much before a slower, denser coding is tried; the bound of the file's size is 5 %.
-_TOLERATED_GROWTH = 1.02
+# A coded picture may grow by this much before a slower, denser coding is tried. The bound of a file's size is 5 %, and
+# little else in it can grow.
+_TOLERATED_GROWTH = 1.048
 
-# Row u of the 8-point DCT-II: a(u)/2 · cos((2x + 1)uπ/16), a(0) = 1/√2, else 1 (T.81, A.3.3); then in both directions.
-_DCT_1D = np.cos(np.outer(np.arange(8), 2 * np.arange(8) + 1) * np.pi / 16) / 2
-_DCT_1D[0] /= np.sqrt(2)
-_DCT: Final[NDArray[np.float32]] = np.kron(_DCT_1D, _DCT_1D).astype(np.float32)
+# Row u of the 8-point DCT-II: a(u)/2 · cos((2x + 1)uπ/16), a(0) = 1/√2, else 1 (T.81, A.3.3).
+_DCT: Final[NDArray[np.float32]] = (
+    np.cos(np.outer(np.arange(8), 2 * np.arange(8) + 1) * np.pi / 16) / 2 * np.array([[0.5**0.5]] + [[1]] * 7)
+).astype(np.float32)
 _BLOCKS_AT_ONCE = 4096  # keeps the working set within the cache
 
 
@@ -74,9 +75,19 @@ def replace_regions(file: JpegFile, image: RgbImage, changed: Mask) -> bytes:
 
 
 def _touched(changed: Mask, height: int, width: int) -> Mask:
-    """For each cell of ``height`` × ``width`` pixels, whether any of them is changed; bool (rows, columns)."""
-    rows = np.bitwise_or.reduceat(changed.view(np.uint8), np.arange(0, changed.shape[0], height), axis=0)
-    return np.bitwise_or.reduceat(rows, np.arange(0, changed.shape[1], width), axis=1).astype(bool)
+    """For each cell of ``height`` × ``width`` pixels (multiples of 8), whether any is changed; bool (rows, columns)."""
+    # A byte of eight pixels at a time: many times faster than a reduction over the axes of a full frame.
+    octets = _cells(np.packbits(changed, axis=1), height, width // 8)
+    touched: Mask = np.bitwise_or.reduce(np.bitwise_or.reduce(octets, axis=1), axis=2).astype(bool)
+    return touched
+
+
+def _cells(array: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Cut into cells, with zeros beyond the edges: (rows, height, columns, width)."""
+    rows, columns = -(-array.shape[0] // height), -(-array.shape[1] // width)
+    missing = (0, rows * height - array.shape[0]), (0, columns * width - array.shape[1])
+    padded = np.pad(array, missing) if any(after for _, after in missing) else array
+    return padded.reshape(rows, height, columns, width)
 
 
 def _channels(
@@ -103,7 +114,8 @@ def _quantised(channel: NDArray[np.uint8], table: NDArray[np.uint16]) -> NDArray
         samples = channel.astype(np.float32)
     else:
         samples = channel.reshape(count, 8, height // 8, 8, width // 8).mean(axis=(2, 4), dtype=np.float32)
-    coefficients = (samples.reshape(count, 64) - 128) @ _DCT.T
+    # A stack of small products, since a large one wakes the threads of BLAS, which takes longer than the product.
+    coefficients = (_DCT @ (samples - 128) @ _DCT.T).reshape(count, 64)
     # 8-bit samples need 11 bits for the DC and 10 for the AC coefficients (T.81, F.1.2); rounding may step over.
     return np.clip(np.rint(coefficients / np.maximum(table, 1)), -1023, 1023).astype(np.int16)
 

@@ -37,7 +37,7 @@ _FRAMES = frozenset({_BASELINE, _EXTENDED, _PROGRESSIVE}) | _ARITHMETIC
 _ALL_FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 
-_AFTER_SCAN: Final = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # a marker that is no stuffed byte and no restart
+_AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that is no stuffed byte and no restart
 
 # Fixed tables must code all 162 pairs of run and size (T.81, F.1.2.2.1); tables made for one picture have fewer.
 _ALL_AC_SYMBOLS = 162

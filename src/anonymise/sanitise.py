@@ -126,7 +126,8 @@ def clean_segments(
     out: list[Segment] = []
     jfif = next((s.payload for s in segments if s.marker == APP0 and s.payload.startswith(b"JFIF\0")), b"")
     if len(jfif) >= 14 and (keep_transform or mode != "none"):
-        out.append(Segment(APP0, b"JFIF\0\1\1" + jfif[7:12] + b"\0\0"))  # density; no thumbnail
+        density = b"\0\0\1\0\1" if mode == "none" else jfif[7:12]
+        out.append(Segment(APP0, b"JFIF\0\1\1" + density + b"\0\0"))  # no thumbnail
     exif, notes = clean_exif(exif_of_segments(segments), mode, thumbnail)
     if exif is not None:
         if len(exif) + len(_EXIF) <= _MAX_SEGMENT_BYTES:
@@ -175,7 +176,8 @@ def clean_chunks(
         The chunks, and what the log should know.
     """
     first = {chunk.kind: chunk.payload for chunk in reversed(chunks)}
-    out = [Chunk(kind, first[kind]) for kind, size in _DISPLAY_CHUNKS.items() if len(first.get(kind, b"")) == size]
+    lengths = {kind: size for kind, size in _DISPLAY_CHUNKS.items() if kind != b"pHYs" or mode != "none"}
+    out = [Chunk(kind, first[kind]) for kind, size in lengths.items() if len(first.get(kind, b"")) == size]
     exif, notes = clean_exif(exif_of_chunks(chunks), mode, thumbnail)
     if b"iCCP" in first:
         profile = _inflated(first[b"iCCP"].partition(b"\0")[2][1:])
