@@ -1,0 +1,1 @@
+"""The commands beside the main job: ``python -m script.NAME`` from the root of the checkout."""

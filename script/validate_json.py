@@ -1,30 +1,32 @@
 """Check the JSON records below a folder against the record's format: ``python -m script.validate_json FOLDER``."""
 
-import argparse
 import sys
 from collections.abc import Sequence
-from io import TextIOWrapper
 from pathlib import Path
 
+from anonymise.cli import guarded, parser
 from anonymise.errors import ExitCode
 from anonymise.recordschema import problems_of
 
 __all__ = ["main"]
 
+_DESCRIPTION = "Checks every .json file below FOLDER against the record's format; names each problem with file and key."
+
+_EXAMPLES = """example:
+  python -m script.validate_json published
+
+exit codes: 0 all records are valid, 1 some are not, 2 there is nothing to check"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m script.validate_json",
-        description="Check every .json file below FOLDER against the record's format and name each problem with its "
-        "file and key. Exit code 0: all records are valid; 1: some are not; 2: there is nothing to check.",
-        epilog="example: python -m script.validate_json /data/anonymised",
-    )
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="folder with records, or a single record")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
-    folder: Path = parser.parse_args(argv).folder
+    arguments = parser("python -m script.validate_json", _DESCRIPTION, _EXAMPLES)
+    arguments.add_argument("folder", metavar="FOLDER", type=Path, help="folder with records, or a single record")
+    args = arguments.parse_args(argv)
+    return guarded(lambda: _validate(args.folder))
+
+
+def _validate(folder: Path) -> int:
     files = [folder] if folder.is_file() else sorted(folder.rglob("*.json"))
     if not files:
         reason = "has no .json files" if folder.is_dir() else "does not exist"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from anonymise.detections import Box, Instance, RgbImage, full_mask
 
@@ -45,11 +46,12 @@ def street(size: tuple[int, int] = (160, 120), cars: Sequence[Box] = (Box(40, 40
         picture[car.slices] = (250, 30, 30)
         pattern = random.integers(0, 2, (car.height, car.width), np.uint8) * 90
         picture[car.slices][..., 2] += pattern
-    return picture
+    drawn: RgbImage = picture
+    return drawn
 
 
-def write_image(path: Path, picture: RgbImage, quality: int = 95) -> Path:
-    """Writes an RGB or grey picture in the format of the file's ending."""
+def write_image(path: Path, picture: NDArray[np.integer], quality: int = 95) -> Path:
+    """Writes an RGB or grey picture of 8 or 16 bits in the format of the file's ending."""
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     # Not cv2.imwrite: on Windows it cannot write names outside of the local code page.
@@ -61,4 +63,5 @@ def write_image(path: Path, picture: RgbImage, quality: int = 95) -> Path:
 
 def read_image(path: Path) -> RgbImage:
     decoded = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)  # type: ignore[no-any-return]
+    picture: RgbImage = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return picture

@@ -5,10 +5,12 @@ Importing this loads nothing heavy, so that ``--help`` answers at once.
 
 import argparse
 import contextlib
+import io
 import logging
 import signal
 import socket
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,9 +24,24 @@ if TYPE_CHECKING:
     from anonymise.pipeline import Outcome, Progress, Report
     from anonymise.workers import Workers
 
-__all__ = ["add_config_options", "add_folder_options", "execute", "guarded", "main", "parser"]
+__all__ = [
+    "add_config_options",
+    "add_folder_options",
+    "anonymise_command",
+    "execute",
+    "folder_script",
+    "guarded",
+    "main",
+    "parser",
+    "preview_command",
+    "record_command",
+    "summary",
+]
 
 log = logging.getLogger(__name__)
+
+_PRINTED = {"printed": True}
+"""Marks lines for the log file that the operator sees anyway."""
 
 Command = Callable[["Config", "Places", "Workers", "Progress"], "Report"]
 """Something that is done to a whole folder."""
@@ -44,7 +61,10 @@ exit codes: 0 all images done, 1 some images failed, 2 usage or configuration, 3
 def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
     """An argument parser whose help ends with examples."""
     return argparse.ArgumentParser(
-        prog=prog, description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog,
+        description=textwrap.fill(description, 80),
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
@@ -85,9 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "writes the anonymised images, previews and a JSON record of each.",
         _EXAMPLES,
     )
-    add_folder_options(arguments)
-    add_config_options(arguments)
-    add_run_options(arguments)
+    _add_options(arguments)
     arguments.add_argument(
         "-p",
         "--preview_only",
@@ -95,20 +113,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="only cut the previews again, from the anonymised images that are in OUT",
     )
-    arguments.add_argument("--version", action="store_true", help="print the version and exit")
-    if argv is None:
-        argv = sys.argv[1:]
-    if "--version" in argv:
-        from importlib.metadata import version
-
-        print(f"anonymise {version('anonymise')}")  # noqa: T201
-        return ExitCode.OK
+    arguments.add_argument("--version", action=_Version, help="print the version and exit")
     args = arguments.parse_args(argv)
     return execute(args, preview_command if args.preview_only else anonymise_command)
 
 
-def add_run_options(to: argparse.ArgumentParser) -> None:
-    """The options of commands that change files."""
+def folder_script(
+    name: str, description: str | None, examples: str, command: Command, overrides: Sequence[str] = ()
+) -> int:
+    """Runs a script that does one thing to a folder of images; returns the exit code.
+
+    Args:
+        name: of the script.
+        description: what it does.
+        examples: how to use it.
+        command: does it.
+        overrides: keys of the configuration, ``key=value``, that the script stands for.
+    """
+    arguments = parser(f"python -m script.{name}", description or "", examples)
+    _add_options(arguments)
+    args = arguments.parse_args()
+    args.set += overrides
+    return execute(args, command)
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for; that takes a while."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        parser.exit(message=f"anonymise {version('anonymise')}\n")
+
+
+def _add_options(to: argparse.ArgumentParser) -> None:
+    add_folder_options(to)
+    add_config_options(to)
     to.add_argument("-l", "--log-folder", type=Path, metavar="LOGDIR", help="write a log file into this folder")
     to.add_argument(
         "--skip-clear-cache",
@@ -134,6 +177,13 @@ def preview_command(config: "Config", places: "Places", workers: "Workers", prog
     return pipeline.make_previews(config, places, workers, progress)
 
 
+def record_command(config: "Config", places: "Places", workers: "Workers", progress: "Progress") -> "Report":
+    """Records only."""
+    from anonymise import pipeline
+
+    return pipeline.make_records(config, places, workers, progress)
+
+
 def execute(args: argparse.Namespace, command: Command) -> int:
     """Runs a command over the folders that ``args`` name; returns the exit code."""
     return guarded(lambda: _execute(args, command))
@@ -141,6 +191,9 @@ def execute(args: argparse.Namespace, command: Command) -> int:
 
 def guarded(command: Callable[[], int]) -> int:
     """The exit code of a command, whose expected errors become a message instead of a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
     try:
         return command()
     except UsageError as error:
@@ -182,7 +235,7 @@ def _execute(args: argparse.Namespace, command: Command) -> int:
             report = command(config, places, workers, progress)
         log.info("Stage times in seconds: %s", {k: round(v, 2) for k, v in report.stage_seconds().items()})
         for line in summary(report):
-            log.info(line)
+            log.info(line, extra=_PRINTED)
             print(line)  # noqa: T201
         if report.stopped is not None:
             log.error("Stopped: %s", report.stopped)
@@ -233,6 +286,7 @@ def _logging(folder: Path | None, options: "LogOptions") -> Iterator[None]:
     console = logging.StreamHandler()
     # On a terminal the progress bar says that all is well; in a pipe only lines can.
     console.setLevel(logging.WARNING if sys.stderr.isatty() else logging.INFO)
+    console.addFilter(lambda record: not hasattr(record, "printed"))
     console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     handlers: list[logging.Handler] = [console]
     if folder is not None:

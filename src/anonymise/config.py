@@ -40,6 +40,7 @@ class RunOptions(BaseModel):
     lazy_paths: bool
     enable_async: bool
     max_num_async_workers: int = Field(ge=1)
+    force_older_exif: bool
     mask_dilation_pixels: int = Field(ge=0)
     merge_min_overlap: float = Field(ge=0, lt=1)
 
@@ -231,7 +232,7 @@ def load(files: Sequence[Path] = (), overrides: Sequence[str] = (), *, has_archi
             # JSON mode is strict about types (no "15" for 15) and yet takes a list for a tuple.
             sections[name] = section.model_validate_json(json.dumps(own, default=str), strict=True)
         except ValidationError as error:
-            described = _described(error, section, settings)
+            described = _described(error, settings)
             wrong_keys |= described.keys()
             problems += described.values()
     values = {key: setting.value for key, setting in settings.items()}
@@ -278,15 +279,13 @@ def _parse(text: str, source: str, problems: list[str], *, with_lines: bool = Tr
     return settings
 
 
-def _described(error: ValidationError, section: type[BaseModel], settings: Mapping[str, _Setting]) -> dict[str, str]:
+def _described(error: ValidationError, settings: Mapping[str, _Setting]) -> dict[str, str]:
     """Key → what is wrong with it, for the operator."""
     messages: dict[str, list[str]] = {}
     for detail in error.errors():
         message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
         # What a section checks as a whole names the key that it is about first.
-        key = (
-            str(detail["loc"][0]) if detail["loc"] else message.partition(":")[0]
-        )
+        key = str(detail["loc"][0]) if detail["loc"] else message.partition(":")[0]
         if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
             message += "; write it in quotes"
         # The alternatives of a key that may be one thing or another each give a message.

@@ -1,8 +1,7 @@
 """What a worker does with one image: hide, write the results, write the record."""
 
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -11,13 +10,13 @@ import numpy as np
 
 from anonymise import draw, exif, images, record, storage
 from anonymise.config import Config
-from anonymise.detections import Detections, RgbImage
-from anonymise.errors import ImageError
+from anonymise.detections import Detections, RgbImage, Size
+from anonymise.errors import ImageError, RecordError
 from anonymise.labels import COCO
 from anonymise.paths import ExpectedFile, FileKind, Paths, Place, expected_files
 from anonymise.resources import CONFIG_FOLDER
 
-__all__ = ["ExifWorker", "Job", "SaveWorker", "Work", "finish", "make_preview"]
+__all__ = ["ExifWorker", "Job", "SaveWorker", "Work", "finish", "make_preview", "make_record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +55,45 @@ class ExifWorker:
     def __init__(self, config: Config) -> None:
         self._config = config
 
-    def __call__(self, job: Job) -> tuple[str, ...]:
+    def __call__(
+        self, paths: Paths, data: bytes, size: Size, modified: float, objects: Mapping[str, int] | None
+    ) -> tuple[str, ...]:
         """Writes the record; returns what was odd about the image's metadata.
+
+        Args:
+            paths: of the image.
+            data: its file, as it was read.
+            size: of its pixels as they are stored.
+            modified: time of the file's last change, in seconds since the epoch.
+            objects: COCO class name → number of objects; None where nobody looked for any.
 
         Raises:
             RecordError: the record lacks what the database insists on.
             WriteError, StorageError: it cannot be written.
         """
-        config, paths = self._config, job.paths
-        files = [f for f in expected_files(paths, config.files) if f.kind is FileKind.JSON]
+        config = self._config
+        expected = expected_files(paths, config.files)
+        files = [file for file in expected if file.kind is FileKind.JSON]
         if not files:
             return ()
-        modified = datetime.fromtimestamp(job.modified, timezone.utc)
-        source = exif.ImageSource.of(paths.source, job.detections.size, modified=modified)
-        metadata = exif.read_metadata(job.data, source)
-        has_preview = any(f.kind is FileKind.PREVIEW for f in expected_files(paths, config.files))
-        counts = Counter(COCO[instance.label] for instance in job.detections.instances)
+        source = exif.ImageSource.of(
+            paths.source,
+            size,
+            modified=datetime.fromtimestamp(modified, timezone.utc),
+            older=config.run.force_older_exif,
+        )
+        metadata = exif.read_metadata(data, source)
+        has_preview = any(file.kind is FileKind.PREVIEW for file in expected)
         entry = record.build_record(
             metadata,
-            detections=dict(sorted(counts.items())),
+            detections=objects,
             preview_name=paths.preview_name if has_preview else None,
             version=record.version_text(config.record.application_version, config.changed),
             options=config.record,
         )
-        if config.record.table_name:
+        if config.record.table_name is not None:
             table = CONFIG_FOLDER / "db_tables" / f"{config.record.table_name}.yml"
-            keys, primary_key = record.required_keys(table)
-            record.check_not_null(entry, keys, config.record.table_primary_key or primary_key)
+            record.check_not_null(entry, *record.required_keys(table, config.record.table_primary_key))
         _write(files, record.dumps(entry).encode("utf-8"), paths, config)
         return metadata.problems
 
@@ -138,7 +149,8 @@ def finish(job: Job, config: Config) -> Work:
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "record"):
-        notes = ExifWorker(config)(job)
+        objects = {COCO[label]: n for label, n in job.detections.counts().items()}
+        notes = ExifWorker(config)(job.paths, job.data, job.detections.size, job.modified, objects)
     notes += SaveWorker(config)(job, seconds)
     if config.storage.delete_input:
         paths = job.paths
@@ -164,6 +176,34 @@ def make_preview(paths: Paths, config: Config) -> Work:
     upright = images.to_upright(image.pixels, image.orientation)
     _write(files, _encoded_preview(upright, config), paths, config)
     return Work()
+
+
+def make_record(paths: Paths, config: Config) -> Work:
+    """Writes the record of one image anew, without looking at its pixels.
+
+    What an earlier run found in the image stays in the record.
+
+    Raises:
+        ImageError: the image or an earlier record cannot be read, or the record cannot be written.
+        StorageError: the run cannot go on.
+    """
+    data = storage.read(paths.source, paths.places.input, config.storage)
+    header = images.header(data)
+    size = Size(header.width, header.height)
+    modified = paths.source.stat().st_mtime
+    return Work(ExifWorker(config)(paths, data, size, modified, _recorded_objects(paths, config)))
+
+
+def _recorded_objects(paths: Paths, config: Config) -> dict[str, int] | None:
+    for file in expected_files(paths, config.files):
+        if file.kind is FileKind.JSON and file.path.is_file():
+            try:
+                found = record.loads(file.path.read_text("utf-8")).get("detekterte_objekter")
+            except (OSError, UnicodeDecodeError, RecordError) as error:
+                raise RecordError(f"the earlier record {file.path} cannot be read; move it away: {error}") from error
+            if isinstance(found, dict):
+                return {name: int(count) for name, count in found.items()}
+    return None
 
 
 def _encoded_preview(upright: RgbImage, config: Config) -> bytes:

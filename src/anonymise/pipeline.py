@@ -18,7 +18,7 @@ from anonymise.config import Config, RunOptions
 from anonymise.detections import Detections, RgbImage, Size, merge
 from anonymise.errors import ImageError, StopError
 from anonymise.images import SourceImage, decode, detections_to_stored, to_upright
-from anonymise.jobs import Job, Work, finish, make_preview
+from anonymise.jobs import Job, Work, finish, make_preview, make_record
 from anonymise.labels import COCO
 from anonymise.masker import Masker
 from anonymise.paths import Paths, Places, TreeWalker, WalkProblem, expected_files
@@ -26,7 +26,17 @@ from anonymise.storage import read
 from anonymise.windows import WindowOptions, windows
 from anonymise.workers import WorkerDied, Workers
 
-__all__ = ["Done", "Failed", "ImageProcessor", "Outcome", "Report", "Skipped", "anonymise", "make_previews"]
+__all__ = [
+    "Done",
+    "Failed",
+    "ImageProcessor",
+    "Outcome",
+    "Report",
+    "Skipped",
+    "anonymise",
+    "make_previews",
+    "make_records",
+]
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +143,7 @@ class Report:
         """Stage → time that it took, summed over all images and workers."""
         total: Counter[str] = Counter()
         for outcome in self.done:
-            total.update(outcome.seconds)  # type: ignore[arg-type]
+            total.update(outcome.seconds)
         return dict(total)
 
 
@@ -196,13 +206,22 @@ def anonymise(
 
 def make_previews(config: Config, places: Places, workers: Workers, progress: "Progress | None" = None) -> Report:
     """Cuts the previews again from the anonymised images that an earlier run wrote; no model is needed."""
+    return _each(make_preview, config, places, workers, progress)
+
+
+def make_records(config: Config, places: Places, workers: Workers, progress: "Progress | None" = None) -> Report:
+    """Writes the records only; no model is needed."""
+    return _each(make_record, config, places, workers, progress)
+
+
+def _each(
+    work: Callable[[Paths, Config], Work], config: Config, places: Places, workers: Workers, progress: "Progress | None"
+) -> Report:
+    """Does something in the workers with each image that needs no preparation here."""
 
     def tasks(found: Iterable[Paths | WalkProblem]) -> Iterator["_Task | Outcome"]:
         for paths in found:
-            if isinstance(paths, Paths):
-                yield _Task(paths, partial(make_preview, paths, config))
-            else:
-                yield _problem(paths)
+            yield _Task(paths, partial(work, paths, config)) if isinstance(paths, Paths) else _problem(paths)
 
     return _run(config, places, tasks, workers, progress or Progress())
 

@@ -1,0 +1,1 @@
+"""What the documents quote, runnable by anyone: ``python -m benchmarks.NAME`` from the root of the checkout."""

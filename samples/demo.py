@@ -1,0 +1,45 @@
+"""The end of ``make demo``: what was found in each picture, and a sheet of pictures before and after.
+
+python -m samples.demo IN OUT SHEET
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from anonymise.detections import RgbImage
+from samples.contact_sheet import contact_sheet
+
+_WIDTH = 1600
+
+
+def main(originals: Path, results: Path, sheet: Path) -> None:
+    """Prints what the records say was found, writes the sheet, and says where everything is."""
+    pairs = []
+    for record_file in sorted(results.rglob("*.json")):
+        found = json.loads(record_file.read_text("utf-8"))["detekterte_objekter"]
+        text = ", ".join(f"{count} {name}" for name, count in found.items()) or "nothing"
+        relative = record_file.relative_to(results)
+        (image,) = (p for p in (originals / relative).parent.glob(f"{relative.stem}.*"))
+        print(f"{image.relative_to(originals)}: {text}")
+        after = results / image.relative_to(originals)
+        pairs.append((_read(image), _read(after), f"{image.name}: {text}"))
+    picture = contact_sheet(pairs, _WIDTH)
+    done, data = cv2.imencode(sheet.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    assert done
+    sheet.write_bytes(data.tobytes())
+    print(f"\nBefore and after: {sheet.absolute()}")
+    print(f"Images, previews, masks and records: {results.absolute()}")
+
+
+def _read(path: Path) -> RgbImage:
+    decoded = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    picture: RgbImage = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return picture
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

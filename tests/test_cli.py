@@ -1,0 +1,236 @@
+"""The command line as an operator uses it: real processes, the real embedded model, drawn pictures."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from samples.scene import draw_street
+from tests.fakes import read_image, street, write_image
+
+ROOT = Path(__file__).parents[1]
+LITE = ["-k", str(ROOT / "config" / "lite_config.yml")]
+
+
+def command(*arguments: object, module: str = "anonymise", cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    call = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(call, cwd=cwd, capture_output=True, encoding="utf-8", check=False, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
+    """A folder after a run over drawn scenes and one broken file, and what the run printed."""
+    folder = tmp_path_factory.mktemp("run with spaces æøå")
+    for seed in range(2):
+        write_image(folder / "in" / "a" / f"{seed}.jpg", draw_street(seed, (960, 540), cars=2, people=1)[0])
+    write_image(folder / "in" / "a" / "small.png", street())
+    (folder / "in" / "broken.jpg").write_bytes(b"")
+    result = command(
+        "-i", folder / "in", "-o", folder / "out", "-a", folder / "archive", "-l", folder / "logs", *LITE,
+        "--set", "remote_preview=True", "--set", "preview_dim=[400, 300]", "--set", "remote_mask=True",
+    )  # fmt: skip
+    return folder, result
+
+
+def test_a_run_ends_with_a_summary_and_names_what_failed(
+    done: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    folder, result = done
+    assert result.returncode == 1, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[:5] == [
+        "Folders with images: 2",
+        "Identified images:   4",
+        "Skipped (finished):  0",
+        "Failed:              1",
+        "Done:                3",
+    ]
+    assert "car" in lines[5]
+    assert lines[-1] == f"FAILED {folder / 'in' / 'broken.jpg'} (read): the file is empty"
+    assert "Traceback" not in result.stderr
+
+
+def test_a_run_writes_what_the_configuration_says(done: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    folder, _ = done
+    written = sorted(p.relative_to(folder).as_posix() for p in (folder / "out").rglob("*") if p.is_file())
+    per_image = ["{}.jpg", "{}.json", "{}_mask.png", "{}_preview.jpg"]
+    assert written == sorted(
+        [f"out/a/{name}".format(n) for n in "01" for name in per_image]
+        + ["out/a/small.png", "out/a/small.json", "out/a/small_mask.png", "out/a/small_preview.jpg"]
+    )
+    assert (folder / "archive" / "a" / "0.jpg").read_bytes() == (folder / "in" / "a" / "0.jpg").read_bytes()
+    assert read_image(folder / "out" / "a" / "0_preview.jpg").shape == (300, 400, 3)
+
+
+def test_the_log_has_the_configuration_and_a_line_for_every_image(
+    done: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    folder, result = done
+    (log,) = (folder / "logs").iterdir()
+    text = log.read_text("utf-8")
+    assert "model_type: Lite" in text
+    for name in ("0.jpg", "1.jpg", "small.png"):
+        assert f"INFO anonymise.cli: {folder / 'in' / 'a' / name}: " in text
+    assert f"ERROR anonymise.cli: {folder / 'in' / 'broken.jpg'} (read): the file is empty" in text
+    assert "Failed:              1" in text
+    assert "\r" not in result.stderr  # plain lines in a pipe, no bar
+
+
+def test_the_embedded_model_finds_the_drawn_cars_and_they_are_hidden(
+    done: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    folder, _ = done
+    for seed in range(2):
+        picture, drawn = draw_street(seed, (960, 540), cars=2, people=1)
+        mask = read_image(folder / "out" / "a" / f"{seed}_mask.png")[..., 0] == 0
+        cars = [obj.box for obj in drawn if obj.label == 3]
+        assert len(cars) == 2
+        for box in cars:
+            assert mask[box.slices].mean() > 0.9
+        record = json.loads((folder / "out" / "a" / f"{seed}.json").read_text("utf-8"))
+        assert int(record["detekterte_objekter"]["car"]) >= 1
+
+
+def test_a_second_run_has_nothing_left_to_do(done: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    folder, _ = done
+    before = {p: p.stat().st_mtime_ns for p in (folder / "out").rglob("*") if p.is_file()}
+    keys = ["--set", "remote_preview=True", "--set", "remote_mask=True", "--set", "lazy_paths=True"]
+    result = command("-i", folder / "in", "-o", folder / "out", "-a", folder / "archive", *LITE, *keys)
+    assert "Skipped (finished):  3" in result.stdout
+    assert {p: p.stat().st_mtime_ns for p in (folder / "out").rglob("*") if p.is_file()} == before
+
+
+def test_check_folders_counts_and_names_what_is_missing(
+    done: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    folder, _ = done
+    options = ["-i", folder / "in" / "a", "-o", folder / "out" / "a"]
+    complete = command(*options, "--set", "remote_mask=True", "--json", module="script.check_folders")
+    assert complete.returncode == 0, complete.stderr
+    counted = json.loads(complete.stdout)
+    assert counted["images"] == 3
+    assert counted["files"]["image (remote)"] == {"OK": 3, "Missing": 0, "None": 0}
+    assert counted["files"]["mask (remote)"] == {"OK": 3, "Missing": 0, "None": 0}
+    assert counted["files"]["json (local)"] == {"OK": 0, "Missing": 0, "None": 3}
+
+    every_kind = command(*options, "--ignore-config", module="script.check_folders")
+    assert every_kind.returncode == 1
+    assert f"Missing: {folder / 'in' / 'a' / '0.json'}" in every_kind.stdout
+
+    whole = command("-i", folder / "in", "-o", folder / "out", module="script.check_folders")
+    assert whole.returncode == 1
+    assert f"Missing: {folder / 'out' / 'broken.jpg'}" in whole.stdout
+
+
+@pytest.mark.parametrize("entry", [["-p"], "script.create_preview"])
+def test_previews_only(done: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path, entry: object) -> None:
+    folder, _ = done
+    keys = ["--set", f"separate_preview_directory={tmp_path.as_posix()}", "--set", "preview_dim=[100, 50]"]
+    options = ["-i", folder / "in" / "a", "-o", folder / "out" / "a", *keys]
+    result = command(*options, *entry) if isinstance(entry, list) else command(*options, module=str(entry))
+    assert result.returncode == 0, result.stderr
+    assert read_image(tmp_path / "1_preview.jpg").shape == (50, 100, 3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0_preview.jpg", "1_preview.jpg", "small_preview.jpg"]
+
+
+def test_records_only(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "FV00013_S1D1_m00014_f1.jpg", street())
+    result = command("-i", tmp_path / "in", "-o", tmp_path / "out", module="script.create_json")
+    assert result.returncode == 0, result.stderr
+    assert command(tmp_path / "out", module="script.validate_json").returncode == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["FV00013_S1D1_m00014_f1.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-i", "nowhere", "-o", "out"], "does not exist"),
+        (["-i", ".", "-o", "out"], "inside the other"),
+        (["-i", "in", "-o", "out", "--set", "blurr=1"], "did you mean blur?"),
+        (["-i", "in", "-o", "out", "-k", "gone.yml"], "gone.yml: cannot be read"),
+        (["-i", "in"], "required: -o"),
+    ],
+)
+def test_usage_errors_exit_with_2_and_one_message(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "in").mkdir()
+    result = command(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_cannot_be_had_exits_with_3_and_the_way_on(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "1.jpg", street())
+    result = command("-i", tmp_path / "in", "-o", tmp_path / "out", "--set", "model_type=/no/such/model")
+    assert result.returncode == 3
+    assert "neither a model of the catalog" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("statement", ["import anonymise", "import anonymise.cli", "sys.argv[1:] = ['--help']; main()"])
+def test_nothing_heavy_is_loaded_before_there_is_work(statement: str) -> None:
+    heavy = ["tensorflow", "cv2", "numpy", "lxml", "shapely", "pydantic", "yaml", "tqdm", "pooch", "PIL", "jpeglib"]
+    code = (
+        "import sys\n"
+        f"def main():\n    from anonymise.cli import main as run\n"
+        f"    try:\n        run()\n    except SystemExit:\n        pass\n"
+        f"{statement}\nprint('loaded', [m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "script").glob("[a-z]*.py")))
+def test_every_script_has_a_help_text_with_an_example(name: str) -> None:
+    result = command("--help", module=f"script.{name}")
+    assert result.returncode == 0, result.stderr
+    assert f"  python -m script.{name}" in result.stdout
+
+
+def test_an_installed_wheel_works_in_another_folder(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist")]
+    built = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "lib")]
+    subprocess.run([*install, str(wheel)], check=True, capture_output=True)
+    write_image(tmp_path / "in" / "1.jpg", street())
+    model_folder = (ROOT / "models").as_posix()
+    # -P and PYTHONPATH: what is imported is the wheel, not the checkout.
+    call = [
+        sys.executable, "-c", "import sys, anonymise.cli; print(anonymise.cli.__file__); sys.exit(anonymise.cli.main())",
+        "-i", "in", "-o", "out", "-k", "lite_config.yml", "--set", f"model_folder={model_folder}",
+    ]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "lib")}
+    result = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(str(tmp_path / "lib"))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["1.jpg", "1.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal there")
+def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(tmp_path: Path) -> None:
+    import signal
+
+    for n in range(400):
+        write_image(tmp_path / "in" / f"{n:03}.jpg", street((64, 48), seed=n))
+    call = [sys.executable, "-m", "anonymise", "-i", tmp_path / "in", "-o", tmp_path / "out", *LITE]
+    process = subprocess.Popen(
+        list(map(str, call)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:  # until the first image is finished
+        if "001.jpg: " in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Interrupted" in output
+    images = {p.stem for p in (tmp_path / "out").glob("*.jpg")}
+    assert images == {p.stem for p in (tmp_path / "out").glob("*.json")}
+    assert 0 < len(images) < 400
+    assert not list((tmp_path / "out").glob("*.part"))

@@ -1,0 +1,412 @@
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from anonymise import config, pipeline
+from anonymise.config import Config
+from anonymise.detections import Box, Instance, RgbImage, full_mask
+from anonymise.errors import ModelError, StorageError
+from anonymise.paths import Places
+from anonymise.pipeline import Done, ImageProcessor, Outcome, Progress, Report, anonymise, make_previews, make_records
+from anonymise.workers import ProcessWorkers, SerialWorkers
+from tests.fakes import CAR, RedMasker, read_image, street, write_image
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    (tmp_path / "in").mkdir()
+    for name in ("out", "archive"):
+        (tmp_path / name).mkdir()
+    return Places(tmp_path / "in", tmp_path / "out", tmp_path / "archive")
+
+
+def settings(*overrides: str) -> Config:
+    few = ["mask_dilation_pixels=0", "enable_async=False", "file_access_timeout_seconds=0"]
+    return config.load(overrides=[*few, *overrides], has_archive=True)
+
+
+def run(places: Places, *overrides: str, masker: RedMasker | None = None) -> Report:
+    return anonymise(settings(*overrides), places, masker or RedMasker(), SerialWorkers())
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_the_main_job(places: Places) -> None:
+    picture = street()
+    source = write_image(places.input / "a" / "1.jpg", picture)
+    report = run(places, "remote_preview=True", "remote_mask=True", "preview_dim=[40, 30]")
+    assert sorted(tree(places.output)) == ["a/1.jpg", "a/1.json", "a/1_mask.png", "a/1_preview.jpg"]
+    assert tree(places.archive or Path()) == {"a/1.jpg": source.read_bytes()}
+    assert report.objects() == {"car": 1}
+    assert (report.n_folders, len(report.done), report.failed) == (1, 1, ())
+
+    before, after = read_image(source), read_image(places.output / "a" / "1.jpg")
+    mask = read_image(places.output / "a" / "1_mask.png")[..., 0]
+    found = mask == 0
+    assert set(np.unique(mask)) == {0, 255}
+    assert found[40:80, 40:90].all()
+    # Hidden inside; the same outside, beyond the reach of the blocks that the car touches.
+    assert np.abs(after[found].astype(int) - before[found]).mean() > 30
+    far = cv2.dilate(found.astype(np.uint8), np.ones((65, 65))) == 0
+    assert np.array_equal(after[far], before[far])
+
+    record = json.loads((places.output / "a" / "1.json").read_text("utf-8"))
+    assert record["exif_imagewidth"] == "160"
+    assert record["exif_imageheight"] == "120"
+    assert record["exif_imagetype"] == "Planar"
+    assert record["exif_filnavn"] == "1.jpg"
+    assert record["exif_filnavn_preview"] == "1_preview.jpg"
+    assert record["detekterte_objekter"] == {"car": "1"}
+    assert record["versjon"].startswith("P0.2_K")
+    preview = read_image(places.output / "a" / "1_preview.jpg")
+    assert preview.shape == (30, 40, 3)
+
+
+def test_previews_are_cut_from_the_anonymised_pixels(places: Places) -> None:
+    write_image(places.input / "1.jpg", street())
+    run(places, "remote_preview=True", "preview_dim=[160, 120]", "preview_center=[0.5, 0.5]")
+    preview, after = read_image(places.output / "1_preview.jpg"), read_image(places.output / "1.jpg")
+    assert np.abs(preview.astype(int) - after).mean() < 3
+    (places.output / "1_preview.jpg").unlink()
+    report = make_previews(settings("remote_preview=True"), places, SerialWorkers())
+    assert len(report.done) == 1
+    again = read_image(places.output / "1_preview.jpg")
+    assert np.abs(again[40:80, 40:90].astype(int) - preview[40:80, 40:90]).mean() < 3
+
+
+def test_a_preview_is_never_cut_from_the_original(places: Places) -> None:
+    write_image(places.input / "1.jpg", street())
+    report = make_previews(settings("remote_preview=True"), places, SerialWorkers())
+    assert "anonymise it first" in report.failed[0].reason
+    assert tree(places.output) == {}
+
+
+@pytest.mark.parametrize("use_processes", [False, True])
+def test_serial_and_parallel_give_the_same_files(places: Places, tmp_path: Path, use_processes: bool) -> None:
+    for n in range(5):
+        write_image(places.input / f"{n}.jpg", street(seed=n, cars=[Box(10 * n, 20, 10 * n + 30, 50)]))
+    run(places)
+    expected = tree(places.output)
+    if use_processes:
+        other = Places(places.input, tmp_path / "other")
+        other.output.mkdir()
+        workers = ProcessWorkers(2)
+        try:
+            report = anonymise(settings("enable_async=True"), other, RedMasker(), workers)
+        finally:
+            workers.close()
+        assert [o.source.name for o in report.done] == [f"{n}.jpg" for n in range(5)]
+        assert tree(other.output) == expected
+    else:
+        run(places, "force_remask=True")
+        assert tree(places.output) == expected
+
+
+def test_finished_images_are_skipped_unless_they_are_to_be_done_again(places: Places) -> None:
+    for n in range(3):
+        write_image(places.input / f"{n}.jpg", street(seed=n))
+    run(places)
+    (places.output / "1.json").unlink()
+    masker = RedMasker()
+    report = run(places, masker=masker)
+    assert [o.source.name for o in report.done] == ["1.jpg"]
+    assert [o.source.name for o in report.skipped] == ["0.jpg", "2.jpg"]
+    assert masker.n_images == 1
+    assert len(run(places, "force_remask=True").done) == 3
+
+
+def test_a_kind_of_file_that_was_not_asked_for_before_makes_the_image_unfinished(places: Places) -> None:
+    write_image(places.input / "1.jpg", street())
+    run(places)
+    assert len(run(places, "remote_mask=True").done) == 1
+
+
+def bad_inputs(folder: Path) -> dict[str, str]:
+    """Writes files that are no pictures; name → what the report must say."""
+    jpeg = cv2.imencode(".jpg", street((640, 480)))[1].tobytes()
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "truncated.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (folder / "text.jpg").write_text("no picture at all")
+    write_image(folder / "large.png", np.zeros((1100, 1000, 3), np.uint8))
+    (folder / "folder.jpg").mkdir()
+    reasons = {
+        "empty.jpg": "empty",
+        "truncated.jpg": "truncated",
+        "text.jpg": "neither",
+        "large.png": "max_decoded_pixels",
+    }
+    if os.name != "nt":
+        (folder / "unreadable.jpg").symlink_to(folder / "gone.jpg")
+        reasons["unreadable.jpg"] = "cannot be read"
+    return reasons
+
+
+def test_bad_input_fails_alone_and_leaves_nothing(places: Places) -> None:
+    reasons = bad_inputs(places.input)
+    write_image(places.input / "good.jpg", street())
+    report = run(places, "max_decoded_pixels=1000000")
+    assert {f.source.name: f.stage for f in report.failed} == dict.fromkeys(reasons, "read")
+    for failed in report.failed:
+        assert reasons[failed.source.name] in failed.reason
+    assert [d.source.name for d in report.done] == ["good.jpg"]
+    assert sorted(tree(places.output)) == ["good.jpg", "good.json"]
+
+
+def _saved(path: Path, image: Image.Image) -> None:
+    image.save(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("grey.jpg", lambda p: write_image(p, cv2.cvtColor(street(), cv2.COLOR_RGB2GRAY))),
+        ("cmyk.jpg", lambda p: _saved(p, Image.fromarray(street()).convert("CMYK"))),
+        ("palette.png", lambda p: _saved(p, Image.fromarray(street()).convert("P"))),
+        ("alpha.png", lambda p: _saved(p, Image.fromarray(street()).convert("RGBA"))),
+        ("sixteen.png", lambda p: write_image(p, street().astype(np.uint16) * 257)),
+        ("one_pixel.png", lambda p: write_image(p, np.zeros((1, 1, 3), np.uint8))),
+        ("one_pixel.jpg", lambda p: write_image(p, np.zeros((1, 1, 3), np.uint8))),
+    ],
+)
+def test_unusual_pictures_are_converted_and_processed(
+    places: Places, name: str, write: Callable[[Path], object]
+) -> None:
+    path = places.input / name
+    write(path)
+    report = run(places, "use_cutouts=True", "remote_mask=True")
+    assert report.failed == ()
+    before, after = read_image(path), read_image(places.output / name)
+    assert after.shape == before.shape
+    if "pixel" not in name and "grey" not in name and "palette" not in name:  # RedMasker sees the car
+        assert report.objects() == {"car": 1}
+        assert np.abs(after[45:75, 45:85].astype(int) - before[45:75, 45:85]).mean() > 20
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_image_is_shown_upright_to_the_model_and_hidden_where_it_is_stored(
+    places: Places, orientation: int
+) -> None:
+    class UpperLeftCorner(RedMasker):
+        def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+            self.shapes = [image.shape[:2] for image in images]
+            box = Box(0, 0, 32, 16)
+            return [(Instance(CAR, 0.9, box, full_mask(box)),) for _ in images]
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(street((160, 96), cars=[])).save(places.input / "1.jpg", exif=exif)
+    masker = UpperLeftCorner()
+    run(places, "remote_mask=True", masker=masker)
+    assert masker.shapes == [(160, 96) if orientation > 4 else (96, 160)]
+    with Image.open(places.output / "1.jpg") as after:
+        assert after.getexif()[0x0112] == orientation
+    with Image.open(places.output / "1_mask.png") as mask:
+        hidden = np.asarray(mask) == 0
+    # Where the upper left corner of the upright picture is stored, by the EXIF standard.
+    rows, columns = (16, 32) if orientation <= 4 else (32, 16)
+    top, left = {
+        1: (True, True), 2: (True, False), 3: (False, False), 4: (False, True),
+        5: (True, True), 6: (False, True), 7: (False, False), 8: (True, False),
+    }[orientation]  # fmt: skip
+    expected = np.zeros_like(hidden)
+    expected[slice(0, rows) if top else slice(-rows, None), slice(0, columns) if left else slice(-columns, None)] = True
+    assert np.array_equal(hidden, expected)
+
+
+def test_windows_find_what_the_full_image_does_not_show() -> None:
+    class OnlySmallImages(RedMasker):
+        def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+            return [self._cars(image) if image.shape[1] < 100 else () for image in images]
+
+    loaded = settings("use_cutouts=True", "cutout_dim_downscale=[2, 2]", "cutout_step_factor=[30, 30]")
+    picture = street(cars=[Box(70, 50, 90, 70)])  # across the middle: no window of a plain 2x2 grid has it whole
+    found = ImageProcessor(OnlySmallImages(), loaded.windows, loaded.run).detect(picture)
+    assert [i.box for i in found.instances] == [Box(70, 50, 90, 70)]
+    assert ImageProcessor(OnlySmallImages(), settings().windows, loaded.run).detect(picture).instances == ()
+
+
+def test_masks_are_grown_after_merging() -> None:
+    loaded = settings("mask_dilation_pixels=3")
+    picture = street(cars=[Box(10, 10, 20, 20), Box(24, 10, 34, 20)])
+    found = ImageProcessor(RedMasker(), loaded.windows, loaded.run).detect(picture)
+    assert [i.box for i in found.instances] == [Box(7, 7, 23, 23), Box(21, 7, 37, 23)]
+
+
+def test_a_model_that_breaks_stops_the_run(places: Places) -> None:
+    class Broken(RedMasker):
+        def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+            if self.n_images == 2:
+                raise ModelError("out of memory")
+            return super().detect(images)
+
+    for n in range(5):
+        write_image(places.input / f"{n}.jpg", street(seed=n))
+    report = run(places, masker=Broken())
+    assert str(report.stopped) == "out of memory"
+    assert [d.source.name for d in report.done] == ["0.jpg", "1.jpg"]
+
+
+def test_an_error_nobody_thought_of_fails_one_image(places: Places) -> None:
+    class Odd(RedMasker):
+        def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+            if images[0].shape[0] == 90:
+                raise ZeroDivisionError("odd")
+            return super().detect(images)
+
+    write_image(places.input / "0.jpg", street((160, 90)))
+    write_image(places.input / "1.jpg", street())
+    report = run(places, masker=Odd())
+    assert [(f.source.name, f.stage, f.reason) for f in report.failed] == [
+        ("0.jpg", "model", "unexpected ZeroDivisionError: odd")
+    ]
+    assert len(report.done) == 1
+
+
+def test_a_lost_output_folder_stops_the_run(places: Places) -> None:
+    write_image(places.input / "1.jpg", street())
+    places.output.rmdir()
+    report = run(places, "file_access_timeout_seconds=0.2", "file_access_retry_seconds=0.1")
+    assert isinstance(report.stopped, StorageError)
+    assert not places.output.exists()
+
+
+def test_deleting_the_input(places: Places) -> None:
+    source = write_image(places.input / "a" / "1.jpg", street())
+    original = source.read_bytes()
+    assert run(places, "delete_input=True").failed == ()
+    assert list(places.input.iterdir()) == []
+    assert tree(places.archive or Path()) == {"a/1.jpg": original}
+    assert sorted(tree(places.output)) == ["a/1.jpg", "a/1.json"]
+
+
+def test_progress_is_told_of_everything(places: Places) -> None:
+    told: list[object] = []
+
+    class Listening(Progress):
+        def found(self, n_images: int) -> None:
+            told.append(n_images)
+
+        def finished(self, outcome: Outcome) -> None:
+            told.append((type(outcome).__name__, outcome.source.name))
+
+    write_image(places.input / "1.jpg", street())
+    (places.input / "2.jpg").write_bytes(b"")
+    anonymise(settings(), places, RedMasker(), SerialWorkers(), Listening())
+    assert told == [2, ("Done", "1.jpg"), ("Failed", "2.jpg")] or told == [2, ("Failed", "2.jpg"), ("Done", "1.jpg")]
+    told.clear()
+    anonymise(settings("lazy_paths=True", "force_remask=True"), places, RedMasker(), SerialWorkers(), Listening())
+    assert told[0] != 2
+
+
+def test_records_only(places: Places) -> None:
+    write_image(places.input / "FV00013_S1D1_m00014_f1.jpg", street())
+    (places.input / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    report = make_records(settings(), places, SerialWorkers())
+    assert [f.source.name for f in report.failed] == ["broken.jpg"]
+    assert sorted(tree(places.output)) == ["FV00013_S1D1_m00014_f1.json"]
+    record = json.loads((places.output / "FV00013_S1D1_m00014_f1.json").read_text("utf-8"))
+    assert (record["exif_vegnr"], record["exif_meter"]) == ("13", "14")
+    assert record["detekterte_objekter"] is None
+
+
+def test_records_written_anew_keep_what_was_found(places: Places) -> None:
+    write_image(places.input / "1.jpg", street())
+    run(places)
+    before = json.loads((places.output / "1.json").read_text("utf-8"))
+    make_records(settings("data_eier=Kommunen"), places, SerialWorkers())
+    after = json.loads((places.output / "1.json").read_text("utf-8"))
+    assert after == before | {"exif_dataeier": "Kommunen"}
+
+
+def test_a_record_that_the_database_would_refuse_is_an_error_and_nothing_is_published(places: Places) -> None:
+    write_image(places.input / "1.jpg", street())
+    report = run(places, "table_name=VEGBILDER")
+    assert "exif_dataeier" in report.failed[0].reason
+    assert tree(places.output) == {}
+
+
+class Deadly:
+    """Work that kills its worker process for one image."""
+
+    def __init__(self, victim: str) -> None:
+        self.victim = victim
+
+    def __call__(self, paths: object, config: object) -> object:
+        from anonymise.jobs import Work, make_record
+
+        if paths.relative.name == self.victim:  # type: ignore[attr-defined]
+            os._exit(9)
+        make_record(paths, config)  # type: ignore[arg-type]
+        return Work()
+
+
+def test_a_worker_that_dies_loses_only_its_image(places: Places) -> None:
+    for n in range(8):
+        write_image(places.input / f"{n}.jpg", street(seed=n))
+    workers = ProcessWorkers(2)
+    try:
+        report = pipeline._each(Deadly("3.jpg"), settings(), places, workers, None)  # type: ignore[arg-type]
+    finally:
+        workers.close()
+    assert [(f.source.name, f.reason[:23]) for f in report.failed] == [("3.jpg", "the worker process died")]
+    assert [d.source.name for d in report.done] == [f"{n}.jpg" for n in range(8) if n != 3]
+
+
+class FailsOnce:
+    """Work that fails the first time for each image."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, paths: object, config: object) -> object:
+        from anonymise.jobs import Work
+
+        tried = self.folder / paths.relative.name  # type: ignore[attr-defined]
+        if not tried.exists():
+            tried.touch()
+            raise OSError("a hiccup of the share")
+        return Work()
+
+
+def test_a_failed_worker_is_started_once_more(places: Places, tmp_path: Path) -> None:
+    (tmp_path / "tried").mkdir()
+    for n in range(3):
+        write_image(places.input / f"{n}.jpg", street(seed=n))
+    report = pipeline._each(FailsOnce(tmp_path / "tried"), settings(), places, SerialWorkers(), None)  # type: ignore[arg-type]
+    assert len(report.done) == 3
+
+
+def test_only_a_few_images_are_under_way_at_a_time(places: Places) -> None:
+    """Back-pressure: the model does not run ahead of slow workers."""
+    for n in range(12):
+        write_image(places.input / f"{n:02}.jpg", street((32, 32), cars=[], seed=n))
+    started: list[float] = []
+    finished: list[float] = []
+
+    class Noting(RedMasker):
+        def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+            started.append(time.monotonic())
+            return super().detect(images)
+
+    class Listening(Progress):
+        def finished(self, outcome: Outcome) -> None:
+            assert isinstance(outcome, Done)
+            finished.append(time.monotonic())
+
+    workers = ProcessWorkers(1)
+    try:
+        anonymise(settings("enable_async=True"), places, Noting(), workers, Listening())
+    finally:
+        workers.close()
+    for n, begin in enumerate(started):
+        under_way = n - sum(end < begin for end in finished)
+        assert under_way <= 2 * workers.n_parallel + 1
