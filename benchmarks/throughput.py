@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import psutil
 
+from anonymise.detections import Size
 from samples.scene import draw_street
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +63,7 @@ def main() -> None:
         folder = Path(temporary)
         (folder / "in").mkdir()
         for seed in range(args.images):
-            picture, _ = draw_street(seed, (width, height), cars=4, people=4)
+            picture, _ = draw_street(seed, Size(width, height), cars=4, people=4)
             cv2.imwrite(str(folder / "in" / f"{seed:04}.jpg"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         print(f"{args.images} images of {width}x{height}, {args.config}, {os.cpu_count()} CPU cores")
         print(f"{'':32}{'images/s':>10}{'of these':>12}{'peak MiB':>10}   seconds per image by stage")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from anonymise.cli import guarded, parser
 from anonymise.errors import ExitCode
-from anonymise.recordschema import problems_of
+from anonymise.record.schema import problems_of
 
 __all__ = ["main"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from anonymise.detections import Size
 from samples.scene import draw_street
 from tests.fakes import read_image, street, write_image
 
@@ -25,7 +26,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.Co
     """A folder after a run over drawn scenes and one broken file, and what the run printed."""
     folder = tmp_path_factory.mktemp("run with spaces æøå")
     for seed in range(2):
-        write_image(folder / "in" / "a" / f"{seed}.jpg", draw_street(seed, (960, 540), cars=2, people=1)[0])
+        write_image(folder / "in" / "a" / f"{seed}.jpg", draw_street(seed, Size(960, 540), cars=2, people=1)[0])
     write_image(folder / "in" / "a" / "small.png", street())
     (folder / "in" / "broken.jpg").write_bytes(b"")
     result = command(
@@ -84,7 +85,7 @@ def test_the_embedded_model_finds_the_drawn_cars_and_they_are_hidden(
 ) -> None:
     folder, _ = done
     for seed in range(2):
-        picture, drawn = draw_street(seed, (960, 540), cars=2, people=1)
+        _, drawn = draw_street(seed, Size(960, 540), cars=2, people=1)
         mask = read_image(folder / "out" / "a" / f"{seed}_mask.png")[..., 0] == 0
         cars = [obj.box for obj in drawn if obj.label == 3]
         assert len(cars) == 2
@@ -200,9 +201,8 @@ def test_an_installed_wheel_works_in_another_folder(tmp_path: Path) -> None:
     subprocess.run([*install, str(wheel)], check=True, capture_output=True)
     write_image(tmp_path / "in" / "1.jpg", street())
     model_folder = (ROOT / "models").as_posix()
-    # -P and PYTHONPATH: what is imported is the wheel, not the checkout.
     call = [
-        sys.executable, "-c", "import sys, anonymise.cli; print(anonymise.cli.__file__); sys.exit(anonymise.cli.main())",
+        sys.executable, "-c", "import sys, anonymise.cli as c; print(c.__file__); sys.exit(c.main())",
         "-i", "in", "-o", "out", "-k", "lite_config.yml", "--set", f"model_folder={model_folder}",
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "lib")}
@@ -220,7 +220,12 @@ def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(tmp_path: Path) -> Non
         write_image(tmp_path / "in" / f"{n:03}.jpg", street((64, 48), seed=n))
     call = [sys.executable, "-m", "anonymise", "-i", tmp_path / "in", "-o", tmp_path / "out", *LITE]
     process = subprocess.Popen(
-        list(map(str, call)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        list(map(str, call)),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert process.stderr is not None
     for line in process.stderr:  # until the first image is finished

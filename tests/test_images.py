@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pydantic import ValidationError
 
-from anonymise import exiftags, images, jpegfile, png
+from anonymise import images
 from anonymise.detections import Box, Detections, Instance, RgbImage, Size, full_mask
 from anonymise.errors import UnreadableImage
+from anonymise.exif import tags
+from anonymise.images import jpegfile, png
 
 LIMIT = 10_000_000
 LOSSLESS = images.ImageOptions(
@@ -359,7 +361,7 @@ def test_fresh_thumbnail_shows_the_anonymised_picture() -> None:
     data = as_jpeg(400, 300)
     image = np.full((300, 400, 3), (250, 10, 10), np.uint8)
     out = images.rewrite(data, image, np.ones((300, 400), bool), LOSSLESS.model_copy(update={"thumbnail": True})).data
-    block = exiftags.find_exif(out)
+    block = tags.find_exif(out)
     assert block is not None
     at = block.find(b"\xff\xd8")
     thumbnail = images.decode(block[at:], max_pixels=LIMIT).pixels

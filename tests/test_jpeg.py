@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from anonymise import dct, jpeg, jpegfile
 from anonymise.detections import Mask, RgbImage
 from anonymise.errors import UnreadableImage
+from anonymise.images import dct, jpeg, jpegfile
 
 SHARED = Path(os.environ.get("ANONYMISE_SHARED", Path(__file__).parents[1].parent / "shared"))
 SAMPLINGS = {"4:4:4": 0x111111, "4:2:2": 0x211111, "4:2:0": 0x221111, "4:4:0": 0x121111, "4:1:1": 0x411111, "grey": 0}

@@ -16,8 +16,8 @@ from anonymise.detections import Size
 from anonymise.errors import ConfigError, RecordError
 from anonymise.exif import ImageSource, read_metadata
 from anonymise.record import Record, RecordOptions, build_record, check_not_null, dumps, required_keys, version_text
-from anonymise.recordschema import problems_of
-from anonymise.recordtext import KEYS
+from anonymise.record.schema import problems_of
+from anonymise.record.text import KEYS
 from tests.roadimages import (
     CAR,
     COMMENT,

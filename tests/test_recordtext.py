@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from anonymise.errors import RecordError
 from anonymise.record import dumps, flip_wkt, loads
-from anonymise.recordtext import KEYS
+from anonymise.record.text import KEYS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
     lambda text: text.strip() == text and text.lower() not in {"nan", "none"}

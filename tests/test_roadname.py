@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anonymise import roadname
+from anonymise.exif import roadname
 
 
 @pytest.mark.parametrize(

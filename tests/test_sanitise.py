@@ -16,13 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from anonymise import exiftags, exifwriter, images, jpegfile, png
+from anonymise import images
 from anonymise.detections import RgbImage
-from anonymise.exifwriter import OutputMetadata
-from anonymise.gpano import read_gpano
-from anonymise.jpegfile import Segment
-from anonymise.png import Chunk
-from anonymise.sanitise import clean_icc, clean_segments, clean_xmp
+from anonymise.exif import tags
+from anonymise.exif.gpano import read_gpano
+from anonymise.images import exifwriter, jpegfile, png
+from anonymise.images.exifwriter import OutputMetadata
+from anonymise.images.jpegfile import Segment
+from anonymise.images.png import Chunk
+from anonymise.images.sanitise import clean_icc, clean_segments, clean_xmp
 
 MODES: list[OutputMetadata] = ["redacted", "none", "all"]
 SECRET = "Kari Nordmann"
@@ -89,8 +91,8 @@ def exif_bytes(**directories: dict[int, object]) -> bytes:
 
 def tiff(ifd0: Mapping[int, tuple[int, bytes]], exif: Mapping[int, tuple[int, bytes]] | None = None) -> bytes:
     """An EXIF block with any tags, big-endian."""
-    fields = {tag: exiftags.Field(kind, data, ">") for tag, (kind, data) in ifd0.items()}
-    more = {tag: exiftags.Field(kind, data, ">") for tag, (kind, data) in (exif or {}).items()}
+    fields = {tag: tags.Field(kind, data, ">") for tag, (kind, data) in ifd0.items()}
+    more = {tag: tags.Field(kind, data, ">") for tag, (kind, data) in (exif or {}).items()}
     return exifwriter._tiff(">", fields, more, {}, None)
 
 
@@ -312,10 +314,10 @@ def test_no_name_leaves(mode: OutputMetadata) -> None:
 
 def test_what_is_kept() -> None:
     out = passed_through(everything())
-    block, packet = exiftags.find_exif(out), exiftags.find_xmp(out)
+    block, packet = tags.find_exif(out), tags.find_xmp(out)
     assert block is not None
     assert packet is not None
-    fields = exiftags.read_fields(block)
+    fields = tags.read_fields(block)
     assert fields.problems == ()
     assert fields.ifd0[0x010F].text() == "Ricoh"
     assert fields.exif[0x9003].text() == "2018:06:21 11:01:05"
@@ -331,9 +333,9 @@ def test_what_is_kept() -> None:
 
 def test_all_keeps_the_texts() -> None:
     out = passed_through(everything(), "all")
-    block = exiftags.find_exif(out)
+    block = tags.find_exif(out)
     assert block is not None
-    fields = exiftags.read_fields(block)
+    fields = tags.read_fields(block)
     assert fields.ifd0[0x013B].text() == SECRET
     assert fields.ifd0[0x9C9D].utf16_text() == SECRET
     assert SECRET.encode() in fields.exif[0x9286].data
@@ -344,12 +346,12 @@ def test_all_keeps_the_texts() -> None:
 
 def test_none_keeps_what_shows_the_picture_right() -> None:
     out = passed_through(everything(), "none")
-    block = exiftags.find_exif(out)
+    block = tags.find_exif(out)
     assert block is not None
-    fields = exiftags.read_fields(block)
+    fields = tags.read_fields(block)
     assert set(fields.ifd0) == {0x0112}
     assert not fields.exif
-    assert exiftags.find_xmp(out) is None
+    assert tags.find_xmp(out) is None
 
 
 def test_position_and_density_stay() -> None:
@@ -377,7 +379,7 @@ def test_malformed_exif_does_not_fail_the_image() -> None:
         image = images.decode(data, max_pixels=10**6)
         out = images.rewrite(data, image.pixels, np.zeros(image.pixels.shape[:2], bool), options("redacted"))
         assert any(note.startswith("EXIF") for note in out.notes)
-        assert exiftags.find_exif(out.data) is None
+        assert tags.find_exif(out.data) is None
 
 
 @settings(deadline=None, max_examples=200)
@@ -386,7 +388,7 @@ def test_any_exif_block_gives_a_valid_one(block: bytes, mode: OutputMetadata) ->
     for head in (b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b""):
         cleaned, _ = exifwriter.clean_exif(head + block, mode, None)
         if cleaned is not None:
-            assert exiftags.read_fields(cleaned).problems == ()
+            assert tags.read_fields(cleaned).problems == ()
 
 
 # --- colour profiles and XMP -----------------------------------------------------------------------------------------

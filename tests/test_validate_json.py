@@ -7,7 +7,7 @@ import pytest
 from anonymise.detections import Size
 from anonymise.exif import ImageSource, read_metadata
 from anonymise.record import Record, build_record, dumps
-from anonymise.recordschema import problems_of
+from anonymise.record.schema import problems_of
 from script.validate_json import main
 from tests.roadimages import options, road_jpeg
 

@@ -39,7 +39,7 @@ def test_windows_cover_every_pixel(
 ) -> None:
     size = Size(width, height)
     boxes = windows(size, options(cutout_dim_downscale=(downscale,), cutout_step_factor=step, cutout_overlap=overlap))
-    assert all(0 <= b.left and b.right <= width and 0 <= b.top and b.bottom <= height for b in boxes)
+    assert all(b.left >= 0 and b.right <= width and b.top >= 0 and b.bottom <= height for b in boxes)
     # A grid is the product of its columns and its rows, so it covers every pixel if it covers every column and row ...
     lefts, tops = {b.left for b in boxes}, {b.top for b in boxes}
     assert {(b.left, b.top) for b in boxes} == {(left, top) for left in lefts for top in tops}

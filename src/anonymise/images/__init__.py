@@ -1,0 +1,39 @@
+"""Image files: reading any, and writing the anonymised one. Not: what is hidden and why, paths.
+
+- `files`: decode and rewrite JPEG and PNG; orientation.
+- `jpeg`, `jpegfile`, `dct`: a JPEG whose blocks outside the masks stay bit for bit.
+- `png`: its chunks.
+- `sanitise`, `exifwriter`: which metadata leave the machine, by allow-list.
+"""
+
+from anonymise.images.files import (
+    Header,
+    ImageOptions,
+    Kind,
+    Rewritten,
+    SourceImage,
+    decode,
+    detections_to_stored,
+    encode_jpeg,
+    encode_png,
+    header,
+    rewrite,
+    to_stored,
+    to_upright,
+)
+
+__all__ = [
+    "Header",
+    "ImageOptions",
+    "Kind",
+    "Rewritten",
+    "SourceImage",
+    "decode",
+    "detections_to_stored",
+    "encode_jpeg",
+    "encode_png",
+    "header",
+    "rewrite",
+    "to_stored",
+    "to_upright",
+]

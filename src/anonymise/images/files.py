@@ -1,0 +1,409 @@
+"""Image files: what is in one, and the anonymised one that takes its place.
+
+Pixels are in the orientation in which the file stores them; a model that wants the picture upright gets it through
+``to_upright``, and ``detections_to_stored`` brings what it found back.
+"""
+
+import io
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, JpegImagePlugin
+from pydantic import BaseModel, ConfigDict, Field
+
+from anonymise.detections import Box, Detections, Instance, Mask, RgbImage, Size
+from anonymise.errors import UnreadableImage
+from anonymise.images import jpeg, jpegfile, png
+from anonymise.images.exifwriter import OutputMetadata, orientation_of
+from anonymise.images.sanitise import clean_chunks, clean_segments, exif_of_chunks, exif_of_segments
+
+__all__ = [
+    "Header",
+    "ImageOptions",
+    "Kind",
+    "Rewritten",
+    "SourceImage",
+    "decode",
+    "detections_to_stored",
+    "encode_jpeg",
+    "encode_png",
+    "header",
+    "rewrite",
+    "to_stored",
+    "to_upright",
+]
+
+Kind = Literal["jpeg", "png"]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+_FALLBACK_QUALITY = 95  # at 4:4:4 or the original's sampling; no difference can be seen
+_PNG_LEVEL = 6  # zlib's own default
+_THUMBNAIL_PIXELS = 160  # longest side, as DCF has it
+_GREY_TOLERANCE = 1
+_SAMPLINGS = frozenset({(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)})  # those that OpenCV can write
+
+# What makes the stored picture upright, for each EXIF orientation (EXIF 3.0, section 4.6.5.1): rows and columns are
+# exchanged first, then the rows or the columns are reversed. Then the orientation that undoes it.
+_TRANSPOSED = frozenset({5, 6, 7, 8})
+_UPSIDE_DOWN = frozenset({3, 4, 7, 8})
+_MIRRORED = frozenset({2, 3, 6, 7})
+_UNDONE_BY = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
+
+
+class ImageOptions(BaseModel):
+    """How anonymised images are written and which ones are too large to read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    jpeg_quality: Literal["lossless"] | Annotated[int, Field(strict=True, ge=1, le=100)]
+    output_metadata: OutputMetadata
+    max_decoded_pixels: Annotated[int, Field(strict=True, ge=1)]
+    thumbnail: bool
+
+
+class Header(NamedTuple):
+    """What a file says of its picture: stored width and height in pixels, kind, EXIF orientation (1 to 8)."""
+
+    width: int
+    height: int
+    kind: Kind
+    orientation: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """A decoded image file.
+
+    Attributes:
+        pixels: in stored orientation; read-only.
+        orientation: EXIF orientation, 1 to 8.
+        kind: of the file.
+    """
+
+    pixels: RgbImage
+    orientation: int
+    kind: Kind
+
+    def __post_init__(self) -> None:
+        self.pixels.setflags(write=False)
+
+
+class Rewritten(NamedTuple):
+    """An anonymised file: its bytes, and what the log should say about it, one line each."""
+
+    data: bytes
+    notes: tuple[str, ...]
+
+
+def header(data: bytes) -> Header:
+    """Size, kind and orientation of an image file, without decoding it.
+
+    Raises:
+        UnreadableImage: the file is empty, truncated within its headers, or neither JPEG nor PNG.
+    """
+    if _kind(data) == "jpeg":
+        frame, segments = jpegfile.read_frame(data)
+        return Header(frame.width, frame.height, "jpeg", _orientation(exif_of_segments(segments)))
+    size = png.read_header(data)
+    return Header(size.width, size.height, "png", _orientation(exif_of_chunks(png.parse(data))))
+
+
+def decode(data: bytes, *, max_pixels: int) -> SourceImage:
+    """The picture of an image file as 8-bit RGB.
+
+    Grey, CMYK, palette and 16-bit pictures are converted. Transparency is ignored: what a transparent pixel hides is
+    seen by the model, as it would be by anyone who looks for it.
+
+    Args:
+        data: the file.
+        max_pixels: a larger picture is refused by what its header says, before any memory is taken for it.
+
+    Raises:
+        UnreadableImage: the file is empty, truncated, damaged, too large, or neither JPEG nor PNG.
+    """
+    if _kind(data) == "jpeg":
+        frame, _ = jpegfile.read_frame(data)
+        _check_size(frame.width, frame.height, max_pixels)
+        file = jpegfile.parse(data)
+        pixels = _decode_jpeg(file)
+        return SourceImage(pixels, _orientation(exif_of_segments(file.segments)), "jpeg")
+    size = png.read_header(data)
+    _check_size(size.width, size.height, max_pixels)
+    chunks = png.parse(data)
+    return SourceImage(_rgb(_decode_png(chunks)), _orientation(exif_of_chunks(chunks)), "png")
+
+
+def rewrite(source: bytes, image: RgbImage, changed: Mask, options: ImageOptions) -> Rewritten:
+    """The anonymised file.
+
+    A JPEG keeps every DCT block that no changed pixel touches (``jpeg.replace_regions``), unless a quality is asked
+    for or its coding does not allow it; then it is encoded anew. A PNG keeps every pixel that is not changed, with its
+    depth and alpha. Metadata go out as ``sanitise`` allows.
+
+    Args:
+        source: the original file; ``decode`` has accepted it.
+        image: its picture with the changed pixels, in stored orientation.
+        changed: bool (height, width), the pixels of ``image`` that were changed; no other pixel is taken from it,
+            unless the picture is encoded anew.
+        options: how to write.
+
+    Raises:
+        UnreadableImage: the original is damaged.
+        ValueError: picture, mask and file are not of one size.
+    """
+    width, height, kind, _ = header(source)
+    if image.shape != (height, width, 3) or changed.shape != (height, width):
+        raise ValueError(f"a picture {image.shape} and a mask {changed.shape} for a file of {width}×{height} pixels")
+    thumbnail = _thumbnail(image) if options.thumbnail else None
+    write = _rewrite_jpeg if kind == "jpeg" else _rewrite_png
+    return write(source, image, changed, options, thumbnail)
+
+
+def encode_jpeg(image: RgbImage, quality: int = 90) -> bytes:
+    """A JPEG file of a picture of our own making, such as a preview."""
+    return _encoded(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def encode_png(samples: NDArray[np.uint8]) -> bytes:
+    """A PNG file of a single-channel picture, such as a mask: uint8 (height, width)."""
+    return _encoded(".png", samples, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def to_upright(pixels: NDArray[_Scalar], orientation: int) -> NDArray[_Scalar]:
+    """The picture or mask as it is shown, from the way it is stored.
+
+    Args:
+        pixels: (height, width, ...) in stored orientation.
+        orientation: EXIF orientation, 1 to 8.
+    """
+    return np.ascontiguousarray(_turned(pixels, orientation))
+
+
+def to_stored(pixels: NDArray[_Scalar], orientation: int) -> NDArray[_Scalar]:
+    """The picture or mask as it is stored, from the way it is shown; the inverse of ``to_upright``."""
+    return np.ascontiguousarray(_turned(pixels, _UNDONE_BY[orientation]))
+
+
+def detections_to_stored(detections: Detections, orientation: int) -> Detections:
+    """What was found in the upright picture, in the coordinates of the stored one.
+
+    Args:
+        detections: of the upright picture.
+        orientation: EXIF orientation of the file, 1 to 8.
+    """
+    if orientation == 1:
+        return detections
+    size = detections.size
+    stored = Size(size.height, size.width) if orientation in _TRANSPOSED else size
+    return replace(
+        detections,
+        size=stored,
+        instances=tuple(_instance_to_stored(i, stored, orientation) for i in detections.instances),
+    )
+
+
+def _turned(pixels: NDArray[_Scalar], orientation: int) -> NDArray[_Scalar]:
+    """A view of the stored picture as it is shown."""
+    turned = pixels.swapaxes(0, 1) if orientation in _TRANSPOSED else pixels
+    if orientation in _UPSIDE_DOWN:
+        turned = turned[::-1]
+    if orientation in _MIRRORED:
+        turned = turned[:, ::-1]
+    return turned
+
+
+def _instance_to_stored(instance: Instance, stored: Size, orientation: int) -> Instance:
+    undo = _UNDONE_BY[orientation]
+    box = instance.box
+    left, top, right, bottom = box.left, box.top, box.right, box.bottom
+    if undo in _TRANSPOSED:
+        left, top, right, bottom = top, left, bottom, right
+    if undo in _UPSIDE_DOWN:
+        top, bottom = stored.height - bottom, stored.height - top
+    if undo in _MIRRORED:
+        left, right = stored.width - right, stored.width - left
+    return replace(instance, box=Box(left, top, right, bottom), mask=_turned(instance.mask, undo))
+
+
+def _kind(data: bytes) -> Kind:
+    if not data:
+        raise UnreadableImage("the file is empty")
+    if data.startswith(b"\xff\xd8"):
+        return "jpeg"
+    if data.startswith(png.SIGNATURE):
+        return "png"
+    raise UnreadableImage("neither a JPEG nor a PNG file, whatever its name says")
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise UnreadableImage(
+            f"{width}×{height} pixels are more than the limit of {max_pixels}; max_decoded_pixels raises it"
+        )
+
+
+def _orientation(exif: bytes | None) -> int:
+    return 1 if exif is None else orientation_of(exif)
+
+
+def _decode_jpeg(file: jpegfile.JpegFile) -> RgbImage:
+    # Only what decides about the samples reaches the decoder: it has nothing else to trip over or to warn about.
+    stream = jpegfile.assemble(file.picture, file.colour_segments())
+    pixels = _opencv(stream, cv2.IMREAD_COLOR_RGB) if len(file.frame.components) < 4 else None
+    if pixels is None:
+        pixels = _pillow(stream)
+    if pixels.shape != (file.frame.height, file.frame.width, 3):
+        raise UnreadableImage("damaged: the picture has another size than its header says")
+    corner = pixels[-1, -1].astype(int)
+    if abs(corner - 128).max() <= _GREY_TOLERANCE:
+        _check_complete(file, pixels)
+    return pixels
+
+
+def _check_complete(file: jpegfile.JpegFile, pixels: RgbImage) -> None:
+    """Refuses a picture whose data end too early but for an end marker that someone put there.
+
+    Where data are missing, libjpeg fills in mid grey and goes on. A picture that ends in mid grey is decoded once more
+    with some bytes added to its data: they change it only if they were needed.
+
+    Raises:
+        UnreadableImage: data are missing.
+    """
+    filler = bytes(np.random.default_rng(0).integers(0, 255, 512, np.uint8))  # 255, which starts a marker, is not in it
+    longer = file.picture[:-2] + filler + file.picture[-2:]
+    again = _opencv(jpegfile.assemble(longer, file.colour_segments()), cv2.IMREAD_COLOR_RGB)
+    if again is None or not np.array_equal(again, pixels):
+        raise UnreadableImage("truncated: data of the picture are missing")
+
+
+def _decode_png(chunks: tuple[png.Chunk, ...]) -> NDArray[np.uint8 | np.uint16]:
+    """The samples as OpenCV has them: (height, width) or (height, width, 3 or 4) in the order B, G, R, A.
+
+    Raises:
+        UnreadableImage: they cannot be decoded.
+    """
+    needed = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+    samples = _opencv(png.assemble(c for c in chunks if c.kind in needed), cv2.IMREAD_UNCHANGED)
+    if samples is None:
+        raise UnreadableImage("damaged: the picture of the PNG file cannot be decoded")
+    return samples
+
+
+def _opencv(stream: bytes, flags: int) -> NDArray[np.uint8] | None:
+    try:
+        decoded: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(stream, np.uint8), flags)
+    except cv2.error:
+        return None
+    return decoded
+
+
+def _pillow(stream: bytes) -> RgbImage:
+    """Decodes what OpenCV cannot: CMYK, whose inversion by Adobe it knows.
+
+    Raises:
+        UnreadableImage: Pillow cannot either.
+    """
+    try:
+        # Not Image.open, whose own limit of size is a global and a warning; the size has been checked.
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(stream)) as picture:
+            return np.asarray(picture.convert("RGB")).copy()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableImage("damaged: the picture of the JPEG file cannot be decoded") from error
+
+
+def _rgb(samples: NDArray[np.uint8 | np.uint16]) -> RgbImage:
+    """8-bit RGB of samples as ``_decode_png`` gives them."""
+    if samples.dtype == np.uint16:
+        samples = ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if samples.ndim == 2:
+        return np.repeat(samples[..., None], 3, axis=2).astype(np.uint8, copy=False)
+    rgb: RgbImage = cv2.cvtColor(samples, cv2.COLOR_BGR2RGB if samples.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
+    return rgb
+
+
+def _rewrite_jpeg(
+    source: bytes, image: RgbImage, changed: Mask, options: ImageOptions, thumbnail: bytes | None
+) -> Rewritten:
+    file = jpegfile.parse(source)
+    picture, notes = None, []
+    if options.jpeg_quality == "lossless":
+        reason = file.why_not_lossless()
+        if reason is None:
+            try:
+                picture = jpeg.replace_regions(file, image, changed)
+            except OSError as error:
+                reason = str(error)
+        elif not changed.any():
+            picture = file.picture
+        if picture is None:
+            notes.append(f"encoded anew at quality {_FALLBACK_QUALITY} instead of without loss: {reason}")
+    samples_kept = picture is not None
+    if picture is None:
+        quality = _FALLBACK_QUALITY if options.jpeg_quality == "lossless" else options.jpeg_quality
+        picture = jpegfile.parse(_encoded_jpeg(image, file.frame, quality)).picture
+    components = len(file.frame.components) if samples_kept else min(3, len(file.frame.components))
+    space = {1: b"GRAY", 3: b"RGB ", 4: b"CMYK"}[components]
+    segments, more = clean_segments(file.segments, options.output_metadata, thumbnail, space, samples_kept)
+    return Rewritten(jpegfile.assemble(picture, segments), (*notes, *more))
+
+
+def _encoded_jpeg(image: RgbImage, frame: jpegfile.Frame, quality: int) -> bytes:
+    """A JPEG of the picture, grey or colour, progressive or not, subsampled as the original."""
+    first = (frame.max_h, frame.max_v)
+    h, v = first if first in _SAMPLINGS and len(frame.components) == 3 else (1, 1)
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_PROGRESSIVE, int(frame.progressive)]
+    if len(frame.components) == 1:
+        picture = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    else:
+        picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        parameters += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, h << 20 | v << 16 | 0x1111]
+    return _encoded(".jpg", picture, parameters)
+
+
+def _rewrite_png(
+    source: bytes, image: RgbImage, changed: Mask, options: ImageOptions, thumbnail: bytes | None
+) -> Rewritten:
+    chunks = png.parse(source)
+    samples = _decode_png(chunks)
+    if changed.any():
+        samples = _with_changes(samples, image, changed)
+    encoded = png.parse(_encoded(".png", samples, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL]))
+    space = b"GRAY" if samples.ndim == 2 else b"RGB "
+    kept, notes = clean_chunks(chunks, options.output_metadata, thumbnail, space)
+    head = [c for c in encoded if c.kind == b"IHDR"]
+    body = [c for c in encoded if c.kind in (b"IDAT", b"IEND")]
+    return Rewritten(png.assemble([*head, *kept, *body]), tuple(notes))
+
+
+def _with_changes(
+    samples: NDArray[np.uint8 | np.uint16], image: RgbImage, changed: Mask
+) -> NDArray[np.uint8 | np.uint16]:
+    """The samples with the changed pixels of the 8-bit picture; a grey picture becomes RGB where they have a colour."""
+    colours = image[changed]
+    grey = bool((colours == colours[:, :1]).all())
+    out = samples.copy()
+    if out.ndim == 2 and not grey:
+        out = np.repeat(out[..., None], 3, axis=2)
+    values = colours.astype(out.dtype) * (257 if out.dtype == np.uint16 else 1)
+    if out.ndim == 2:
+        out[changed] = values[:, 0]
+    else:
+        out[..., :3][changed] = values[:, ::-1]
+    return out
+
+
+def _thumbnail(image: RgbImage) -> bytes:
+    height, width = image.shape[:2]
+    scale = min(1.0, _THUMBNAIL_PIXELS / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return encode_jpeg(small, quality=80)
+
+
+def _encoded(extension: str, picture: NDArray[np.generic], parameters: list[int]) -> bytes:
+    done, data = cv2.imencode(extension, picture, parameters)
+    assert done  # OpenCV raises where it cannot encode
+    return bytes(data.tobytes())

@@ -1,0 +1,360 @@
+"""The structure of a JPEG file: its frame, its metadata segments, its coded picture (ITU-T T.81, annex B)."""
+
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anonymise.errors import UnreadableImage
+from anonymise.images import dct
+
+__all__ = [
+    "APP0",
+    "APP1",
+    "APP2",
+    "APP14",
+    "COM",
+    "Component",
+    "Frame",
+    "JpegFile",
+    "Segment",
+    "assemble",
+    "parse",
+    "read_frame",
+    "with_component_ids",
+]
+
+APP0, APP1, APP2, APP14, _APP15, COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
+_SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DAC = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xCC
+_TABLES = frozenset({_DQT, _DHT, _DAC, _DRI})
+_BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
+_ARITHMETIC = frozenset({0xC9, 0xCA})
+_FRAMES = frozenset({_BASELINE, _EXTENDED, _PROGRESSIVE}) | _ARITHMETIC
+_ALL_FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
+_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+
+_AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that is no stuffed byte and no restart
+
+# Fixed tables must code all 162 pairs of run and size (T.81, F.1.2.2.1); tables made for one picture have fewer.
+_ALL_AC_SYMBOLS = 162
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A marker segment: its code (0xE1 is APP1) and what follows the length."""
+
+    marker: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One component as the frame header lists it."""
+
+    identifier: int
+    h: int
+    v: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The frame header.
+
+    Attributes:
+        marker: the SOF marker, which names the process.
+        precision: bits of a sample.
+        width: in pixels.
+        height: in pixels.
+        components: in the file's order.
+    """
+
+    marker: int
+    precision: int
+    width: int
+    height: int
+    components: tuple[Component, ...]
+
+    @property
+    def progressive(self) -> bool:
+        """Whether the picture comes in scans of rising precision."""
+        return self.marker == _PROGRESSIVE
+
+    @property
+    def max_h(self) -> int:
+        """The largest horizontal sampling factor."""
+        return max(c.h for c in self.components)
+
+    @property
+    def max_v(self) -> int:
+        """The largest vertical sampling factor."""
+        return max(c.v for c in self.components)
+
+    def grids(self) -> tuple[dct.BlockGrid, ...]:
+        """The blocks of each component (T.81, A.1.1 and A.2)."""
+        return tuple(
+            dct.BlockGrid(
+                rows=-(-self.height * c.v // (8 * self.max_v)),
+                columns=-(-self.width * c.h // (8 * self.max_h)),
+                h=c.h,
+                v=c.v,
+            )
+            for c in self.components
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JpegFile:
+    """A JPEG file in two parts.
+
+    Attributes:
+        frame: its header.
+        segments: the APPn and COM segments in the file's order.
+        picture: a complete JPEG stream of everything else, which is all that is needed to decode the samples. What
+            follows the end marker and what no marker announces is not in it.
+        redefines_tables: whether a quantisation table changes after the first scan.
+        fixed_codes: whether its Huffman tables are such as a one-pass encoder uses.
+    """
+
+    frame: Frame
+    segments: tuple[Segment, ...]
+    picture: bytes
+    redefines_tables: bool
+    fixed_codes: bool
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether the three components are red, green and blue; the rule is libjpeg's."""
+        if len(self.frame.components) != 3 or any(
+            s.marker == APP0 and s.payload.startswith(b"JFIF\0") and len(s.payload) >= 14 for s in self.segments
+        ):
+            return False
+        for s in self.segments:
+            if s.marker == APP14 and s.payload.startswith(b"Adobe") and len(s.payload) >= 12:
+                return s.payload[11] == 0
+        return bytes(c.identifier for c in self.frame.components) == b"RGB"
+
+    def colour_segments(self) -> list[Segment]:
+        """The segments by which a decoder learns the colour space: JFIF's and Adobe's."""
+        return [
+            s
+            for s in self.segments
+            if (s.marker == APP0 and s.payload.startswith(b"JFIF\0"))
+            or (s.marker == APP14 and s.payload.startswith(b"Adobe"))
+        ]
+
+    def why_not_lossless(self) -> str | None:
+        """What keeps regions of this file from being replaced without loss, None where nothing does."""
+        frame = self.frame
+        if frame.marker in _ARITHMETIC:
+            return "arithmetic coding"
+        if len(frame.components) not in (1, 3):
+            return f"{len(frame.components)} colour components (CMYK)"
+        if self.redefines_tables:
+            return "quantisation tables that change between scans"
+        if any(frame.max_h % c.h or frame.max_v % c.v for c in frame.components):
+            return "chroma sampling by a broken factor"
+        return None
+
+
+def parse(data: bytes) -> JpegFile:
+    """Takes a JPEG file apart, down to its end marker.
+
+    Raises:
+        UnreadableImage: it is truncated, or no JPEG that can be decoded.
+    """
+    if not data.startswith(b"\xff\xd8"):
+        raise UnreadableImage("no JPEG file: it does not start with FF D8")
+    frame: Frame | None = None
+    segments: list[Segment] = []
+    picture = [b"\xff\xd8"]
+    tables: dict[int, bytes] = {}
+    redefines_tables = False
+    ac_tables: list[int] = []
+    scans: list[bytes] = []
+    position = 2
+    while True:
+        marker, payload, end = _next_segment(data, position)
+        position = end
+        if marker == _EOI:
+            break
+        if marker in (APP0, COM) or APP0 < marker <= _APP15:
+            segments.append(Segment(marker, payload))
+            continue
+        if marker in _ALL_FRAMES:
+            if frame is not None or marker not in _FRAMES:
+                raise UnreadableImage(f"a JPEG process that is not supported (marker FF {marker:02X})")
+            frame = _frame(marker, payload)
+        elif marker == _DQT:
+            for slot, table in _quantisation_tables(payload):
+                redefines_tables |= bool(scans) and tables.get(slot, table) != table
+                tables[slot] = table
+        elif marker == _DHT:
+            ac_tables += _ac_table_sizes(payload)
+        elif marker not in _TABLES and marker != _SOS:
+            continue  # DNL, reserved and unknown segments say nothing about the samples that libjpeg decodes
+        picture.append(_packed(marker, payload))
+        if marker == _SOS:
+            if frame is None:
+                raise UnreadableImage("a JPEG scan without a frame header")
+            _check_scan(payload)
+            scans.append(payload)
+            match = _AFTER_SCAN.search(data, position)
+            if match is None:
+                raise UnreadableImage("truncated: the file ends within the picture's data")
+            picture.append(data[position : match.start()])
+            position = match.start()
+    if frame is None or not scans:
+        raise UnreadableImage("a JPEG file without a picture")
+    if not _all_coefficients(scans, frame):
+        raise UnreadableImage("truncated: scans of the picture are missing")
+    picture.append(b"\xff\xd9")
+    return JpegFile(
+        frame=frame,
+        segments=tuple(segments),
+        picture=b"".join(picture),
+        redefines_tables=redefines_tables,
+        fixed_codes=bool(ac_tables) and min(ac_tables) >= _ALL_AC_SYMBOLS,
+    )
+
+
+def read_frame(data: bytes) -> tuple[Frame, tuple[Segment, ...]]:
+    """The frame header and the APPn and COM segments before it, without a look at the rest of the file.
+
+    Raises:
+        UnreadableImage: there is no frame header that can be decoded.
+    """
+    if not data.startswith(b"\xff\xd8"):
+        raise UnreadableImage("no JPEG file: it does not start with FF D8")
+    segments: list[Segment] = []
+    position = 2
+    while True:
+        marker, payload, position = _next_segment(data, position)
+        if marker in _FRAMES:
+            return _frame(marker, payload), tuple(segments)
+        if marker in _ALL_FRAMES:
+            raise UnreadableImage(f"a JPEG process that is not supported (marker FF {marker:02X})")
+        if marker in (_SOS, _EOI):
+            raise UnreadableImage("a JPEG file without a frame header")
+        segments.append(Segment(marker, payload))
+
+
+def assemble(picture: bytes, segments: list[Segment]) -> bytes:
+    """A JPEG file of a stream as in ``JpegFile.picture`` and the segments that go before it."""
+    return b"".join((b"\xff\xd8", *(_packed(s.marker, s.payload) for s in segments), picture[2:]))
+
+
+def with_component_ids(stream: bytes, frame: Frame) -> bytes:
+    """The stream with the original's component ids in its headers: decoders may take the colour space from them."""
+    identifiers = [c.identifier for c in frame.components]
+    out = [b"\xff\xd8"]
+    position = 2
+    while True:
+        marker, payload, end = _next_segment(stream, position)
+        body = bytearray(payload)
+        if marker == _EOI:
+            out.append(b"\xff\xd9")
+            return b"".join(out)
+        if marker in _ALL_FRAMES:
+            body[6::3] = bytes(identifiers)
+        elif marker == _SOS:
+            count = body[0]
+            body[1 : 1 + 2 * count : 2] = bytes(identifiers[i] for i in body[1 : 1 + 2 * count : 2])
+        position = end
+        if APP0 <= marker <= _APP15 or marker == COM:
+            continue
+        out.append(_packed(marker, bytes(body)))
+        if marker == _SOS:
+            match = _AFTER_SCAN.search(stream, end)
+            assert match is not None  # libjpeg ends every file that it writes
+            position = match.start()
+            out.append(stream[end:position])
+
+
+def _next_segment(data: bytes, position: int) -> tuple[int, bytes, int]:
+    """Marker, payload and end of the next segment at or after ``position``; stray bytes before it are skipped.
+
+    Raises:
+        UnreadableImage: the file ends before it.
+    """
+    while True:
+        position = data.find(b"\xff", position)
+        if position < 0 or position + 1 >= len(data):
+            raise UnreadableImage("truncated: the file ends within its headers or has no end marker")
+        marker = data[position + 1]
+        position += 1
+        if marker in (0x00, 0xFF):
+            continue
+        position += 1
+        if marker == _EOI:
+            return marker, b"", position
+        if marker not in _STANDALONE:
+            break
+        if marker == _SOI:
+            raise UnreadableImage("damaged: a second start marker within the picture")
+    if position + 2 > len(data):
+        raise UnreadableImage("truncated: the file ends within its headers")
+    length = int.from_bytes(data[position : position + 2], "big")
+    if length < 2 or position + length > len(data):
+        raise UnreadableImage("truncated: the file ends within its headers")
+    return marker, data[position + 2 : position + length], position + length
+
+
+def _packed(marker: int, payload: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
+
+
+def _frame(marker: int, payload: bytes) -> Frame:
+    if len(payload) < 6 or len(payload) != 6 + 3 * payload[5]:
+        raise UnreadableImage("a damaged JPEG frame header")
+    precision, height, width, count = struct.unpack_from(">BHHB", payload)
+    if precision != 8:
+        raise UnreadableImage(f"a JPEG of {precision} bit per sample; only 8 bit can be decoded")
+    if width == 0 or height == 0:
+        raise UnreadableImage("a JPEG frame header without a size")
+    components = tuple(
+        Component(payload[i], payload[i + 1] >> 4, payload[i + 1] & 15) for i in range(6, 6 + 3 * count, 3)
+    )
+    if count not in (1, 3, 4) or any(not (1 <= c.h <= 4 and 1 <= c.v <= 4) for c in components):
+        raise UnreadableImage("a damaged JPEG frame header")
+    return Frame(marker, precision, width, height, components)
+
+
+def _quantisation_tables(payload: bytes) -> Iterator[tuple[int, bytes]]:
+    position = 0
+    while position < len(payload):
+        size = 128 if payload[position] >> 4 else 64
+        yield payload[position] & 15, payload[position + 1 : position + 1 + size]
+        position += 1 + size
+
+
+def _ac_table_sizes(payload: bytes) -> Iterator[int]:
+    position = 0
+    while position + 17 <= len(payload):
+        count = sum(payload[position + 1 : position + 17])
+        if payload[position] >> 4:
+            yield count
+        position += 17 + count
+
+
+def _check_scan(header: bytes) -> None:
+    if not header or len(header) != 4 + 2 * header[0]:
+        raise UnreadableImage("a damaged JPEG scan header")
+
+
+def _all_coefficients(scans: Sequence[bytes], frame: Frame) -> bool:
+    """Whether the scans bring every bit of every coefficient of every component (T.81, annex G).
+
+    Args:
+        scans: the payloads of the SOS segments in the file's order.
+        frame: the header.
+    """
+    missing: dict[int, NDArray[np.int8]] = {}  # component → bits still missing of each of its 64 coefficients
+    for header in scans:
+        first, last, low = (header[-3], header[-2], header[-1] & 15) if frame.progressive else (0, 63, 0)
+        for identifier in header[1 : 1 + 2 * header[0] : 2]:
+            missing.setdefault(identifier, np.full(64, 16, np.int8))[first : last + 1] = low
+    return all(c.identifier in missing and not missing[c.identifier].any() for c in frame.components)

@@ -1,0 +1,320 @@
+"""What of a file's metadata leaves the machine: marker segments of a JPEG, chunks of a PNG.
+
+Works by allow-list: what is not known to be harmless and of use stays behind, and what goes out is built anew from the
+values that were understood. So no hiding place has to be known: previews, multi-picture images, depth maps, Photoshop
+resources, comments and everything else unlisted simply have no way out.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from lxml import etree
+
+from anonymise.exif.gpano import read_gpano
+from anonymise.exif.recorderxml import MalformedXmlError, decode_xml, parse_xml
+from anonymise.images.exifwriter import OutputMetadata, clean_exif, contains_picture, is_text
+from anonymise.images.jpegfile import APP0, APP1, APP2, APP14, COM, Segment
+from anonymise.images.png import Chunk
+
+__all__ = ["clean_chunks", "clean_icc", "clean_segments", "clean_xmp", "exif_of_chunks", "exif_of_segments"]
+
+_EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
+_PNG_XMP = b"XML:com.adobe.xmp\0"
+_MAX_SEGMENT_BYTES = 65533
+
+_MAX_ICC_BYTES = 1 << 20  # display and camera profiles have some kB; only printers' tables are larger
+_MAX_ICC_TEXT_BYTES = 4096
+_ICC_HEADER_BYTES = 128
+# Tags of display, input and colour space profiles with matrices, curves or tables (ICC.1:2022, clause 9).
+_ICC_TAGS: Final = frozenset(
+    (
+        b"rXYZ gXYZ bXYZ rTRC gTRC bTRC kTRC wtpt bkpt lumi chad chrm cicp meas view tech vcgt "
+        b"A2B0 A2B1 A2B2 B2A0 B2A1 B2A2 gamt rig0 rig2"
+    ).split()
+)
+_ICC_TEXTS: Final = frozenset({b"desc", b"cprt"})  # a profile is not valid without them
+_ICC_CLASSES: Final = frozenset({b"mntr", b"scnr", b"spac", b"prtr"})
+
+_GPANO = "http://ns.google.com/photos/1.0/panorama/"
+_NUMBER, _WORD, _BOOLEAN, _DATE = (
+    r"-?\d{1,9}(\.\d{1,20})?",
+    r"[A-Za-z]{1,32}",
+    r"(?i:true|false)",
+    r"[0-9T:.+Z -]{4,40}",
+)
+# Photo Sphere XMP metadata (developers.google.com/streetview/spherical-metadata), but for the name of the software.
+_GPANO_VALUES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "ProjectionType": _WORD,
+        **dict.fromkeys(("UsePanoramaViewer", "ExposureLockUsed"), _BOOLEAN),
+        **dict.fromkeys(("FirstPhotoDate", "LastPhotoDate"), _DATE),
+        **dict.fromkeys(
+            (
+                *("PoseHeadingDegrees", "PosePitchDegrees", "PoseRollDegrees"),
+                *("InitialViewHeadingDegrees", "InitialViewPitchDegrees", "InitialViewRollDegrees"),
+                *("InitialHorizontalFOVDegrees", "InitialVerticalFOVDegrees", "InitialCameraDolly"),
+                *("SourcePhotosCount", "FullPanoWidthPixels", "FullPanoHeightPixels"),
+                *("CroppedAreaImageWidthPixels", "CroppedAreaImageHeightPixels"),
+                *("CroppedAreaLeftPixels", "CroppedAreaTopPixels"),
+                *("LargestValidInteriorRectLeft", "LargestValidInteriorRectTop"),
+                *("LargestValidInteriorRectWidth", "LargestValidInteriorRectHeight"),
+            ),
+            _NUMBER,
+        ),
+    }
+)
+_PICTURE_NAMESPACES: Final = (
+    "http://ns.google.com/photos/1.0/image/",
+    "http://ns.google.com/photos/1.0/depthmap/",
+    "http://ns.google.com/photos/1.0/container/",
+    "http://ns.google.com/photos/1.0/camera/",
+    "http://ns.google.com/photos/dd/1.0/",
+    "http://ns.apple.com/",
+    "http://ns.adobe.com/xap/1.0/g/img/",
+    "http://ns.adobe.com/xmp/note/",
+    "http://ns.adobe.com/photoshop/1.0/",
+    "http://ns.adobe.com/camera-raw-settings/1.0/",
+)
+_LONGEST_TEXT = 4096
+_LONGEST_WORD = 128  # no word or address of a text is longer, and coded binary data is
+
+# Chunks that say how the picture is shown, with the one length that each of them can have (PNG, section 11.3).
+_DISPLAY_CHUNKS: Final[Mapping[bytes, int]] = MappingProxyType(
+    {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8, b"pHYs": 9}
+)
+
+
+def exif_of_segments(segments: Sequence[Segment]) -> bytes | None:
+    """The EXIF block (TIFF structure) of a JPEG."""
+    for segment in segments:
+        if segment.marker == APP1 and segment.payload.startswith(_EXIF):
+            return segment.payload[len(_EXIF) :]
+    return None
+
+
+def exif_of_chunks(chunks: Sequence[Chunk]) -> bytes | None:
+    """The EXIF block (TIFF structure) of a PNG."""
+    for chunk in chunks:
+        if chunk.kind == b"eXIf":
+            return chunk.payload.removeprefix(_EXIF)
+    return None
+
+
+def clean_segments(
+    segments: Sequence[Segment],
+    mode: OutputMetadata,
+    thumbnail: bytes | None,
+    colour_space: bytes,
+    keep_transform: bool,
+) -> tuple[list[Segment], list[str]]:
+    """The APPn and COM segments of the output.
+
+    Args:
+        segments: those of the original.
+        mode: what goes out.
+        thumbnail: a JPEG of the anonymised picture for the EXIF block.
+        colour_space: ``b"RGB "`` or ``b"GRAY"``, what the output's samples are; a profile of another space is dropped.
+        keep_transform: whether the samples are the original's, so that its colour transform still holds.
+
+    Returns:
+        The segments, in the order in which they are to be written, and what the log should know.
+    """
+    out: list[Segment] = []
+    jfif = next((s.payload for s in segments if s.marker == APP0 and s.payload.startswith(b"JFIF\0")), b"")
+    if len(jfif) >= 14 and (keep_transform or mode != "none"):
+        density = b"\0\0\1\0\1" if mode == "none" else jfif[7:12]
+        out.append(Segment(APP0, b"JFIF\0\1\1" + density + b"\0\0"))  # no thumbnail
+    exif, notes = clean_exif(exif_of_segments(segments), mode, thumbnail)
+    if exif is not None:
+        if len(exif) + len(_EXIF) <= _MAX_SEGMENT_BYTES:
+            out.append(Segment(APP1, _EXIF + exif))
+        else:
+            notes.append("EXIF: left out, it is too long")
+    for segment in segments:
+        if segment.marker == APP1 and segment.payload.startswith(_XMP):
+            packet = clean_xmp(segment.payload[len(_XMP) :], mode, notes)
+            if packet is not None and len(packet) + len(_XMP) <= _MAX_SEGMENT_BYTES:
+                out.append(Segment(APP1, _XMP + packet))
+            break
+    profile = _icc_of_segments(segments)
+    if profile is not None:
+        cleaned = clean_icc(profile, colour_space, notes)
+        if cleaned is not None:
+            step = _MAX_SEGMENT_BYTES - len(_ICC) - 2
+            parts = [cleaned[at : at + step] for at in range(0, len(cleaned), step)]
+            out += [Segment(APP2, _ICC + bytes((n, len(parts))) + part) for n, part in enumerate(parts, 1)]
+    for segment in segments:
+        if (
+            keep_transform
+            and segment.marker == APP14
+            and segment.payload[:5] == b"Adobe"
+            and len(segment.payload) >= 12
+        ):
+            out.append(Segment(APP14, b"Adobe\0\x64\0\0\0\0" + segment.payload[11:12]))
+            break
+    if mode == "all":
+        out += [s for s in segments if s.marker == COM and _plain_text(s.payload)]
+    return out, notes
+
+
+def clean_chunks(
+    chunks: Sequence[Chunk], mode: OutputMetadata, thumbnail: bytes | None, colour_space: bytes
+) -> tuple[list[Chunk], list[str]]:
+    """The chunks of the output that stand between IHDR and the picture.
+
+    Args:
+        chunks: those of the original.
+        mode: what goes out.
+        thumbnail: a JPEG of the anonymised picture for the EXIF block.
+        colour_space: ``b"RGB "`` or ``b"GRAY"``, what the output's samples are; a profile of another space is dropped.
+
+    Returns:
+        The chunks, and what the log should know.
+    """
+    first = {chunk.kind: chunk.payload for chunk in reversed(chunks)}
+    lengths = {kind: size for kind, size in _DISPLAY_CHUNKS.items() if kind != b"pHYs" or mode != "none"}
+    out = [Chunk(kind, first[kind]) for kind, size in lengths.items() if len(first.get(kind, b"")) == size]
+    exif, notes = clean_exif(exif_of_chunks(chunks), mode, thumbnail)
+    if b"iCCP" in first:
+        profile = _inflated(first[b"iCCP"].partition(b"\0")[2][1:])
+        cleaned = clean_icc(profile, colour_space, notes) if profile is not None else None
+        if cleaned is not None:
+            out.insert(0, Chunk(b"iCCP", b"icc\0\0" + zlib.compress(cleaned)))
+    if exif is not None:
+        out.append(Chunk(b"eXIf", exif))
+    xmp = next((c.payload for c in chunks if c.kind == b"iTXt" and c.payload.startswith(_PNG_XMP + b"\0\0")), None)
+    if xmp is not None:
+        parts = xmp[len(_PNG_XMP) + 2 :].split(b"\0", 2)
+        packet = clean_xmp(parts[2], mode, notes) if len(parts) == 3 else None
+        if packet is not None:
+            out.append(Chunk(b"iTXt", _PNG_XMP + b"\0\0\0\0" + packet))
+    if mode != "none" and len(first.get(b"tIME", b"")) == 7:
+        out.append(Chunk(b"tIME", first[b"tIME"]))
+    if mode == "all":
+        out += [c for c in chunks if c.kind == b"tEXt" and _plain_text(c.payload.replace(b"\0", b" ", 1))]
+    return out, notes
+
+
+def clean_icc(profile: bytes, colour_space: bytes, notes: list[str]) -> bytes | None:
+    """The colour profile with its known tags only, None where it is no profile for these samples.
+
+    Args:
+        profile: an ICC profile, or what pretends to be one.
+        colour_space: of the samples, ``b"RGB "`` or ``b"GRAY"``.
+        notes: where the reason goes when it is dropped.
+    """
+    reason = ""
+    if len(profile) < _ICC_HEADER_BYTES + 4 or profile[36:40] != b"acsp":
+        reason = "it is none"
+    elif int.from_bytes(profile[:4], "big") != len(profile) or len(profile) > _MAX_ICC_BYTES:
+        reason = "its length is wrong"
+    elif profile[16:20] != colour_space or profile[12:16] not in _ICC_CLASSES:
+        reason = "it does not describe these samples"
+    elif contains_picture(profile):
+        reason = "it holds a picture"
+    if reason:
+        notes.append(f"colour profile: left out, {reason}")
+        return None
+    tags: dict[bytes, bytes] = {}
+    for number in range(min(int.from_bytes(profile[128:132], "big"), 100)):
+        entry = profile[132 + 12 * number : 144 + 12 * number]
+        at, size = int.from_bytes(entry[4:8], "big"), int.from_bytes(entry[8:12], "big")
+        kind, value = entry[:4], profile[at : at + size]
+        if len(value) == size > 0 and (kind in _ICC_TAGS or (kind in _ICC_TEXTS and size <= _MAX_ICC_TEXT_BYTES)):
+            tags.setdefault(kind, value)
+    return _icc(profile[:_ICC_HEADER_BYTES], tags)
+
+
+def _icc(header: bytes, tags: Mapping[bytes, bytes]) -> bytes:
+    """An ICC profile of a header and tags; equal values are stored once, as ICC.1 allows."""
+    table, values, where = [], b"", dict[bytes, int]()
+    start = _ICC_HEADER_BYTES + 4 + 12 * len(tags)
+    for kind, value in tags.items():
+        if value not in where:
+            where[value] = start + len(values)
+            values += value + b"\0" * (-len(value) % 4)
+        table.append(kind + struct.pack(">II", where[value], len(value)))
+    body = struct.pack(">I", len(tags)) + b"".join(table) + values
+    # From byte 84 on there is the checksum, which 0 leaves open, and what is reserved.
+    return struct.pack(">I", _ICC_HEADER_BYTES + len(body)) + header[4:84] + b"\0" * 44 + body
+
+
+def clean_xmp(packet: bytes, mode: OutputMetadata, notes: list[str]) -> bytes | None:
+    """The XMP packet of the output, None where nothing of it goes out.
+
+    Args:
+        packet: the original's.
+        mode: ``redacted`` keeps the GPano properties that a viewer needs, ``all`` every short text.
+        notes: where the reason goes when it is dropped.
+    """
+    if mode == "none":
+        return None
+    try:
+        if mode == "all":
+            return _short_texts(parse_xml(decode_xml(packet).text))
+        gpano = read_gpano(packet)
+    except MalformedXmlError as error:
+        notes.append(f"XMP: left out, {error}")
+        return None
+    kept = {name: gpano[name] for name, form in _GPANO_VALUES.items() if re.fullmatch(form, gpano.get(name, ""))}
+    if not kept:
+        return None
+    # Nothing has to be escaped: the patterns let neither quotes nor markup through.
+    properties = "".join(f'\n    GPano:{name}="{value}"' for name, value in kept.items())
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\n'
+        f'<rdf:Description rdf:about="" xmlns:GPano="{_GPANO}"{properties}/>\n'
+        '</rdf:RDF>\n</x:xmpmeta>\n<?xpacket end="r"?>'
+    ).encode()
+
+
+def _short_texts(root: etree._Element) -> bytes:
+    """The tree without whatever may hold a picture: its namespaces, long texts, coded data."""
+    for element in list(root.iter()):
+        for name, value in list(element.attrib.items()):
+            if str(name).startswith(tuple("{" + n for n in _PICTURE_NAMESPACES)) or not _plain_text(
+                str(value).encode()
+            ):
+                del element.attrib[name]
+        parent = element.getparent()
+        if str(element.tag).startswith(tuple("{" + n for n in _PICTURE_NAMESPACES)) and parent is not None:
+            parent.remove(element)
+            continue
+        if element.text and not _plain_text(element.text.encode()):
+            element.text = None
+        element.tail = None
+    return (
+        b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        + etree.tostring(root)
+        + b'<?xpacket end="r"?>'
+    )
+
+
+def _plain_text(data: bytes) -> bool:
+    longest = max((len(word) for word in data.split()), default=0)
+    return len(data) <= _LONGEST_TEXT and longest <= _LONGEST_WORD and is_text(data) and not contains_picture(data)
+
+
+def _icc_of_segments(segments: Sequence[Segment]) -> bytes | None:
+    """The profile from its numbered parts (ICC.1:2022, annex B.4)."""
+    parts = {
+        s.payload[len(_ICC)]: s.payload[len(_ICC) + 2 :]
+        for s in reversed(segments)
+        if s.marker == APP2 and s.payload.startswith(_ICC) and len(s.payload) > len(_ICC) + 2
+    }
+    return b"".join(parts[number] for number in sorted(parts)) if parts else None
+
+
+def _inflated(data: bytes) -> bytes | None:
+    """Decompressed data, None where it is damaged or longer than any profile."""
+    inflater = zlib.decompressobj()
+    try:
+        out = inflater.decompress(data, _MAX_ICC_BYTES + 1)
+    except zlib.error:
+        return None
+    return out if inflater.eof else None

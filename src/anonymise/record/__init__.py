@@ -1,0 +1,22 @@
+"""Metadata and detections ↔ the JSON record of an image; owns its key names. Not: image files, the database.
+
+- `build`: makes a record.
+- `text`: writes and reads it, also those of earlier programs.
+- `schema`: checks it against the published format, ``record.schema.json``.
+"""
+
+from anonymise.record.build import RecordOptions, build_record, check_not_null, required_keys, version_text
+from anonymise.record.text import KEYS, Record, dumps, flip_wkt, loads
+
+__all__ = [
+    "KEYS",
+    "Record",
+    "RecordOptions",
+    "build_record",
+    "check_not_null",
+    "dumps",
+    "flip_wkt",
+    "loads",
+    "required_keys",
+    "version_text",
+]
