@@ -1,0 +1,28 @@
+"""(image, what was found, appearance) → new image; static masks; previews.
+
+- `appearance`: the keys of the configuration.
+- `regions`: which pixels belong to which object, also where masks overlap or cross the seam of a 360° image.
+- `fills`: what an object is replaced with, and why it cannot be undone.
+- `compose`: puts the fills into the image.
+
+No files, no models. ``docs/appearance.md`` tells the operator what the appearances look like and what survives.
+"""
+
+from anonymise.draw.appearance import Appearance, Kind, Outline, Rgb, StaticMaskOptions
+from anonymise.draw.compose import Center, Drawn, Layer, draw, preview
+from anonymise.draw.regions import outlined, static_mask
+
+__all__ = [
+    "Appearance",
+    "Center",
+    "Drawn",
+    "Kind",
+    "Layer",
+    "Outline",
+    "Rgb",
+    "StaticMaskOptions",
+    "draw",
+    "outlined",
+    "preview",
+    "static_mask",
+]
