@@ -23,7 +23,7 @@ _PANORAMA_SIZE = Size(4096, 2048)
 _STEP_M = 20.0
 _START = Shot(
     # Recorders write local time without a zone, and so does this.
-    time=datetime(2022, 5, 11, 9, 42, 46, 394862),  # noqa: DTZ001
+    time=datetime.fromisoformat("2022-05-11T09:42:46.394862"),
     latitude=63.412345,
     longitude=10.398765,
     altitude_m=88.25,

@@ -100,10 +100,10 @@ class _Kind:
 
 
 _KINDS: Mapping[str, _Kind] = {
-    "bus": _Kind((BUS,), bus, (_Lane(14.6, False),)),
-    "truck": _Kind((TRUCK,), truck, (_Lane(14.6, False), _Lane(11.2, True))),
-    "car": _Kind((CAR,), car_side, (_Lane(11.2, True), _Lane(14.6, False))),
-    "cyclist": _Kind((BICYCLE, PERSON), cyclist, (_Lane(9.9, True),)),
+    "bus": _Kind((BUS,), bus, (_Lane(13.8, False),)),
+    "truck": _Kind((TRUCK,), truck, (_Lane(13.8, False), _Lane(10.8, True))),
+    "car": _Kind((CAR,), car_side, (_Lane(10.8, True), _Lane(13.8, False))),
+    "cyclist": _Kind((BICYCLE, PERSON), cyclist, (_Lane(9.7, True),)),
     "pedestrian": _Kind((PERSON,), pedestrian, (_Lane(6.6, False), _Lane(7.4, False), _Lane(8.4, False))),
 }
 """The largest come first: they need the most room."""
@@ -120,13 +120,13 @@ _PANORAMA_CARS: Sequence[tuple[_Painter, float, float, float]] = (
 """Side that is seen, direction in degrees to the right of ahead, distance and offset in metres."""
 
 _PANORAMA_PEOPLE: Sequence[tuple[float, float]] = (
-    (46, 5.4),
-    (-38, 5.6),
-    (141, 5.6),
-    (-146, 5.8),
-    (121, 6.2),
-    (32, 6.6),
-    (-49, 6.4),
+    (31, 4.9),
+    (-36, 5.0),
+    (139, 5.0),
+    (-146, 5.2),
+    (119, 5.6),
+    (48, 6.0),
+    (-49, 6.2),
 )
 """Direction in degrees to the right of ahead, distance in metres."""
 
@@ -155,7 +155,7 @@ def draw_scene(
     """
     rng = np.random.default_rng(seed)
     camera = perspective(size)
-    street = Street(left=-3.6, right=3.6, middle=0.0, pavement=2.4, junction=(9.4, 16.4), crossing=(6.4, 8.2))
+    street = Street(left=-3.6, right=3.6, middle=0.0, pavement=2.4, junction=(9.2, 15.8), crossing=(6.4, 8.2))
     image = draw_backdrop(rng, camera, street)
     wanted = {"bus": buses, "truck": trucks, "car": cars, "cyclist": cyclists, "pedestrian": people}
     things = list(_houses_ahead(rng, camera))
