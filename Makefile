@@ -30,7 +30,7 @@ $(LITE): $(READY) models/catalog.yml
 	@touch $(LITE)
 
 demo: setup
-	$(BIN)/python -m samples demo/in
+	$(BIN)/python -m samples demo/in --pano
 	$(BIN)/python -m anonymise -i demo/in -o demo/out -l demo/logs -k config/lite_config.yml \
 		--set force_remask=True --set remote_preview=True --set remote_mask=True
 	$(BIN)/python -m samples.demo demo/in demo/out demo/before_after.jpg

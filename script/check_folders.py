@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from anonymise.cli import add_config_options, add_folder_options, guarded, parser
 from anonymise.errors import ExitCode
@@ -32,8 +31,7 @@ def _check(args: argparse.Namespace) -> int:
     from anonymise.paths import Places, TreeWalker
 
     config = configuration.load(args.config, args.set, has_archive=args.archive_folder is not None)
-    separate = config.files.separate_preview_directory
-    places = Places(args.input_folder, args.output_folder, args.archive_folder, Path(separate) if separate else None)
+    places = Places.of(args.input_folder, args.output_folder, args.archive_folder, config.files)
     found = audit(TreeWalker(places, config.files), config.files, all_kinds=args.ignore_config)
     rows = {
         f"{kind.value} ({place.value})": {status.value: n for status, n in counts.items()}

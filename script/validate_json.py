@@ -10,7 +10,10 @@ from anonymise.record.schema import problems_of
 
 __all__ = ["main"]
 
-_DESCRIPTION = "Checks every .json file below FOLDER against the record's format; names each problem with file and key."
+_DESCRIPTION = (
+    "Checks every record (.json, but not _instances.json) below FOLDER against the record's format; names each problem "
+    "with file and key."
+)
 
 _EXAMPLES = """example:
   python -m script.validate_json published
@@ -27,7 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _validate(folder: Path) -> int:
-    files = [folder] if folder.is_file() else sorted(folder.rglob("*.json"))
+    files = (
+        [folder]
+        if folder.is_file()
+        else sorted(f for f in folder.rglob("*.json") if not f.name.endswith("_instances.json"))
+    )
     if not files:
         reason = "has no .json files" if folder.is_dir() else "does not exist"
         print(f"{folder} {reason}. Give the folder that the records were written to.", file=sys.stderr)

@@ -62,7 +62,11 @@ def test_every_key_is_read_by_the_program() -> None:
     code = "\n".join(path.read_text("utf-8") for path in SOURCE.rglob("*.py"))
     # Refused until their feature is built, or for the database only.
     # FileOptions.wants and the rules put these together from parts.
-    assembled = {f"{place}_{kind}" for place in ("remote", "local", "archive") for kind in ("json", "preview", "mask")}
+    assembled = {
+        f"{place}_{kind}"
+        for place in ("remote", "local", "archive")
+        for kind in ("json", "preview", "mask", "instances")
+    }
     refused = {"flip_wkt"} | {key for key in keys if key.startswith("db_") or key.endswith("_email") or "email_" in key}
     unread = [
         key
@@ -167,6 +171,7 @@ def test_wrong_types_and_values_out_of_range_are_named(override: str) -> None:
         (["archive_preview=True", "remote_preview=True"], False, "archive_preview needs an archive folder"),
         (["archive_json=True", "remote_json=False"], True, "archive_json needs remote_json"),
         (["archive_preview=True"], True, "archive_preview needs remote_preview"),
+        (["archive_instances=True"], False, "archive_instances needs an archive folder"),
         (["archive_mask=True"], True, "archive_mask needs remote_mask"),
         (["remote_preview=True", "preview_dim=null"], False, "remote_preview needs preview_dim"),
         (["local_preview=True", "preview_dim=null"], False, "local_preview needs preview_dim"),

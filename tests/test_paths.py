@@ -25,7 +25,12 @@ from anonymise.paths import (
 _NOTHING: dict[str, object] = {
     "image_extensions": ["jpg", "jpeg", "png"],
     "separate_preview_directory": None,
-    **{f"{place}_{kind}": False for place in ("remote", "local", "archive") for kind in ("json", "preview", "mask")},
+    "colmap_mask_directory": None,
+    **{
+        f"{place}_{kind}": False
+        for place in ("remote", "local", "archive")
+        for kind in ("json", "preview", "mask", "instances")
+    },
 }
 
 
@@ -248,3 +253,11 @@ def test_separate_previews_mirror_the_tree(tmp_path: Path) -> None:
 )
 def test_windows_paths_may_be_longer_than_260_characters(path: str, expected: str) -> None:
     assert str(extended_length(PureWindowsPath(path))) == expected
+
+
+def test_colmap_masks_keep_the_images_ending_in_a_tree_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    places = Places.of(tmp_path / "in", tmp_path / "out", None, options(colmap_mask_directory=str(tmp_path / "masks")))
+    files = expected_files(Paths(Path("a/1.jpg"), places), options(colmap_mask_directory="masks"))
+    assert files[-1].path == places.input.parent / "masks" / "a" / "1.jpg.png"
+    assert places.results == (places.output, places.colmap)

@@ -35,6 +35,7 @@ __all__ = [
     "parser",
     "preview_command",
     "record_command",
+    "redraw_command",
     "summary",
 ]
 
@@ -184,6 +185,13 @@ def record_command(config: "Config", places: "Places", workers: "Workers", progr
     return pipeline.make_records(config, places, workers, progress)
 
 
+def redraw_command(config: "Config", places: "Places", workers: "Workers", progress: "Progress") -> "Report":
+    """The main job with what an earlier run found."""
+    from anonymise import pipeline
+
+    return pipeline.redraw(config, places, workers, progress)
+
+
 def execute(args: argparse.Namespace, command: Command) -> int:
     """Runs a command over the folders that ``args`` name; returns the exit code."""
     return guarded(lambda: _execute(args, command))
@@ -217,16 +225,14 @@ def _execute(args: argparse.Namespace, command: Command) -> int:
     from anonymise.workers import ProcessWorkers, SerialWorkers
 
     config = configuration.load(args.config, args.set, has_archive=args.archive_folder is not None)
-    separate = config.files.separate_preview_directory
-    places = Places(args.input_folder, args.output_folder, args.archive_folder, Path(separate) if separate else None)
-    results = [root for root in (places.output, places.archive, places.separate_previews) if root is not None]
-    for root in results:
+    places = Places.of(args.input_folder, args.output_folder, args.archive_folder, config.files)
+    for root in places.results:
         prepare_root(root)
     with _logging(args.log_folder, config.log):
         log.info("Configuration:\n%s", config.as_yaml())
         if not config.appearance.draw_mask:
             log.warning("draw_mask is False: the output images are NOT anonymised")
-        if not args.skip_clear_cache and (cleared := clear_temporary_files(results)):
+        if not args.skip_clear_cache and (cleared := clear_temporary_files(places.results)):
             log.info("Cleared %d temporary files of an interrupted run", cleared)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         run = config.run

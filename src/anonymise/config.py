@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from anonymise.detections import Size
-from anonymise.draw import Appearance, Center
+from anonymise.draw import Appearance, Center, StaticMaskOptions
 from anonymise.errors import ConfigError
 from anonymise.images import ImageOptions
 from anonymise.masker import ModelOptions
@@ -116,6 +116,7 @@ class Config:
     model: ModelOptions
     windows: WindowOptions
     appearance: Appearance
+    static_mask: StaticMaskOptions
     preview: PreviewOptions
     record: RecordOptions
     run: RunOptions
@@ -180,6 +181,7 @@ _RULES = (
     _needs_archive("archive_json"),
     _needs_archive("archive_preview"),
     _needs_archive("archive_mask"),
+    _needs_archive("archive_instances"),
     _needs_archive("delete_input"),
     _needs("archive_json", "remote_json"),
     _needs("archive_preview", "remote_preview"),

@@ -7,6 +7,7 @@ Each error answers one question for the caller: skip this image, or stop the run
     │   └── ConfigError       the configuration, with all its problems at once
     ├── ImageError            this image only: it is reported, and the run goes on
     │   ├── UnreadableImage   the file is missing, empty, truncated, too large or no picture
+    │   ├── InstancesError    a file of saved instances cannot be read
     │   ├── RecordError       the road metadata cannot make a valid record
     │   ├── DrawError         a region cannot be hidden as asked
     │   └── WriteError        one of its files cannot be written or verified
@@ -23,6 +24,7 @@ __all__ = [
     "DrawError",
     "ExitCode",
     "ImageError",
+    "InstancesError",
     "ModelError",
     "RecordError",
     "StopError",
@@ -69,6 +71,10 @@ class ImageError(AnonymiseError):
 
 class UnreadableImage(ImageError):
     """The image file is missing, empty, truncated, too large or no picture."""
+
+
+class InstancesError(ImageError):
+    """A file of saved instances cannot be read, or belongs to another image."""
 
 
 class RecordError(ImageError):

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from anonymise import draw, exif, images, record, storage
+from anonymise import draw, exif, images, instances, record, storage
 from anonymise.config import Config
 from anonymise.detections import Detections, RgbImage, Size
 from anonymise.errors import ImageError, RecordError
@@ -28,12 +28,14 @@ class Job:
         data: its file, as it was read.
         detections: in pixels as they are stored in the file.
         modified: time of the file's last change, in seconds since the epoch.
+        static: what is hidden in every image of the run, in pixels as they are stored; None hides nothing more.
     """
 
     paths: Paths
     data: bytes
     detections: Detections
     modified: float
+    static: Detections | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class ExifWorker:
 
 
 class SaveWorker:
-    """Draws over what was found, and writes the image, the preview, the mask and the archive copy."""
+    """Draws over what was found, and writes the image, the preview, the masks and the archive copy."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -121,7 +123,11 @@ class SaveWorker:
             image = images.decode(job.data, max_pixels=config.images.max_decoded_pixels)
         with _timed(seconds, "draw"):
             outlined = draw.outlined(job.detections, config.appearance.outline)
-            drawn = draw.draw(image.pixels, outlined, config.appearance, wraps=config.record.image_type == "360")
+            static = None
+            if job.static is not None:
+                static = draw.Layer(job.static, config.static_mask.appearance(config.appearance))
+            is_360 = config.record.image_type == "360"
+            drawn = draw.draw(image.pixels, outlined, config.appearance, static=static, wraps=is_360)
         with _timed(seconds, "encode"):
             rewritten = images.rewrite(job.data, drawn.image, drawn.changed, config.images)
         expected = expected_files(paths, config.files)
@@ -133,7 +139,10 @@ class SaveWorker:
             with _timed(seconds, "preview"):
                 upright = images.to_upright(drawn.image, image.orientation)
                 _write(previews, _encoded_preview(upright, config), paths, config)
-        if masks := [f for f in expected if f.kind is FileKind.MASK]:
+        if found := [f for f in expected if f.kind is FileKind.INSTANCES]:
+            text = instances.dumps(job.detections, paths.relative.name)
+            _write(found, text.encode("utf-8"), paths, config)
+        if masks := [f for f in expected if f.kind in (FileKind.MASK, FileKind.COLMAP_MASK)]:
             with _timed(seconds, "mask"):
                 hidden = drawn.changed if config.appearance.draw_mask else outlined.union()
                 _write(masks, images.encode_png(np.where(hidden, np.uint8(0), np.uint8(255))), paths, config)

@@ -4,10 +4,11 @@
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePath, PureWindowsPath
+from types import MappingProxyType
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 
+_Path = TypeVar("_Path", bound=PurePath)
+
+
 class FileKind(Enum):
     """What a file of a finished image is; the value is the name in the configuration's keys."""
 
@@ -36,11 +40,8 @@ class FileKind(Enum):
     JSON = "json"
     PREVIEW = "preview"
     MASK = "mask"
-
-
-_Path = TypeVar("_Path", bound=PurePath)
-
-_ENDINGS = {FileKind.JSON: ".json", FileKind.PREVIEW: "_preview.jpg", FileKind.MASK: "_mask.png"}
+    INSTANCES = "instances"
+    COLMAP_MASK = "colmap_mask"
 
 
 class Place(Enum):
@@ -49,7 +50,32 @@ class Place(Enum):
     LOCAL = "local"
     REMOTE = "remote"
     ARCHIVE = "archive"
-    SEPARATE = "separate"
+    PREVIEWS = "separate"
+    COLMAP = "colmap"
+
+
+_TREES = (Place.LOCAL, Place.REMOTE, Place.ARCHIVE)
+
+_PLACES_OF: Mapping[FileKind, tuple[Place, ...]] = MappingProxyType(
+    {
+        FileKind.IMAGE: (Place.REMOTE, Place.ARCHIVE),
+        FileKind.JSON: _TREES,
+        FileKind.PREVIEW: (*_TREES, Place.PREVIEWS),
+        FileKind.MASK: _TREES,
+        FileKind.INSTANCES: _TREES,
+        FileKind.COLMAP_MASK: (Place.COLMAP,),
+    }
+)
+
+_ENDINGS: Mapping[FileKind, str] = MappingProxyType(
+    {
+        FileKind.JSON: ".json",
+        FileKind.PREVIEW: "_preview.jpg",
+        FileKind.MASK: "_mask.png",
+        FileKind.INSTANCES: "_instances.json",
+    }
+)
+"""What follows the image's name without its ending."""
 
 
 class FileOptions(BaseModel):
@@ -68,6 +94,10 @@ class FileOptions(BaseModel):
     remote_mask: bool
     local_mask: bool
     archive_mask: bool
+    colmap_mask_directory: str | None
+    remote_instances: bool
+    local_instances: bool
+    archive_instances: bool
 
     @field_validator("image_extensions")
     @classmethod
@@ -79,11 +109,13 @@ class FileOptions(BaseModel):
 
     def wants(self, kind: FileKind, place: Place) -> bool:
         """Whether a finished image has this kind of file in this place."""
-        if kind is FileKind.IMAGE:
-            return place in (Place.REMOTE, Place.ARCHIVE)
-        if place is Place.SEPARATE:
-            return kind is FileKind.PREVIEW and self.separate_preview_directory is not None
-        return bool(getattr(self, f"{place.value}_{kind.value}"))
+        if place not in _PLACES_OF[kind]:
+            return False
+        if place is Place.PREVIEWS:
+            return self.separate_preview_directory is not None
+        if place is Place.COLMAP:
+            return self.colmap_mask_directory is not None
+        return kind is FileKind.IMAGE or bool(getattr(self, f"{place.value}_{kind.value}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +129,28 @@ class Places:
     input: Path
     output: Path
     archive: Path | None = None
-    separate_previews: Path | None = None
+    previews: Path | None = None
+    colmap: Path | None = None
+
+    @classmethod
+    def of(cls, input_: Path, output: Path, archive: Path | None, options: FileOptions) -> "Places":
+        """The places of a run, with those that the configuration adds."""
+        added = (options.separate_preview_directory, options.colmap_mask_directory)
+        return cls(input_, output, archive, *(Path(folder) if folder is not None else None for folder in added))
 
     def __post_init__(self) -> None:
-        for name in ("input", "output", "archive", "separate_previews"):
+        for name in ("input", "output", "archive", "previews", "colmap"):
             if (folder := getattr(self, name)) is not None:
                 object.__setattr__(self, name, extended_length(Path(folder).absolute()))
         if not self.input.is_dir():
             raise UsageError(f"The input folder {self.input} does not exist or is no folder (-i).")
         named = [("input", self.input), ("output", self.output), ("archive", self.archive)]
         apart = [(name, folder) for name, folder in named if folder is not None]
-        if self.separate_previews is not None:
-            if _contains(self.input, self.separate_previews):
-                raise UsageError(f"separate_preview_directory {self.separate_previews} lies inside the input folder.")
-            if self.separate_previews.exists() and not self.separate_previews.is_dir():
-                raise UsageError(f"separate_preview_directory {self.separate_previews} is no folder.")
+        for key, folder in (("separate_preview_directory", self.previews), ("colmap_mask_directory", self.colmap)):
+            if folder is not None and _contains(self.input, folder):
+                raise UsageError(f"{key} {folder} lies inside the input folder; choose another.")
+            if folder is not None and folder.exists() and not folder.is_dir():
+                raise UsageError(f"{key} {folder} is no folder.")
         for index, (name, folder) in enumerate(apart):
             if folder.exists() and not folder.is_dir():
                 raise UsageError(f"The {name} folder {folder} is no folder.")
@@ -128,8 +167,14 @@ class Places:
             Place.LOCAL: self.input,
             Place.REMOTE: self.output,
             Place.ARCHIVE: self.archive,
-            Place.SEPARATE: self.separate_previews,
+            Place.PREVIEWS: self.previews,
+            Place.COLMAP: self.colmap,
         }[place]
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """The roots that results go to, besides the input folder."""
+        return tuple(root for root in (self.output, self.archive, self.previews, self.colmap) if root is not None)
 
 
 def _contains(outer: Path, inner: Path) -> bool:
@@ -174,6 +219,9 @@ class Paths:
         root = self.places.root(place)
         if root is None:
             return None
+        if kind is FileKind.COLMAP_MASK:
+            # https://colmap.github.io/faq.html: the image's whole name, then .png
+            return root / self.relative.with_name(self.relative.name + ".png")
         ending = _ENDINGS.get(kind)
         name = self.relative if ending is None else self.relative.with_name(self.relative.stem + ending)
         return root / name
@@ -200,17 +248,8 @@ class ExpectedFile:
 
 def all_files(paths: Paths) -> tuple[ExpectedFile, ...]:
     """Every file that an image could have besides the input image, in the places of this run."""
-    files = []
-    for kind in FileKind:
-        for place in Place:
-            possible = {
-                FileKind.IMAGE: place in (Place.REMOTE, Place.ARCHIVE),
-                FileKind.PREVIEW: True,
-            }.get(kind, place is not Place.SEPARATE)
-            path = paths.file(kind, place)
-            if possible and path is not None:
-                files.append(ExpectedFile(kind, place, path))
-    return tuple(files)
+    candidates = ((kind, place, paths.file(kind, place)) for kind, places in _PLACES_OF.items() for place in places)
+    return tuple(ExpectedFile(kind, place, path) for kind, place, path in candidates if path is not None)
 
 
 def expected_files(paths: Paths, options: FileOptions) -> tuple[ExpectedFile, ...]:
@@ -296,4 +335,4 @@ def _is_dir(entry: "os.DirEntry[str]") -> bool:
 
 
 def _is_own_output(path: Path) -> bool:
-    return path.name.lower().endswith(tuple(_ENDINGS.values()))
+    return path.name.lower().endswith((_ENDINGS[FileKind.PREVIEW], _ENDINGS[FileKind.MASK]))

@@ -14,14 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from anonymise import instances
 from anonymise.config import Config, RunOptions
 from anonymise.detections import Detections, RgbImage, Size, merge
-from anonymise.errors import ImageError, StopError
-from anonymise.images import SourceImage, decode, detections_to_stored, to_upright
+from anonymise.draw import StaticMaskOptions, static_mask
+from anonymise.errors import DrawError, ImageError, InstancesError, StopError, UsageError
+from anonymise.images import SourceImage, decode, detections_to_stored, header, to_upright
 from anonymise.jobs import Job, Work, finish, make_preview, make_record
 from anonymise.labels import COCO
 from anonymise.masker import Masker
-from anonymise.paths import Paths, Places, TreeWalker, WalkProblem, expected_files
+from anonymise.paths import FileKind, FileOptions, Paths, Place, Places, TreeWalker, WalkProblem, expected_files
 from anonymise.storage import read
 from anonymise.windows import WindowOptions, windows
 from anonymise.workers import WorkerDied, Workers
@@ -36,6 +38,7 @@ __all__ = [
     "anonymise",
     "make_previews",
     "make_records",
+    "redraw",
 ]
 
 log = logging.getLogger(__name__)
@@ -184,24 +187,108 @@ def anonymise(
     """
     processor = ImageProcessor(masker, config.windows, config.run)
 
-    def look(loaded: "_Loaded") -> "_Task":
-        started = time.perf_counter()
+    def look(loaded: "_Loaded") -> Detections:
         orientation = loaded.image.orientation
-        upright = processor.detect(to_upright(loaded.image.pixels, orientation))
-        detections = detections_to_stored(upright, orientation)
+        return detections_to_stored(processor.detect(to_upright(loaded.image.pixels, orientation)), orientation)
+
+    return _finish_each(look, config, places, workers, progress)
+
+
+def redraw(config: Config, places: Places, workers: Workers, progress: "Progress | None" = None) -> Report:
+    """The main job again with what an earlier run found: the input is its archive, with the saved instances."""
+
+    def look(loaded: "_Loaded") -> Detections:
+        file = loaded.paths.file(FileKind.INSTANCES, Place.LOCAL)
+        assert file is not None  # there is always an input folder
+        try:
+            text = file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InstancesError(f"{file} cannot be read; anonymise with archive_instances: True first") from error
+        found = instances.loads(text)
+        height, width = loaded.image.pixels.shape[:2]
+        if found.size != (width, height):
+            raise InstancesError(f"{file} is of an image of {found.size.width}x{found.size.height} pixels")
+        return found
+
+    return _finish_each(look, config, places, workers, progress)
+
+
+def _finish_each(
+    look: Callable[["_Loaded"], Detections],
+    config: Config,
+    places: Places,
+    workers: Workers,
+    progress: "Progress | None",
+) -> Report:
+    """Finishes each image in the workers once ``look`` has said here what is to be hidden in it."""
+    static = _StaticMask(config.static_mask, config.images.max_decoded_pixels)
+    static.check(places, config.files)
+
+    def task(loaded: "_Loaded") -> "_Task":
+        started = time.perf_counter()
+        detections = look(loaded)
         seconds = {"read": loaded.seconds, "model": time.perf_counter() - started}
         counts = {COCO[label]: n for label, n in detections.counts().items()}
-        job = Job(loaded.paths, loaded.data, detections, loaded.modified)
+        job = Job(loaded.paths, loaded.data, detections, loaded.modified, static.of(detections.size))
         return _Task(loaded.paths, partial(finish, job, config), counts, seconds)
 
     def tasks(found: Iterable[Paths | WalkProblem]) -> Iterator["_Task | Outcome"]:
         for loaded in _ahead(partial(_load, config=config), found, depth=2 if config.run.enable_async else 0):
             if isinstance(loaded, _Loaded):
-                yield _outcome_of(loaded.paths.source, "model", partial(look, loaded))
+                yield _outcome_of(loaded.paths.source, "model", partial(task, loaded))
             else:
                 yield loaded
 
     return _run(config, places, tasks, workers, progress or Progress())
+
+
+class _StaticMask:
+    """The areas that are hidden in every image of a run.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+
+    def __init__(self, options: StaticMaskOptions, max_pixels: int) -> None:
+        self._options = options
+        self._of_size: dict[Size, Detections] = {}
+        if options.static_mask is not None:
+            try:
+                pixels = decode(Path(options.static_mask).read_bytes(), max_pixels=max_pixels).pixels
+            except (OSError, ImageError) as error:
+                raise UsageError(f"static_mask {options.static_mask} cannot be read: {error}") from error
+            self._keep = pixels.max(axis=2)
+
+    def of(self, size: Size) -> Detections | None:
+        """The areas in images of a size.
+
+        Raises:
+            DrawError: the mask has another size, and may not be scaled.
+        """
+        if self._options.static_mask is None:
+            return None
+        if size not in self._of_size:
+            self._of_size[size] = static_mask(self._keep, size, resize=self._options.static_mask_resize)
+        return self._of_size[size]
+
+    def check(self, places: Places, options: FileOptions) -> None:
+        """Looks whether the mask fits the first image, so that a run of many does not fail image by image.
+
+        Raises:
+            UsageError: it does not fit.
+        """
+        if self._options.static_mask is None:
+            return
+        for paths in TreeWalker(places, options).walk():
+            try:
+                if isinstance(paths, Paths):
+                    first = header(paths.source.read_bytes())
+                    self.of(Size(first.width, first.height))
+                    return
+            except DrawError as error:
+                raise UsageError(str(error)) from error
+            except (OSError, ImageError):
+                continue  # the run reports it
 
 
 def make_previews(config: Config, places: Places, workers: Workers, progress: "Progress | None" = None) -> Report:
