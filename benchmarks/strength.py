@@ -199,13 +199,15 @@ def _restorations(image: _Float) -> list[_Float]:
 
 def _fine(image: _Float) -> _Float:
     """The image without its cosines of half a period of a third of its longest side, and longer."""
-    coarse = image
-    for axis, length in enumerate(image.shape):
-        count = 1 + 3 * length // max(image.shape)
-        basis = np.cos(np.pi * np.outer(np.arange(length) + 0.5, np.arange(count)) / length)
-        basis /= np.linalg.norm(basis, axis=0)
-        coarse = np.moveaxis(np.tensordot(basis @ basis.T, coarse, axes=(1, axis)), 0, axis)
-    return image - coarse
+    rows, columns = (_long_cosines(length, max(image.shape)) for length in image.shape)
+    return image - rows @ (rows.T @ image @ columns) @ columns.T
+
+
+def _long_cosines(length: int, longest: int) -> _Float:
+    """Orthonormal columns (length, count): the cosines whose half period is at least ``longest`` / 3."""
+    count = 1 + 3 * length // longest
+    basis = np.cos(np.pi * np.outer(np.arange(length) + 0.5, np.arange(count)) / length)
+    return np.asarray(basis / np.linalg.norm(basis, axis=0))
 
 
 def detail(subject: Callable[[int, int], RgbImage], size: int, hide: Hide, count: int = 10) -> float:
@@ -223,7 +225,7 @@ def detail(subject: Callable[[int, int], RgbImage], size: int, hide: Hide, count
         image, box = scene_of(subjects[identity], identity)
         seen = _limited(_gray(hide(image, box)[box.slices]), 128)
         own = _unit(truths[identity] - common)
-        likeness.append([float(own @ _unit(_fine(restored))) for restored in _restorations(seen)])
+        likeness.append([float(np.sum(own * _unit(_fine(restored)))) for restored in _restorations(seen)])
     return float(np.mean(likeness, axis=0).max())
 
 
@@ -317,7 +319,7 @@ def _contact_sheet(methods: Mapping[str, Hide], path: Path) -> None:
         _tile(sheet, image, margin, y, tile)
         for column, hide in enumerate(methods.values(), start=1):
             hidden = hide(image, box)
-            best = max(_restorations(_gray(hidden[box.slices])), key=lambda r: float(truth @ _unit(_fine(r))))
+            best = max(_restorations(_gray(hidden[box.slices])), key=lambda r: float(np.sum(truth * _unit(_fine(r)))))
             restored = cv2.cvtColor(np.clip(best, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2RGB)
             x = margin + column * (tile + gap)
             _tile(sheet, hidden, x, y, tile)
