@@ -63,7 +63,7 @@ def main() -> None:
         folder = Path(temporary)
         (folder / "in").mkdir()
         for seed in range(args.images):
-            picture, _ = draw_street(seed, Size(width, height), cars=4, people=4)
+            picture = draw_street(seed, Size(width, height), cars=4, people=4)
             cv2.imwrite(str(folder / "in" / f"{seed:04}.jpg"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         print(f"{args.images} images of {width}x{height}, {args.config}, {os.cpu_count()} CPU cores")
         print(f"{'':32}{'images/s':>10}{'of these':>12}{'peak MiB':>10}   seconds per image by stage")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from anonymise.detections import Size
-from samples.scene import draw_street
+from samples.scene import CAR, Scene, draw_scene
 from tests.fakes import read_image, street, write_image
 
 ROOT = Path(__file__).parents[1]
@@ -21,12 +21,16 @@ def command(*arguments: object, module: str = "anonymise", cwd: Path = ROOT) -> 
     return subprocess.run(call, cwd=cwd, capture_output=True, encoding="utf-8", check=False, timeout=300)
 
 
+def scene(seed: int) -> Scene:
+    return draw_scene(seed, Size(1280, 720), cars=2, people=1)
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
     """A folder after a run over drawn scenes and one broken file, and what the run printed."""
     folder = tmp_path_factory.mktemp("run with spaces æøå")
     for seed in range(2):
-        write_image(folder / "in" / "a" / f"{seed}.jpg", draw_street(seed, Size(960, 540), cars=2, people=1)[0])
+        write_image(folder / "in" / "a" / f"{seed}.jpg", scene(seed).image)
     write_image(folder / "in" / "a" / "small.png", street())
     (folder / "in" / "broken.jpg").write_bytes(b"")
     result = command(
@@ -85,10 +89,9 @@ def test_the_embedded_model_finds_the_drawn_cars_and_they_are_hidden(
 ) -> None:
     folder, _ = done
     for seed in range(2):
-        _, drawn = draw_street(seed, Size(960, 540), cars=2, people=1)
         mask = read_image(folder / "out" / "a" / f"{seed}_mask.png")[..., 0] == 0
-        cars = [obj.box for obj in drawn if obj.label == 3]
-        assert len(cars) == 2
+        cars = [drawn.box for drawn in scene(seed).objects if drawn.label == CAR]
+        assert cars
         for box in cars:
             assert mask[box.slices].mean() > 0.9
         record = json.loads((folder / "out" / "a" / f"{seed}.json").read_text("utf-8"))
