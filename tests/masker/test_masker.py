@@ -1,16 +1,17 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from anonymise import config
 from anonymise.detections import Box, RgbImage
 from anonymise.errors import ModelError
 from anonymise.labels import COCO
 from anonymise.masker import Found, ModelMasker, ModelOptions, load_masker
-from anonymise.masker.ssd import SsdNetwork
+from anonymise.masker.ssd import Output, SsdNetwork
 from tests.masker import savedmodel
 
 
@@ -119,15 +120,13 @@ def test_only_the_configured_classes_are_hidden() -> None:
     assert [COCO[i.label] for i in found] == ["dog"]
 
 
-def ssd(scores: np.ndarray, boxes: np.ndarray, batch_size: int = 4) -> tuple[SsdNetwork, list[int]]:
-    batches: list[int] = []
+def ssd(scores: np.ndarray, boxes: np.ndarray) -> SsdNetwork:
+    def run(images: Iterable[RgbImage]) -> Iterator[Output]:
+        for image in images:
+            assert image.shape == (30, 30, 3)
+            yield scores, boxes
 
-    def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        assert images.shape[1:] == (30, 30, 3)
-        batches.append(len(images))
-        return np.stack([scores] * len(images)), np.stack([boxes] * len(images))
-
-    return SsdNetwork(run, side=30, score_threshold=0.3, nms_iou_threshold=0.5, batch_size=batch_size), batches
+    return SsdNetwork(run, side=30, score_threshold=0.3, nms_iou_threshold=0.5)
 
 
 def test_non_maximum_suppression_is_by_class() -> None:
@@ -136,8 +135,7 @@ def test_non_maximum_suppression_is_by_class() -> None:
     scores[0, 2], scores[1, 2] = 0.6, 0.9  # two boxes of one car: the better one stays
     scores[2, 2] = 0.29  # too weak
     scores[3, 0], scores[0, 7] = 0.8, 0.5  # a person in front of it, and the car taken for a truck as well
-    network, _ = ssd(scores, boxes)
-    (found,) = network([np.zeros((30, 30, 3), np.uint8)])
+    (found,) = ssd(scores, boxes)([np.zeros((30, 30, 3), np.uint8)])
     by_label = sorted(
         zip(found.labels.tolist(), (round(s, 2) for s in found.scores.tolist()), found.boxes.tolist(), strict=True)
     )
@@ -145,21 +143,44 @@ def test_non_maximum_suppression_is_by_class() -> None:
     assert by_label[1][2] == pytest.approx([0, 0, 0.5, 0.45])
 
 
-def test_images_of_any_size_go_through_in_batches() -> None:
-    network, batches = ssd(np.zeros((2, 90), np.float32), np.zeros((2, 4), np.float32), batch_size=4)
-    images = [np.zeros((n, 2 * n, 3), np.uint8) for n in range(1, 10)]
-    assert [len(found.scores) for found in network(images)] == [0] * 9
-    assert batches == [4, 4, 1]
+def test_images_of_any_size_go_through() -> None:
+    network = ssd(np.zeros((2, 90), np.float32), np.zeros((2, 4), np.float32))
+    sides = [(1, 1), (29, 31), (30, 30), (31, 200), (59, 60), (61, 500), (2000, 7), (300, 600)]
+    assert [len(found.scores) for found in network([np.zeros((*side, 3), np.uint8) for side in sides])] == [0] * 8
 
 
-def test_the_embedded_model_finds_the_same_in_one_batch_or_one_by_one() -> None:
+def test_images_are_averaged_not_sampled_on_the_way_down() -> None:
+    """Of a fine pattern whose mean is grey, sampling would leave black and white."""
+    seen: list[RgbImage] = []
+
+    def run(images: Iterable[RgbImage]) -> Iterator[Output]:
+        for image in images:
+            seen.append(image)
+            yield np.zeros((1, 90), np.float32), np.zeros((1, 4), np.float32)
+
     random = np.random.default_rng(0)
-    images = [cv2.resize(random.integers(0, 255, (n, n, 3), np.uint8), (300, 300)) for n in (3, 5, 9)]
-    results = [
-        load_masker(options(model_type="Lite", batch_size=size, score_threshold=0.02), progress=False).detect(images)
-        for size in (1, 8)
-    ]
-    assert any(results[0])
-    for alone, together in zip(*results, strict=True):
-        assert [(i.label, i.box) for i in alone] == [(i.label, i.box) for i in together]
-        assert [i.score for i in alone] == pytest.approx([i.score for i in together], abs=1e-4)
+    shapes = [(64, 96), (60, 60), (75, 410), (331, 500), (200, 333)]
+    images = [(random.integers(0, 2, (*shape, 1), np.uint8) * 255).repeat(3, axis=2) for shape in shapes]
+    SsdNetwork(run, side=8, score_threshold=0.3, nms_iou_threshold=0.5)(images)
+    for image, small in zip(images, seen, strict=True):
+        n_averaged = image.size / small.size
+        assert small.std() < 1.5 * 127.5 / n_averaged**0.5
+
+
+@given(st.integers(1, 900), st.integers(1, 900))
+@settings(max_examples=50, deadline=None)
+def test_boxes_are_where_the_objects_are_whatever_the_size(height: int, width: int) -> None:
+    """A network that finds the white half of the picture, in an image that cannot be halved evenly."""
+
+    def run(images: Iterable[RgbImage]) -> Iterator[Output]:
+        for image in images:
+            # With grey pixels taken by their share, as edges lie inside them.
+            left, top = 1 - image[..., 0].mean(axis=1).max() / 255, 1 - image[..., 0].mean(axis=0).max() / 255
+            yield np.full((1, 90), 0.9, np.float32), np.array([(top, left, 1, 1)], np.float32)
+
+    image = np.zeros((height, width, 3), np.uint8)
+    top, left = height // 3, width // 2
+    image[top:, left:] = 255
+    (found,) = SsdNetwork(run, side=30, score_threshold=0.3, nms_iou_threshold=0.5)([image])
+    net_pixel = 1 / 30
+    assert found.boxes[0] == pytest.approx([top / height, left / width, 1, 1], abs=net_pixel)

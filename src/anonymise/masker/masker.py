@@ -1,6 +1,5 @@
 """From what a network finds to the instances that are to be hidden."""
 
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,44 +8,21 @@ from typing import Protocol
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from anonymise.detections import Box, Instance, RgbImage, full_mask
 from anonymise.errors import ModelError
 from anonymise.labels import COCO
 from anonymise.masker.catalog import BoxModel, load_catalog
-from anonymise.masker.fetch import FROZEN_GRAPH, fetch
+from anonymise.masker.fetch import fetch
 from anonymise.masker.network import Found, Network
-from anonymise.masker.ssd import SsdNetwork
+from anonymise.masker.options import ModelOptions
+from anonymise.masker.runtimes import load_network
 from anonymise.resources import CATALOG, default_model_folder
 
-__all__ = ["Masker", "ModelMasker", "ModelOptions", "load_masker", "model_folder"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Masker", "ModelMasker", "load_masker", "model_folder"]
 
 _MASK_THRESHOLD = 0.5
 """Pixels with a higher mask probability belong to the object, as in the Mask R-CNN paper (He et al. 2017, 3.1)."""
-
-
-class ModelOptions(BaseModel):
-    """Keys of the configuration that choose the model and what it looks for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    model_type: str = Field(min_length=1)
-    model_folder: str | None
-    mask_classes: tuple[str, ...] = Field(min_length=1)
-    score_threshold: float = Field(gt=0, lt=1)
-    nms_iou_threshold: float = Field(gt=0, le=1)
-    batch_size: int = Field(ge=1)
-    max_num_pixels: int = Field(ge=1)
-
-    @field_validator("mask_classes")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := sorted(set(names) - set(COCO.values())):
-            raise ValueError(f"{', '.join(unknown)}: no COCO class; the classes are {', '.join(COCO.values())}")
-        return names
 
 
 class Masker(Protocol):
@@ -123,27 +99,17 @@ def load_masker(options: ModelOptions, *, progress: bool) -> ModelMasker:
     Raises:
         ModelError: the model cannot be had or loaded.
     """
-    # TensorFlow takes seconds to import, so only here.
-    from anonymise.masker import tensorflow_backend
-
     models = load_catalog(CATALOG)
     name = options.model_type
-    if name not in models:
-        if not Path(name).is_dir():
-            raise ModelError(
-                f"model_type {name!r} is neither a model of the catalog ({', '.join(models)}) nor the folder of a "
-                "SavedModel."
-            )
-        return ModelMasker(tensorflow_backend.load_saved_model(Path(name)), options)
-    model = models[name]
-    folder = fetch(name, model, model_folder(options), progress=progress)
-    if not isinstance(model, BoxModel):
-        return ModelMasker(tensorflow_backend.load_saved_model(folder), options)
-    network = SsdNetwork(
-        tensorflow_backend.load_graph(folder / FROZEN_GRAPH, model.graph),
-        side=model.graph.input_side,
-        score_threshold=options.score_threshold,
-        nms_iou_threshold=options.nms_iou_threshold,
-        batch_size=options.batch_size,
-    )
-    return ModelMasker(network, options)
+    if name in models:
+        model = models[name]
+        folder = fetch(name, model, model_folder(options), progress=progress)
+        graph = model.graph if isinstance(model, BoxModel) else None
+    elif Path(name).is_dir():
+        folder, graph = Path(name), None
+    else:
+        raise ModelError(
+            f"model_type {name!r} is neither a model of the catalog ({', '.join(models)}) nor the folder of a "
+            "SavedModel."
+        )
+    return ModelMasker(load_network(folder, graph, options), options)
