@@ -154,7 +154,8 @@ def _noise(region: Region, pixels: RgbImage) -> np.random.Generator:
 def _concealed(cells: _Cells, noise: np.random.Generator) -> NDArray[np.float64]:
     """The pattern of the cells in grey levels around 0, scaled, in noise, and quantised."""
     deviation = math.sqrt(float(np.sum(cells.weights * cells.pattern**2)))
-    pattern = cells.pattern / max(deviation, _MIN_DEVIATION)
+    # Clipped, as a cell of few pixels weighs little in the deviation and would stand out of the noise.
+    pattern = np.clip(cells.pattern / max(deviation, _MIN_DEVIATION), -2, 2)
     pattern = (pattern + NOISE_RATIO * noise.standard_normal(pattern.shape)) / math.hypot(1.0, NOISE_RATIO)
     pattern -= np.sum(cells.weights * pattern)
     quantised: NDArray[np.float64] = np.round(np.clip(pattern, -2, 2) / _PATTERN_STEP) * (_PATTERN_STEP * _CONTRAST)
