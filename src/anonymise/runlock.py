@@ -1,0 +1,310 @@
+"""One run per output folder: a lock file that names the run, and shows with its time that the run is alive.
+
+Locks of the operating system would be simpler, but shares between machines honour them only sometimes; to make a file
+that must not exist yet is atomic everywhere.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import psutil
+
+from anonymise.errors import StorageError, UsageError
+
+__all__ = ["FOREIGN_STALE_SECONDS", "HEARTBEAT_SECONDS", "Holder", "RunLock", "lock_file", "read_holder", "run_lock"]
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 5.0
+"""How often a run sets the time of its lock file."""
+
+FOREIGN_STALE_SECONDS = 600.0
+"""After this time without a heartbeat, the run of another machine is said to be gone: longer than shares are away
+for (file_access_timeout_seconds) and than the clocks of two machines differ."""
+
+_START_TOLERANCE_SECONDS = 2.0
+"""The start of a process is reckoned from the machine's, which moves a little when its clock is set."""
+
+_TRIES = 10
+"""Between two of them somebody else got or gave back the lock; that happens once or twice, not ten times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The run that holds a lock.
+
+    Attributes:
+        host: name of the machine.
+        process_space: tells the sets of processes apart in which a pid has a meaning.
+        pid: of the process.
+        process_started: when the process started, in seconds since the epoch.
+        run_started: when the run started; ISO 8601 in UTC.
+        token: of this run alone.
+    """
+
+    host: str
+    process_space: str
+    pid: int
+    process_started: float
+    run_started: str
+    token: str
+
+    @classmethod
+    def this_run(cls) -> "Holder":
+        """The holder that this process is; each call is another run."""
+        return cls(
+            host=socket.gethostname(),
+            process_space=_process_space(),
+            pid=os.getpid(),
+            process_started=psutil.Process().create_time(),
+            run_started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            token=uuid.uuid4().hex,
+        )
+
+    def is_running(self) -> bool:
+        """Whether there is such a process on this machine, rather than none or another one with its pid."""
+        try:
+            process = psutil.Process(self.pid)
+            if process.status() == psutil.STATUS_ZOMBIE:  # dead, and whoever started it has not asked yet
+                return False
+            started = process.create_time()
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.Error:
+            return True
+        return abs(started - self.process_started) < _START_TOLERANCE_SECONDS
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, started {self.run_started}"
+
+
+class RunLock:
+    """A lock that this run holds.
+
+    Attributes:
+        holder: this run.
+    """
+
+    def __init__(self, file: Path, holder: Holder, heartbeat_seconds: float) -> None:
+        self.holder = holder
+        self._file = file
+        self._taken_by: Holder | None = None
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._beat, args=(heartbeat_seconds,), name="run lock", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Makes sure that no other run has taken the lock over, as when an operator took this one for dead.
+
+        Raises:
+            StorageError: one has.
+        """
+        if self._taken_by is not None:
+            raise StorageError(
+                f"Another run ({self._taken_by}) has taken the output folder over: its lock {self._file} replaced this "
+                "run's. Two runs would overwrite each other's results."
+            )
+
+    def release(self) -> None:
+        """Gives the lock back; a lock that is another's by now, or out of reach, stays as it is."""
+        self._released.set()
+        self._thread.join()
+        if (holder := _read(self._file)) is not None and holder.token == self.holder.token:
+            with contextlib.suppress(OSError):
+                _patiently_unlink(self._file)
+
+    def _beat(self, seconds: float) -> None:
+        while not self._released.wait(seconds):
+            # What cannot be done now, because the share is away, is done next time.
+            with contextlib.suppress(OSError):
+                holder = _read(self._file)
+                if holder is not None and holder.token != self.holder.token:
+                    self._taken_by = holder
+                elif holder is not None:
+                    os.utime(self._file)
+                elif not self._file.exists():
+                    _create(self._file, self.holder)
+
+
+def lock_file(output: Path) -> Path:
+    """Where the lock of an output folder stands."""
+    return output / ".anonymise" / "lock"
+
+
+def read_holder(output: Path) -> Holder | None:
+    """The run that holds the lock of an output folder, alive or not; None if there is none."""
+    return _read(lock_file(output))
+
+
+@contextlib.contextmanager
+def run_lock(output: Path, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> Iterator[RunLock]:
+    """Holds the lock of an output folder.
+
+    A lock whose process is gone is taken over: at once where it is certain that the process would be seen if it were
+    there, otherwise (a container of the same name, say) if no heartbeat comes while this function waits for two.
+
+    Args:
+        output: the output folder, which exists.
+        heartbeat_seconds: how often this run sets the time of the lock file; the same for all runs.
+
+    Raises:
+        UsageError: another run holds it.
+        StorageError: the lock file cannot be written.
+    """
+    file = lock_file(output)
+    holder = Holder.this_run()
+    try:
+        file.parent.mkdir(exist_ok=True)
+        for _ in range(_TRIES):
+            if _create(file, holder):
+                break
+            _clear_if_stale(file, output, heartbeat_seconds)
+        else:
+            raise StorageError(f"The lock {file} changes all the time; start one run after the other.")
+    except OSError as error:
+        raise StorageError(f"The lock {file} cannot be written: {error.strerror or error}") from error
+    lock = RunLock(file, holder, heartbeat_seconds)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def _clear_if_stale(file: Path, output: Path, heartbeat_seconds: float) -> None:
+    """Removes a lock whose run is gone.
+
+    Raises:
+        UsageError: its run is not gone, or nobody can tell from here.
+    """
+    try:
+        beat = file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return
+    holder = _read(file)
+    if holder is not None:
+        if holder.host != socket.gethostname():
+            raise UsageError(_refusal(file, output, holder, silence=time.time() - beat / 1e9))
+        is_here = holder.process_space == _process_space()
+        if is_here and holder.is_running():
+            raise UsageError(_refusal(file, output, holder, silence=0.0))
+        if is_here:
+            _remove(file, holder)
+            return
+    # Unreadable, because it is being written or its writer was killed then; or of another machine by the same name.
+    if _beats(file, beat, 2 * heartbeat_seconds):
+        if (holder := _read(file)) is not None:
+            raise UsageError(_refusal(file, output, holder, silence=0.0))
+        return
+    _remove(file, holder)
+
+
+def _beats(file: Path, last: int, seconds: float) -> bool:
+    """Whether somebody sets the time of the file, or removes it, within some seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(min(0.2, seconds / 4))
+        try:
+            if file.stat().st_mtime_ns != last:
+                return True
+        except FileNotFoundError:
+            return True
+    return False
+
+
+def _refusal(file: Path, output: Path, holder: Holder, silence: float) -> str:
+    if silence < FOREIGN_STALE_SECONDS:
+        return (
+            f"Another run works on the output folder {output}: {holder}. Wait for it or stop it, or choose another "
+            "output folder (-o)."
+        )
+    return (
+        f"The output folder {output} is locked by a run on another machine: {holder}. It has given no sign of life for "
+        f"{silence / 60:.0f} minutes. If you are sure that it is gone, delete {file} and start again."
+    )
+
+
+def _create(file: Path, holder: Holder) -> bool:
+    """Makes the lock file; returns False if there is one."""
+    try:
+        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return False
+    except PermissionError:
+        # Windows says so while a file by that name is being deleted.
+        if file.exists():
+            return False
+        raise
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(json.dumps(asdict(holder), indent=2).encode("ascii"))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            file.unlink()
+        raise
+    return True
+
+
+def _read(file: Path) -> Holder | None:
+    try:
+        return Holder(**json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _remove(file: Path, stale: Holder | None) -> None:
+    """Removes a stale lock, of several runs that try it in one only.
+
+    To rename is atomic: exactly one gets the file. It may be the fresh lock of somebody who was faster, and then goes
+    back; should a third have made a lock in that instant, one of the two notices at its next heartbeat.
+    """
+    aside = file.with_name(f"lock-{uuid.uuid4().hex}")
+    try:
+        file.rename(aside)
+    except FileNotFoundError:
+        return
+    except PermissionError:  # on Windows, somebody is reading it
+        time.sleep(0.05)
+        return
+    if _read(aside) == stale:
+        log.warning("Took over the lock of a run that is gone (%s)", stale or "killed as it began")
+        _patiently_unlink(aside)
+        return
+    try:
+        aside.rename(file)
+    except FileExistsError:
+        _patiently_unlink(aside)
+
+
+def _patiently_unlink(file: Path) -> None:
+    """Removes a file that on Windows somebody may just be reading."""
+    for _ in range(20):
+        try:
+            file.unlink(missing_ok=True)
+        except PermissionError:
+            time.sleep(0.05)
+        else:
+            return
+    file.unlink(missing_ok=True)
+
+
+def _process_space() -> str:
+    """Tells the sets of processes apart in which a pid has a meaning: by machine, and by container where there are."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            # A new one at each start of the kernel; container runtimes share the first, but not the second.
+            kernel = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+            return f"{kernel} {Path('/proc/self/ns/pid').readlink()}"
+    return f"{uuid.getnode():x} {psutil.boot_time():.0f}"
