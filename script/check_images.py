@@ -1,0 +1,77 @@
+"""Finds input images that are empty, truncated or cannot be decoded, before a run does. Nothing is changed."""
+
+import argparse
+import contextlib
+import csv
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from anonymise.cli import add_config_options, guarded, parser
+from anonymise.errors import ExitCode
+
+__all__ = ["main"]
+
+_EXAMPLES = """examples:
+  python -m script.check_images -i photos
+  python -m script.check_images -i photos -k config/360_default_config.yml --csv > broken.csv
+
+exit codes: 0 all images can be read, 1 some cannot, 2 usage or configuration, 3 the input folder is out of reach"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code."""
+    arguments = parser("python -m script.check_images", __doc__ or "", _EXAMPLES)
+    folders = arguments.add_argument_group("folders")
+    folders.add_argument("-i", "--input-folder", type=Path, required=True, metavar="IN", help="images are found here")
+    add_config_options(arguments)
+    form = arguments.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    form.add_argument("--csv", action="store_true", help="print CSV instead of lines: path, fault, reason")
+    args = arguments.parse_args(argv)
+    return guarded(lambda: _check(args))
+
+
+def _check(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from anonymise import config as configuration
+    from anonymise.inputs import check_inputs
+    from anonymise.paths import Places, TreeWalker
+    from anonymise.workers import ProcessWorkers, SerialWorkers
+
+    # Where results will go is no concern here, so what needs an archive is not complained about.
+    config = configuration.load(args.config, args.set, has_archive=True)
+    # Nothing is written, but the places of a run have an output folder.
+    places = Places(args.input_folder, Path(tempfile.gettempdir(), "anonymise", "no output"))
+    found = list(TreeWalker(places, config.files).walk())
+    run = config.run
+    workers = ProcessWorkers(run.max_num_async_workers) if run.enable_async else SerialWorkers()
+    with contextlib.closing(workers):
+        checked = check_inputs(found, workers, max_pixels=config.images.max_decoded_pixels, options=config.storage)
+        bar = tqdm(checked, total=len(found), unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        rows = [
+            {"path": str(image.path), "fault": image.fault.value, "reason": image.reason}
+            for image in bar
+            if image.fault is not None
+        ]
+    if args.json:
+        print(json.dumps({"checked": len(found), "faulty": rows}, indent=2, ensure_ascii=False))
+    elif args.csv:
+        table = csv.DictWriter(sys.stdout, ["path", "fault", "reason"], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    else:
+        for row in rows:
+            print(f"{row['path']}: {row['reason']}")
+        counts = Counter(row["fault"] for row in rows)
+        detail = ", ".join(f"{n} {fault}" for fault, n in counts.most_common())
+        print(f"{len(found)} images in {places.input}: " + (detail or "all can be read"))
+    return ExitCode.IMAGES_FAILED if rows else ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
