@@ -18,8 +18,9 @@ class RedMasker:
     It lets tests of the pipeline draw the objects that are to be found.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, identity: str = "red") -> None:
         self.n_images = 0
+        self.identity = identity
 
     def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
         self.n_images += len(images)

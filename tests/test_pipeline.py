@@ -13,8 +13,10 @@ from anonymise import config, pipeline
 from anonymise.config import Config
 from anonymise.detections import Box, Instance, RgbImage, full_mask
 from anonymise.errors import ModelError, StorageError
+from anonymise.journal import JournalReader
+from anonymise.outcomes import Done, Outcome, Progress, Report
 from anonymise.paths import Places
-from anonymise.pipeline import Done, ImageProcessor, Outcome, Progress, Report, anonymise, make_previews, make_records
+from anonymise.pipeline import ImageProcessor, anonymise, make_previews, make_records
 from anonymise.workers import ProcessWorkers, SerialWorkers
 from tests.fakes import CAR, RedMasker, read_image, street, write_image
 
@@ -37,7 +39,9 @@ def run(places: Places, *overrides: str, masker: RedMasker | None = None) -> Rep
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """Path → content of all files but the journal."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and ".anonymise" not in p.parts)
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
 def test_the_main_job(places: Places) -> None:
@@ -271,12 +275,25 @@ def test_an_error_nobody_thought_of_fails_one_image(places: Places) -> None:
     assert len(report.done) == 1
 
 
-def test_a_lost_output_folder_stops_the_run(places: Places) -> None:
-    write_image(places.input / "1.jpg", street())
-    places.output.rmdir()
-    report = run(places, "file_access_timeout_seconds=0.2", "file_access_retry_seconds=0.1")
+def test_an_output_folder_that_is_lost_stops_the_run(places: Places, tmp_path: Path) -> None:
+    class LosesTheShare(RedMasker):
+        def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+            if self.n_images == 1:
+                places.output.rename(tmp_path / "away")
+            return super().detect(images)
+
+    for n in range(4):
+        write_image(places.input / f"{n}.jpg", street(seed=n))
+    access = ["file_access_timeout_seconds=0.2", "file_access_retry_seconds=0.1"]
+    report = run(places, *access, masker=LosesTheShare())
     assert isinstance(report.stopped, StorageError)
-    assert not places.output.exists()
+    assert "out of reach" in str(report.stopped)
+    assert not places.output.exists()  # made again, it would hide that the share is gone
+    # When it is back, the run goes on where it stopped.
+    (tmp_path / "away").rename(places.output)
+    report = run(places)
+    assert len(report.done) + len(report.skipped) == 4
+    assert sorted(tree(places.output)) == sorted(f"{n}.{ending}" for n in range(4) for ending in ("jpg", "json"))
 
 
 def test_deleting_the_input(places: Places) -> None:
@@ -410,3 +427,97 @@ def test_only_a_few_images_are_under_way_at_a_time(places: Places) -> None:
     for n, begin in enumerate(started):
         under_way = n - sum(end < begin for end in finished)
         assert under_way <= 2 * workers.n_parallel + 1
+
+
+def journal_says(places: Places) -> dict[str, str]:
+    with JournalReader(places.output) as journal:
+        return {entry.relative: entry.state.value for entry in journal.entries()}
+
+
+def test_the_journal_knows_what_became_of_every_image(places: Places) -> None:
+    bad_inputs(places.input)
+    write_image(places.input / "a" / "good.jpg", street())
+    run(places, "max_decoded_pixels=1000000")
+    said = journal_says(places)
+    assert said["a/good.jpg"] == "finished"
+    assert {name: said[name] for name in ("empty.jpg", "truncated.jpg", "text.jpg")} == dict.fromkeys(
+        ("empty.jpg", "truncated.jpg", "text.jpg"), "failed"
+    )
+
+
+def test_a_changed_configuration_or_model_does_finished_images_again(
+    places: Places, caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in range(3):
+        write_image(places.input / f"{n}.jpg", street(seed=n))
+    run(places)
+    assert len(run(places, "log_level=INFO", "max_num_async_workers=1").skipped) == 3
+    assert len(run(places, "blur=30").done) == 3
+    assert "3 finished images are done again" in caplog.text
+    assert len(run(places, "blur=30").skipped) == 3
+    assert len(run(places, "blur=30", masker=RedMasker("another")).done) == 3
+
+
+def test_a_changed_input_is_done_again(places: Places) -> None:
+    write_image(places.input / "1.jpg", street())
+    run(places)
+    write_image(places.input / "1.jpg", street(seed=5))
+    assert len(run(places).done) == 1
+
+
+def test_failed_images_leave_a_note_but_no_pixels_and_it_goes_when_they_succeed(places: Places) -> None:
+    source = places.input / "a" / "1.jpg"
+    write_image(source, street())
+    whole = source.read_bytes()
+    source.write_bytes(whole[: len(whole) // 2])
+    run(places)
+    errors = places.errors
+    assert errors == places.output.with_name("out_error")
+    assert sorted(tree(errors)) == ["a/1_error.txt"]
+    note = (errors / "a" / "1_error.txt").read_text("utf-8").splitlines()
+    assert note[:2] == [str(source), "read"]
+    assert "truncated" in note[2]
+    source.write_bytes(whole)
+    assert len(run(places).done) == 1
+    assert tree(errors) == {}
+
+
+def test_an_incomplete_record_is_left_with_the_note(places: Places) -> None:
+    write_image(places.input / "1.jpg", street())
+    run(places, "table_name=VEGBILDER")
+    assert sorted(tree(places.errors)) == ["1_error.json", "1_error.txt"]
+    assert json.loads(tree(places.errors)["1_error.json"])["exif_filnavn"] == "1.jpg"
+
+
+def test_originals_go_to_the_error_folder_only_when_the_key_says_so(places: Places) -> None:
+    (places.input / "1.jpg").write_bytes(b"broken")
+    run(places, "copy_originals_to_error_folder=True")
+    assert tree(places.errors)["1.jpg"] == b"broken"
+
+
+def test_a_run_in_which_everything_fails_stops(places: Places) -> None:
+    for n in range(30):
+        (places.input / f"{n:02}.jpg").write_bytes(b"broken")
+    report = run(places, "max_failures_in_a_row=10")
+    assert "10 images failed one after the other" in str(report.stopped)
+    assert 10 <= len(report.failed) <= 12
+
+
+def test_an_input_that_is_not_in_the_archive_as_it_is_stays(places: Places) -> None:
+    class ChangesTheInput(RedMasker):
+        def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+            write_image(places.input / "1.jpg", street(seed=9))
+            return super().detect(images)
+
+    write_image(places.input / "1.jpg", street())
+    report = run(places, "delete_input=True", masker=ChangesTheInput())
+    assert [(f.stage, f.reason[:15]) for f in report.failed] == [("delete", "the input stays")]
+    assert (places.input / "1.jpg").exists()
+
+
+def test_inputs_that_an_interrupted_run_left_are_deleted_by_the_next(places: Places) -> None:
+    write_image(places.input / "a" / "1.jpg", street())
+    run(places)
+    report = run(places, "delete_input=True")
+    assert len(report.skipped) == 1
+    assert list(places.input.iterdir()) == []

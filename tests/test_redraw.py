@@ -9,8 +9,9 @@ import pytest
 from anonymise import config
 from anonymise.config import Config
 from anonymise.errors import UsageError
+from anonymise.outcomes import Report
 from anonymise.paths import Places
-from anonymise.pipeline import Report, anonymise, redraw
+from anonymise.pipeline import anonymise, redraw
 from anonymise.workers import SerialWorkers
 from tests.fakes import RedMasker, read_image, street, write_image
 

@@ -134,7 +134,7 @@ def finished(tmp_path: Path) -> dict[str, Path]:
 
 def delete(files: dict[str, Path], root: Path) -> None:
     storage.delete_verified_input(
-        files["in"], b"original", root / "in", archived=files["archive"], expected=[files["out"], files["archive"]]
+        files["in"], root / "in", archived=files["archive"], expected=[files["out"], files["archive"]]
     )
 
 

@@ -20,8 +20,8 @@ from anonymise.errors import AnonymiseError, ExitCode, StopError, UsageError
 
 if TYPE_CHECKING:
     from anonymise.config import Config, LogOptions
+    from anonymise.outcomes import Outcome, Progress, Report
     from anonymise.paths import Places
-    from anonymise.pipeline import Outcome, Progress, Report
     from anonymise.workers import Workers
 
 __all__ = [
@@ -323,7 +323,7 @@ def _progress() -> Iterator["Progress"]:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from anonymise.pipeline import Done, Failed, Progress
+    from anonymise.outcomes import Done, Failed, Progress
 
     with (
         tqdm(unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar,
@@ -350,5 +350,9 @@ def _progress() -> Iterator["Progress"]:
                     case _:
                         log.info("%s: skipped: %s", outcome.source, outcome.reason)
                 bar.update()
+
+            def changed(self, outcome: "Outcome") -> None:
+                if isinstance(outcome, Failed):
+                    log.error("%s (%s): %s", outcome.source, outcome.stage, outcome.reason)
 
         yield Shown()

@@ -6,6 +6,7 @@ command line or the environment.
 """
 
 import difflib
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,8 @@ class RunOptions(BaseModel):
 
     force_remask: bool
     lazy_paths: bool
+    max_failures_in_a_row: int | None = Field(ge=1)
+    copy_originals_to_error_folder: bool
     enable_async: bool
     max_num_async_workers: int = Field(ge=1)
     force_older_exif: bool
@@ -126,16 +129,41 @@ class Config:
 
     def as_yaml(self) -> str:
         """All keys with their values, as a configuration file that gives the same configuration."""
-        values: dict[str, Any] = {}
-        for name in _SECTIONS:
-            values |= getattr(self, name).model_dump(mode="json")
-        return yaml.safe_dump(values, allow_unicode=True, sort_keys=True, default_flow_style=None)
+        return yaml.safe_dump(self._values(), allow_unicode=True, sort_keys=True, default_flow_style=None)
+
+    def digest(self, model: str) -> str:
+        """A short text that changes when this configuration or the model would give other results.
+
+        Args:
+            model: a text that changes with the model.
+        """
+        values = {key: value for key, value in self._values().items() if key not in _WITHOUT_EFFECT_ON_RESULTS}
+        return hashlib.sha256(json.dumps([values, model], sort_keys=True).encode()).hexdigest()[:16]
+
+    def _values(self) -> dict[str, Any]:
+        return {key: value for name in _SECTIONS for key, value in getattr(self, name).model_dump(mode="json").items()}
 
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     field.name: field.type for field in fields(Config) if isinstance(field.type, type) and field.name != "changed"
 }
 _KEYS = tuple(key for section in _SECTIONS.values() for key in section.model_fields)
+
+
+_WITHOUT_EFFECT_ON_RESULTS = frozenset(
+    {
+        *StorageOptions.model_fields,
+        *LogOptions.model_fields,
+        *_FutureOptions.model_fields,
+        *("force_remask", "lazy_paths", "enable_async", "max_num_async_workers", "max_failures_in_a_row"),
+        *("copy_originals_to_error_folder", "image_extensions", "max_decoded_pixels"),
+        *("model_folder", "batch_size", "runtime", "model_threads"),
+        # What is wanted besides: files that are missing are written whatever the journal says.
+        *(key for key in FileOptions.model_fields if key.startswith(("remote_", "local_", "archive_"))),
+        *("separate_preview_directory", "colmap_mask_directory", "flip_wkt"),
+    }
+)
+"""Keys whose change does not make finished images stale."""
 
 
 @dataclass(frozen=True, slots=True)

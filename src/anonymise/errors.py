@@ -78,7 +78,18 @@ class InstancesError(ImageError):
 
 
 class RecordError(ImageError):
-    """The road metadata cannot make a valid record."""
+    """The road metadata cannot make a valid record.
+
+    Attributes:
+        record: the incomplete record as JSON text, where there is one.
+    """
+
+    def __init__(self, message: str, record: str | None = None) -> None:
+        super().__init__(message)
+        self.record = record
+
+    def __reduce__(self) -> tuple[type["RecordError"], tuple[str, str | None]]:
+        return RecordError, (str(self), self.record)  # exceptions travel from the workers by pickling
 
 
 class DrawError(ImageError):

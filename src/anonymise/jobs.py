@@ -16,7 +16,7 @@ from anonymise.labels import COCO
 from anonymise.paths import ExpectedFile, FileKind, Paths, Place, expected_files
 from anonymise.resources import CONFIG_FOLDER
 
-__all__ = ["ExifWorker", "Job", "SaveWorker", "Work", "finish", "make_preview", "make_record"]
+__all__ = ["ExifWorker", "Job", "SaveWorker", "Work", "delete_input", "finish", "make_preview", "make_record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,10 @@ class ExifWorker:
         )
         if config.record.table_name is not None:
             table = CONFIG_FOLDER / "db_tables" / f"{config.record.table_name}.yml"
-            record.check_not_null(entry, *record.required_keys(table, config.record.table_primary_key))
+            try:
+                record.check_not_null(entry, *record.required_keys(table, config.record.table_primary_key))
+            except RecordError as error:
+                raise RecordError(str(error), record.dumps(entry)) from error
         _write(files, record.dumps(entry).encode("utf-8"), paths, config)
         return metadata.problems
 
@@ -161,13 +164,20 @@ def finish(job: Job, config: Config) -> Work:
         objects = {COCO[label]: n for label, n in job.detections.counts().items()}
         notes = ExifWorker(config)(job.paths, job.data, job.detections.size, job.modified, objects)
     notes += SaveWorker(config)(job, seconds)
-    if config.storage.delete_input:
-        paths = job.paths
-        archived = paths.file(FileKind.IMAGE, Place.ARCHIVE)
-        assert archived is not None  # the configuration's rules see to it
-        expected = [file.path for file in expected_files(paths, config.files)]
-        storage.delete_verified_input(paths.source, job.data, paths.places.input, archived=archived, expected=expected)
     return Work(notes, seconds)
+
+
+def delete_input(paths: Paths, config: Config) -> Work:
+    """Deletes the input image of a finished image, if everything is in its place.
+
+    Raises:
+        WriteError: it is not; the input stays.
+    """
+    archived = paths.file(FileKind.IMAGE, Place.ARCHIVE)
+    assert archived is not None  # the configuration's rules see to it
+    expected = [file.path for file in expected_files(paths, config.files)]
+    storage.delete_verified_input(paths.source, paths.places.input, archived=archived, expected=expected)
+    return Work()
 
 
 def make_preview(paths: Paths, config: Config) -> Work:

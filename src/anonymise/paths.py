@@ -172,6 +172,11 @@ class Places:
         }[place]
 
     @property
+    def errors(self) -> Path:
+        """The root of what is left of failed images, beside the output folder."""
+        return self.output.with_name(self.output.name + "_error")
+
+    @property
     def results(self) -> tuple[Path, ...]:
         """The roots that results go to, besides the input folder."""
         return tuple(root for root in (self.output, self.archive, self.previews, self.colmap) if root is not None)
@@ -230,6 +235,11 @@ class Paths:
     def output_image(self) -> Path:
         """The anonymised image."""
         return self.places.output / self.relative
+
+    @property
+    def key(self) -> str:
+        """What the journal knows this image by: its path below the input folder, with ``/``."""
+        return self.relative.as_posix()
 
     @property
     def preview_name(self) -> str:

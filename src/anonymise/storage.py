@@ -107,26 +107,24 @@ def write_verified_copy(path: Path, data: bytes, root: Path, options: StorageOpt
         raise WriteError(f"{path} reads back differently from what was written; check the disk of the archive")
 
 
-def delete_verified_input(source: Path, data: bytes, root: Path, *, archived: Path, expected: Iterable[Path]) -> None:
+def delete_verified_input(source: Path, root: Path, *, archived: Path, expected: Iterable[Path]) -> None:
     """Deletes a finished input image, and the folders below ``root`` that this leaves empty, never ``root``.
 
     Args:
         source: the input image.
-        data: what was read from it.
         root: the input folder.
-        archived: its copy in the archive.
+        archived: its copy in the archive, which was read back when it was written; now it is compared once more.
         expected: all files that a finished image has.
 
     Raises:
-        WriteError: a file is missing, the archive's copy differs, or the input has changed since it was read; the
-            input stays.
+        WriteError: a file is missing, or the input is not what the archive holds; the input stays.
     """
     missing = [path for path in expected if not path.is_file() or path.stat().st_size == 0]
     if missing:
         raise WriteError(f"the input stays, because {missing[0]} is missing")
-    if not _has_content(archived, data) or not _has_content(source, data):
-        raise WriteError(f"the input stays, because it is not the same as its archive copy {archived}")
     try:
+        if not _has_content(archived, source.read_bytes()):
+            raise WriteError(f"the input stays, because it is not the same as its archive copy {archived}")
         source.unlink()
     except OSError as error:
         raise WriteError(f"the input cannot be deleted: {_reason(error)}") from error

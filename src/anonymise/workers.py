@@ -38,6 +38,10 @@ class Workers(Protocol):
         """Makes workers that died work again."""
         ...
 
+    def kill(self) -> None:
+        """Ends at once, whatever is under way."""
+        ...
+
     def close(self) -> None:
         """Waits for the calls in flight, drops those that have not started, and ends."""
         ...
@@ -60,6 +64,9 @@ class SerialWorkers:
     def restart(self) -> None:
         """Nothing: this process is alive."""
 
+    def kill(self) -> None:
+        """Nothing: no call is under way."""
+
     def close(self) -> None:
         """Nothing: every call is done."""
 
@@ -79,6 +86,13 @@ class ProcessWorkers:
         """New processes in place of the old ones, of which one died."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._executor = self._started()
+
+    def kill(self) -> None:
+        """Ends the processes at once, whatever they are doing."""
+        # concurrent.futures has no public way before Python 3.14.
+        for process in list((self._executor._processes or {}).values()):
+            process.kill()
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _started(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(

@@ -83,7 +83,7 @@ def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
 
 def test_images_above_the_limit_are_made_smaller_for_the_network_only() -> None:
     network = OneCar((0.25, 0.25, 0.75, 0.5))
-    masker = ModelMasker(network, options(max_num_pixels=5000))
+    masker = ModelMasker(network, options(max_num_pixels=5000), "test")
     (found,) = masker.detect([np.zeros((100, 200, 3), np.uint8)])
     assert network.seen == [(50, 100, 3)]
     assert [i.box for i in found] == [Box(50, 25, 100, 75)]
@@ -91,7 +91,7 @@ def test_images_above_the_limit_are_made_smaller_for_the_network_only() -> None:
 
 def test_an_extreme_shape_above_the_limit_keeps_a_pixel() -> None:
     network = OneCar((0, 0, 1, 1))
-    (found,) = ModelMasker(network, options(max_num_pixels=100)).detect([np.zeros((1, 5000, 3), np.uint8)])
+    (found,) = ModelMasker(network, options(max_num_pixels=100), "test").detect([np.zeros((1, 5000, 3), np.uint8)])
     assert network.seen[0][0] == 1
     assert found[0].box == Box(0, 0, 5000, 1)
 
@@ -108,15 +108,15 @@ def test_an_extreme_shape_above_the_limit_keeps_a_pixel() -> None:
     ],
 )
 def test_boxes_are_whole_pixels_inside_the_image(box: tuple[float, float, float, float], expected: Box | None) -> None:
-    (found,) = ModelMasker(OneCar(box), options()).detect([np.zeros((100, 100, 3), np.uint8)])
+    (found,) = ModelMasker(OneCar(box), options(), "test").detect([np.zeros((100, 100, 3), np.uint8)])
     assert [i.box for i in found] == ([] if expected is None else [expected])
 
 
 def test_only_the_configured_classes_are_hidden() -> None:
     dog = OneCar((0, 0, 1, 1), label=18)
     image = np.zeros((9, 9, 3), np.uint8)
-    assert ModelMasker(dog, options()).detect([image]) == [()]
-    (found,) = ModelMasker(dog, options(mask_classes="[person, dog]")).detect([image])
+    assert ModelMasker(dog, options(), "test").detect([image]) == [()]
+    (found,) = ModelMasker(dog, options(mask_classes="[person, dog]"), "test").detect([image])
     assert [COCO[i.label] for i in found] == ["dog"]
 
 

@@ -13,7 +13,7 @@ from anonymise.detections import Box, Instance, RgbImage, full_mask
 from anonymise.errors import ModelError
 from anonymise.labels import COCO
 from anonymise.masker.catalog import BoxModel, load_catalog
-from anonymise.masker.fetch import fetch
+from anonymise.masker.fetch import ORIGIN, fetch
 from anonymise.masker.network import Found, Network
 from anonymise.masker.options import ModelOptions
 from anonymise.masker.runtimes import load_network
@@ -28,6 +28,11 @@ _MASK_THRESHOLD = 0.5
 class Masker(Protocol):
     """Finds what is to be hidden."""
 
+    @property
+    def identity(self) -> str:
+        """A text that is another for a model that may find something else."""
+        ...
+
     def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
         """The objects of each image, in its own coordinates.
 
@@ -40,8 +45,9 @@ class Masker(Protocol):
 class ModelMasker:
     """A `Masker` around a network."""
 
-    def __init__(self, network: Network, options: ModelOptions) -> None:
+    def __init__(self, network: Network, options: ModelOptions, identity: str) -> None:
         self._network = network
+        self.identity = identity
         self._labels = frozenset(number for number, name in COCO.items() if name in options.mask_classes)
         self._score_threshold = options.score_threshold
         self._max_num_pixels = options.max_num_pixels
@@ -112,4 +118,13 @@ def load_masker(options: ModelOptions, *, progress: bool) -> ModelMasker:
             f"model_type {name!r} is neither a model of the catalog ({', '.join(models)}) nor the folder of a "
             "SavedModel."
         )
-    return ModelMasker(load_network(folder, graph, options), options)
+    return ModelMasker(load_network(folder, graph, options), options, _identity(folder))
+
+
+def _identity(folder: Path) -> str:
+    """What a model folder holds: of fetched models their checksums, of others names, sizes and times of the files."""
+    origin = folder / ORIGIN
+    if origin.is_file():
+        return origin.read_text("utf-8")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return "\n".join(f"{p.relative_to(folder)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files)

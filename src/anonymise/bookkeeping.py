@@ -1,0 +1,129 @@
+"""What the main job writes down beside its results: the journal, the error tree, and what may be deleted.
+
+An input image is deleted only after the journal says, on the disk, that it is finished.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path, PurePath
+
+from anonymise import storage
+from anonymise.config import Config
+from anonymise.engine import Book, Found, Task
+from anonymise.errors import ImageError, StorageError
+from anonymise.jobs import delete_input
+from anonymise.journal import Identity, Journal, Written
+from anonymise.outcomes import Done, Failed, Outcome, Skipped
+from anonymise.paths import Paths, Places, expected_files
+
+__all__ = ["JournalBook"]
+
+log = logging.getLogger(__name__)
+
+_DELETE_BATCH = 50
+"""Inputs that are deleted together, after one commit of the journal."""
+
+
+class JournalBook(Book):
+    """Keeps the journal of a run, leaves a note of each failed image in the error tree, and deletes finished inputs."""
+
+    def __init__(self, journal: Journal, config: Config, places: Places) -> None:
+        self._journal = journal
+        self._config = config
+        self._places = places
+        self._started: set[Path] = set()
+        self._deletable: list[Paths] = []
+
+    def expect(self, found: Iterable[Found]) -> None:
+        """Says how many images a changed configuration makes stale."""
+        stale = sum(isinstance(paths, Paths) and self._journal.finished_otherwise(paths.key) for paths in found)
+        if stale:
+            log.warning("The configuration or the model has changed: %d finished images are done again", stale)
+
+    def begin(self, paths: Paths) -> bool:
+        """Notes that work on an image begins; False if it was finished before and all its files are there.
+
+        Raises:
+            OSError: the input image cannot be looked at.
+        """
+        self._started.add(paths.source)
+        try:
+            status = paths.source.stat()
+        except OSError:
+            self._journal.started(paths.key, None)
+            raise
+        identity = Identity(status.st_size, status.st_mtime_ns)
+        complete = all(file.path.is_file() for file in expected_files(paths, self._config.files))
+        if complete and not self._config.run.force_remask and self._journal.finished(paths.key, identity):
+            self._started.discard(paths.source)
+            return False
+        self._journal.started(paths.key, identity)
+        return True
+
+    def note(self, outcome: Outcome) -> Iterable[Task]:
+        """Writes an outcome down; gives the deletions that are due."""
+        if outcome.source == self._places.input:
+            return ()
+        paths = Paths(outcome.source.relative_to(self._places.input), self._places)
+        match outcome:
+            case Done():
+                files = expected_files(paths, self._config.files)
+                written = [Written(file.place.value, self._relative(file.path).as_posix()) for file in files]
+                self._journal.done(paths.key, written, outcome.objects)
+                self._clear_error(paths)
+            case Failed():
+                if outcome.source not in self._started:  # a folder, or an image that the walk kept back
+                    self._journal.started(paths.key, None)
+                self._journal.failed(paths.key, outcome.stage, outcome.reason)
+                self._leave_error(paths, outcome)
+            case Skipped(finished=False):
+                return ()
+        self._started.discard(outcome.source)
+        if not self._config.storage.delete_input or isinstance(outcome, Failed):
+            return ()
+        self._deletable.append(paths)
+        return self._deletions() if len(self._deletable) >= _DELETE_BATCH else ()
+
+    def close(self) -> Iterable[Task]:
+        """Writes the journal; gives the deletions that are left."""
+        self._journal.commit()
+        return self._deletions()
+
+    def _deletions(self) -> list[Task]:
+        self._journal.commit()
+        due, self._deletable = self._deletable, []
+        return [Task(p, partial(delete_input, p, self._config), stage="delete", is_follow_up=True) for p in due]
+
+    def _relative(self, path: Path) -> PurePath:
+        roots = (self._places.input, *self._places.results)
+        return next(path.relative_to(root) for root in roots if path.is_relative_to(root))
+
+    def _error_file(self, paths: Paths, ending: str) -> Path:
+        return self._places.errors / paths.relative.with_name(paths.relative.stem + ending)
+
+    def _clear_error(self, paths: Paths) -> None:
+        """An image that is finished now has no error any more."""
+        for path in (self._error_file(paths, "_error.txt"), self._error_file(paths, "_error.json")):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def _leave_error(self, paths: Paths, failed: Failed) -> None:
+        """Says in the error tree what went wrong. If that fails too, the log has it."""
+        files: list[tuple[Path, Callable[[], bytes]]] = [
+            (
+                self._error_file(paths, "_error.txt"),
+                lambda: f"{failed.source}\n{failed.stage}\n{failed.reason}\n".encode(),
+            )
+        ]
+        if (record := failed.record) is not None:
+            files.append((self._error_file(paths, "_error.json"), lambda: record.encode("utf-8")))
+        if self._config.run.copy_originals_to_error_folder and failed.source.is_file():
+            files.append((self._places.errors / paths.relative, failed.source.read_bytes))
+        try:
+            self._places.errors.mkdir(exist_ok=True)
+            for path, content in files:
+                storage.write_atomically(path, content(), self._places.errors, self._config.storage)
+        except (OSError, ImageError, StorageError) as error:
+            log.warning("%s: no note could be left in the error folder: %s", failed.source, error)

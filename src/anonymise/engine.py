@@ -1,0 +1,284 @@
+"""Runs tasks over all images of a folder: looks ahead, keeps the workers busy, gathers the outcomes.
+
+What a task does is no concern of this module. A failure is a value: what goes wrong with one image is caught in
+`outcome_of`, reported, and the run goes on.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from anonymise.config import Config
+from anonymise.errors import ImageError, RecordError, StopError
+from anonymise.jobs import Work
+from anonymise.outcomes import Done, Failed, Outcome, Progress, Report, Skipped
+from anonymise.paths import Paths, Places, TreeWalker, WalkProblem
+from anonymise.workers import WorkerDied, Workers
+
+__all__ = ["Book", "Found", "Task", "ahead", "outcome_of", "problem_outcome", "run"]
+
+log = logging.getLogger(__name__)
+
+_S = TypeVar("_S")
+_T = TypeVar("_T")
+
+Found = Paths | WalkProblem
+"""What the walk over the input folder gives."""
+
+_TRIES = 2
+"""How often each step of an image is tried; shares have hiccups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Work on one image that is ready for a worker, and what is known about the image by then.
+
+    Attributes:
+        paths: of the image.
+        work: what the worker calls.
+        stage: how the log calls it.
+        objects: COCO class name → number of objects that were found in the image.
+        seconds: stage → time that it took so far.
+        is_follow_up: whether the image had its outcome already; only a failure changes that.
+    """
+
+    paths: Paths
+    work: Callable[[], Work]
+    stage: str = "write"
+    objects: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    is_follow_up: bool = False
+
+
+class Book:
+    """Is told of every outcome, and may answer with more tasks; this one writes nothing down."""
+
+    def expect(self, found: Iterable[Found]) -> None:
+        """All images are known before the work starts."""
+
+    def note(self, outcome: Outcome) -> Iterable[Task]:  # noqa: ARG002 - for those who write it down
+        """An image has its outcome."""
+        return ()
+
+    def close(self) -> Iterable[Task]:
+        """All images have their outcomes."""
+        return ()
+
+
+def run(
+    config: Config,
+    places: Places,
+    tasks: Callable[[Iterable[Found]], Iterator[Task | Outcome]],
+    workers: Workers,
+    progress: Progress,
+    book: Book,
+) -> Report:
+    """Walks over the input folder, has every task done, and reports.
+
+    Args:
+        config: the configuration.
+        places: the folders.
+        tasks: turns what the walk gives into tasks, or into outcomes where no work is needed or possible.
+        workers: do the tasks.
+        progress: is told how many images there are, and of every outcome.
+        book: likewise, and keeps it.
+    """
+    started = time.perf_counter()
+    walker = TreeWalker(places, config.files)
+    gathering = _Gathering(config.run.max_failures_in_a_row, progress)
+    flight = _Flight(workers)
+    stopped: StopError | None = None
+    interrupted = False
+
+    def settle(arrived: Iterable[tuple[Task | None, Outcome]]) -> None:
+        for task, outcome in arrived:
+            if task is not None and task.is_follow_up:
+                gathering.change(outcome)
+                continue
+            gathering.add(outcome)
+            for follow_up in book.note(outcome):
+                settle(flight.launch(follow_up))
+
+    def work() -> None:
+        found: Iterable[Found] = walker.walk()
+        if not config.run.lazy_paths:
+            found = list(found)
+            progress.found(sum(isinstance(paths, Paths) for paths in found))
+            book.expect(found)
+        for task in tasks(found):
+            settle([(None, task)] if not isinstance(task, Task) else flight.launch(task))
+
+    def land() -> None:
+        settle(flight.land())
+
+    def close() -> None:
+        for follow_up in book.close():
+            settle(flight.launch(follow_up))
+
+    # What is under way when the run ends early is finished all the same.
+    steps = deque([work, land, close, land])
+    while steps:
+        step = steps.popleft()
+        try:
+            step()
+        except StopError as error:
+            stopped = stopped or error
+            if step is land:  # those that are left may fare better
+                steps.appendleft(land)
+        except KeyboardInterrupt:
+            if interrupted:
+                flight.abandon()
+                break
+            interrupted = True
+            steps.appendleft(land)
+    return Report(
+        outcomes=gathering.outcomes(),
+        n_folders=walker.n_folders,
+        n_passed_over=walker.n_passed_over,
+        seconds=time.perf_counter() - started,
+        stopped=stopped,
+        interrupted=interrupted,
+    )
+
+
+class _Gathering:
+    """The outcomes so far. Raises `StopError` when too many images fail one after the other."""
+
+    def __init__(self, max_failures_in_a_row: int | None, progress: Progress) -> None:
+        self._limit = max_failures_in_a_row
+        self._progress = progress
+        self._outcomes: dict[Path, Outcome] = {}
+        self._failures_in_a_row = 0
+
+    def add(self, outcome: Outcome) -> None:
+        self._outcomes[outcome.source] = outcome
+        self._progress.finished(outcome)
+        if isinstance(outcome, Done):
+            self._failures_in_a_row = 0
+        elif isinstance(outcome, Failed) and outcome.stage != "walk":
+            self._failures_in_a_row += 1
+            if self._failures_in_a_row == self._limit:
+                raise StopError(
+                    f"{self._limit} images failed one after the other (max_failures_in_a_row), the last one because: "
+                    f"{outcome.reason}"
+                )
+
+    def change(self, outcome: Outcome) -> None:
+        """A follow-up is done; only its failure is news."""
+        if isinstance(outcome, Failed):
+            self._outcomes[outcome.source] = outcome
+            self._progress.changed(outcome)
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """All of them, by path."""
+        return tuple(sorted(self._outcomes.values(), key=lambda outcome: str(outcome.source)))
+
+
+def problem_outcome(problem: WalkProblem) -> Outcome:
+    """What a problem of the walk means for the run."""
+    if problem.hides_images:
+        return Failed(problem.path, "walk", problem.reason)
+    return Skipped(problem.path, problem.reason, finished=False)
+
+
+def outcome_of(source: Path, stage: str, function: Callable[[], _T], tries: int = _TRIES) -> _T | Failed:
+    """What ``function`` returns, or how it failed at the last try; what stops the run is not caught."""
+    try:
+        return function()
+    except StopError:
+        raise
+    except Exception as error:  # whatever it is, it concerns one image
+        if tries > 1:
+            return outcome_of(source, stage, function, tries - 1)
+        if isinstance(error, ImageError):
+            return Failed(source, stage, str(error), error.record if isinstance(error, RecordError) else None)
+        log.debug("%s: unexpected error in the stage %s", source, stage, exc_info=error)
+        return Failed(source, stage, f"unexpected {type(error).__name__}: {error}")
+
+
+def ahead(function: Callable[[_S], _T], items: Iterable[_S], depth: int) -> Iterator[_T]:
+    """``map(function, items)`` whose next ``depth`` results are made in a thread while the caller works."""
+    if depth == 0:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as executor:
+        waiting: deque[Future[_T]] = deque()
+        for item in items:
+            waiting.append(executor.submit(function, item))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+_Arrived = Iterator[tuple[Task, Outcome]]
+
+
+class _Flight:
+    """Tasks that workers are busy with; so few at a time that memory stays flat however long the folder."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        # One task waits for each that is worked on, so that no worker is idle while the model runs.
+        self._limit = 2 * workers.n_parallel
+        self._pending: dict[Future[Work], tuple[Task, int]] = {}
+
+    def launch(self, task: Task) -> _Arrived:
+        """Starts a task as soon as there is room; yields the outcomes that came in meanwhile."""
+        while len(self._pending) >= self._limit:
+            yield from self._landed()
+        yield from self._start(task, tries=1)
+
+    def land(self) -> _Arrived:
+        """Yields the outcomes of all tasks that are still under way."""
+        while self._pending:
+            yield from self._landed()
+
+    def abandon(self) -> None:
+        """Gives up all tasks that are still under way."""
+        self._pending.clear()
+        self._workers.kill()
+
+    def _start(self, task: Task, tries: int) -> _Arrived:
+        try:
+            self._pending[self._workers.submit(task.work)] = task, tries
+        except WorkerDied:
+            yield from self._recovered([task])
+
+    def _landed(self) -> _Arrived:
+        future = next(iter(wait(self._pending, return_when=FIRST_COMPLETED).done))
+        task, tries = self._pending.pop(future)
+        match future.exception():
+            case WorkerDied():
+                yield from self._recovered([task])
+            case Exception() as error if tries < _TRIES and not isinstance(error, StopError):
+                yield from self._start(task, tries + 1)
+            case _:
+                yield task, _result(task, future)
+
+    def _recovered(self, tasks: list[Task]) -> _Arrived:
+        """After a worker died: each task that was under way again, alone, to see which one it was."""
+        tasks = [*tasks, *(task for task, _ in self._pending.values())]
+        self._pending.clear()
+        self._workers.restart()
+        for task in tasks:
+            future = self._workers.submit(task.work)
+            if isinstance(future.exception(), WorkerDied):
+                reason = "the worker process died on it twice: out of memory, or a crash in a library"
+                yield task, Failed(task.paths.source, task.stage, reason)
+                self._workers.restart()
+            else:
+                yield task, _result(task, future)
+
+
+def _result(task: Task, future: Future[Work]) -> Outcome:
+    work = outcome_of(task.paths.source, task.stage, partial(future.result), tries=1)
+    if isinstance(work, Failed):
+        return work
+    return Done(task.paths.source, task.objects, work.notes, {**task.seconds, **work.seconds})

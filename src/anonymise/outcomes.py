@@ -1,0 +1,125 @@
+"""What became of each image, and of a whole run. Values only."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anonymise.errors import StopError
+
+__all__ = ["Done", "Failed", "Outcome", "Progress", "Report", "Skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An image that is finished.
+
+    Attributes:
+        source: the input image.
+        objects: COCO class name → number of objects that were found in it.
+        notes: what the operator should know about it although it succeeded.
+        seconds: stage → time that it took.
+    """
+
+    source: Path
+    objects: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An image, or a folder, that could not be done.
+
+    Attributes:
+        source: the input image or folder.
+        stage: what was being done.
+        reason: for the operator.
+        record: the incomplete record, where that is what was wrong.
+    """
+
+    source: Path
+    stage: str
+    reason: str
+    record: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something that needed no work.
+
+    Attributes:
+        source: the input image or folder.
+        reason: for the operator.
+        finished: whether it is an image whose files are all there, rather than something that is none.
+    """
+
+    source: Path
+    reason: str
+    finished: bool = True
+
+
+Outcome = Done | Failed | Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run did.
+
+    Attributes:
+        outcomes: of all images, and of the folders with problems, by path.
+        n_folders: folders with images.
+        n_passed_over: previews and masks in the input folder, which are not images to work on.
+        seconds: the whole time.
+        stopped: why the run could not go on, None if it could.
+        interrupted: whether the operator stopped it.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    n_folders: int
+    n_passed_over: int
+    seconds: float
+    stopped: StopError | None = None
+    interrupted: bool = False
+
+    @property
+    def done(self) -> tuple[Done, ...]:
+        """The images that were finished by this run."""
+        return tuple(o for o in self.outcomes if isinstance(o, Done))
+
+    @property
+    def failed(self) -> tuple[Failed, ...]:
+        """The images and folders that could not be done."""
+        return tuple(o for o in self.outcomes if isinstance(o, Failed))
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """The images that were finished before."""
+        return tuple(o for o in self.outcomes if isinstance(o, Skipped) and o.finished)
+
+    def objects(self) -> dict[str, int]:
+        """COCO class name → number of objects that were found, over all images."""
+        total: Counter[str] = Counter()
+        for outcome in self.done:
+            total.update(outcome.objects)
+        return dict(total.most_common())
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Stage → time that it took, summed over all images and workers."""
+        total: Counter[str] = Counter()
+        for outcome in self.done:
+            total.update(outcome.seconds)
+        return dict(total)
+
+
+class Progress:
+    """Is told what happens in a run; this one does nothing with it."""
+
+    def found(self, n_images: int) -> None:
+        """All images are known before the work starts."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """An image, or a folder with a problem, has its outcome."""
+
+    def changed(self, outcome: Outcome) -> None:
+        """An image that had its outcome has another."""
