@@ -15,6 +15,7 @@ def options(**changed: object) -> WindowOptions:
         "cutout_dim_downscale": ((4, 4),),
         "cutout_step_factor": (800, 800),
         "cutout_overlap": None,
+        "cutout_band": None,
     }
     return WindowOptions.model_validate(values | changed)
 

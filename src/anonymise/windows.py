@@ -1,14 +1,18 @@
-"""The sliding windows over an image. Whole pixels only; no images."""
+"""The sliding windows over an image, which continue beyond the seam of a 360° image. Whole pixels only.
+
+A box that goes on beyond the right edge of a 360° image, at its left, has ``right > width``; ``left`` is always inside.
+"""
 
 import math
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from anonymise.detections import Box, Size
+from anonymise.detections import Box, RgbImage, Size
 
-__all__ = ["Downscale", "Step", "WindowOptions", "grid", "windows"]
+__all__ = ["Band", "Downscale", "Step", "WindowOptions", "crop_wrapped", "grid", "windows", "wrapping_grid"]
 
 
 class Downscale(NamedTuple):
@@ -25,6 +29,16 @@ class Step(NamedTuple):
     width: Annotated[int, Field(ge=1)]
 
 
+class Band(NamedTuple):
+    """The rows of an image that are looked at, as shares of its height from the top."""
+
+    top: Annotated[float, Field(ge=0, le=1)]
+    bottom: Annotated[float, Field(ge=0, le=1)]
+
+
+_WHOLE = Band(0, 1)
+
+
 class WindowOptions(BaseModel):
     """Keys of the configuration that say which windows of an image are looked at."""
 
@@ -34,6 +48,14 @@ class WindowOptions(BaseModel):
     cutout_dim_downscale: Downscale | Annotated[tuple[Downscale, ...], Field(min_length=1)]
     cutout_step_factor: Step
     cutout_overlap: float | None = Field(ge=0, lt=1)
+    cutout_band: Band | None
+
+    @field_validator("cutout_band")
+    @classmethod
+    def _some_rows(cls, band: Band | None) -> Band | None:
+        if band is not None and band.top >= band.bottom:
+            raise ValueError("the top should be less than the bottom")
+        return band
 
     @property
     def scales(self) -> tuple[Downscale, ...]:
@@ -42,21 +64,31 @@ class WindowOptions(BaseModel):
         return (one_or_several,) if isinstance(one_or_several, Downscale) else one_or_several
 
 
-def windows(size: Size, options: WindowOptions) -> tuple[Box, ...]:
+def windows(size: Size, options: WindowOptions, *, wraps: bool = False) -> tuple[Box, ...]:
     """All windows of an image, scale by scale, row by row; none without ``use_cutouts``.
 
-    At each scale they cover every pixel of the image.
+    At each scale they cover every pixel of the image, or of its band.
+
+    Args:
+        size: of the image.
+        options: the keys of the configuration.
+        wraps: whether the left and the right edge of the image meet; windows then continue beyond the right one.
     """
     if not options.use_cutouts:
         return ()
+    band = options.cutout_band or _WHOLE
+    top, bottom = math.floor(size.height * band.top), math.ceil(size.height * band.bottom)
     boxes: list[Box] = []
     for downscale in options.scales:
-        window = Size(math.ceil(size.width / downscale.width), math.ceil(size.height / downscale.height))
+        window = Size(
+            math.ceil(size.width / downscale.width), min(bottom - top, math.ceil(size.height / downscale.height))
+        )
         if options.cutout_overlap is None:
             step = options.cutout_step_factor
         else:
             step = Step(*(math.ceil((1 - options.cutout_overlap) * side) for side in (window.height, window.width)))
-        boxes += grid(size, window, step)
+        cover = wrapping_grid if wraps else grid
+        boxes += (box.moved(0, top) for box in cover(Size(size.width, bottom - top), window, step))
     return tuple(dict.fromkeys(boxes))
 
 
@@ -71,11 +103,32 @@ def grid(size: Size, window: Size, step: Step) -> tuple[Box, ...]:
         window: of a window, at most that of the image.
         step: from one window to the next, at least one pixel.
     """
-    return tuple(
-        Box(left, top, left + window.width, top + window.height)
-        for top in _starts(size.height, window.height, step.height)
-        for left in _starts(size.width, window.width, step.width)
+    return _product(
+        _starts(size.height, window.height, step.height), _starts(size.width, window.width, step.width), window
     )
+
+
+def wrapping_grid(size: Size, window: Size, step: Step) -> tuple[Box, ...]:
+    """As `grid`, for an image whose left and right edges meet: every column is inside a window, none is at its edge.
+
+    The windows of a row are evenly spaced, at most ``step`` apart. One that is as wide as the image needs no others.
+    """
+    n = 1 if window.width == size.width else math.ceil(size.width / min(step.width, window.width))
+    lefts = [number * size.width // n for number in range(n)]
+    return _product(_starts(size.height, window.height, step.height), lefts, window)
+
+
+def crop_wrapped(image: RgbImage, box: Box) -> RgbImage:
+    """The part of a 360° image inside ``box``; a copy only where it crosses the seam."""
+    width = image.shape[1]
+    if box.right <= width:
+        return image[box.slices]
+    rows = slice(box.top, box.bottom)
+    return np.concatenate([image[rows, box.left :], image[rows, : box.right - width]], axis=1)
+
+
+def _product(tops: Sequence[int], lefts: Sequence[int], window: Size) -> tuple[Box, ...]:
+    return tuple(Box(left, top, left + window.width, top + window.height) for top in tops for left in lefts)
 
 
 def _starts(length: int, window: int, step: int) -> Sequence[int]:

@@ -1,0 +1,275 @@
+"""Perspective views of equirectangular images, as a camera in the middle of the sphere would take them.
+
+A view is a gnomonic projection (Snyder 1987, Map Projections: A Working Manual, chapter 22): straight edges stay
+straight, and objects at the poles look as they do anywhere else. What is found in a view comes back to the
+equirectangular image as masks, in crops; boxes are as `anonymise.seam` has them.
+
+Directions are in radians: yaw to the right of the middle of the image, pitch upwards.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from anonymise.detections import Box, Instance, RgbImage, Size
+from anonymise.seam import merge_around, placed
+from anonymise.windows import WindowOptions, crop_wrapped, windows
+
+__all__ = ["View", "ViewOptions", "detect_around", "render", "to_sphere", "views"]
+
+_Points = NDArray[np.float64]
+
+_SUBPIXEL_BITS = 4
+"""Precision of the corners of polygons that OpenCV fills."""
+
+_POINTS_PER_PIXEL = 2
+"""On the outline of an object in a view. It must follow the meridians, which are dense near the poles."""
+
+_Detect = Callable[[Sequence[RgbImage]], list[tuple[Instance, ...]]]
+
+
+class ViewOptions(BaseModel):
+    """Keys of the configuration about the perspective views of 360° images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    view_fov: tuple[Annotated[float, Field(ge=10, le=120)], ...]
+    view_overlap: float = Field(ge=0, le=0.8)
+    view_side: int = Field(ge=32, le=4096)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A square perspective view.
+
+    Attributes:
+        yaw: of its middle.
+        pitch: of its middle.
+        fov: its field of view, from edge to edge through the middle.
+    """
+
+    yaw: float
+    pitch: float
+    fov: float
+
+    @property
+    def extent(self) -> float:
+        """Half the side of the view on a plane at distance 1."""
+        return math.tan(self.fov / 2)
+
+
+def views(fov: float, overlap: float) -> tuple[View, ...]:
+    """Views that cover the whole sphere, both poles in the middle of one, row by row from the top.
+
+    Args:
+        fov: field of view of each, in radians.
+        overlap: of neighbours, as a share of the view; more towards the poles.
+    """
+    step = (1 - overlap) * fov
+    n_rows = math.ceil(math.pi / step) + 1
+    found: list[View] = []
+    for row in range(n_rows):
+        pitch = math.pi / 2 - math.pi * row / (n_rows - 1)
+        if row in (0, n_rows - 1):
+            found.append(View(0.0, pitch, fov))
+            continue
+        # The widest parallel that this row has to cover is the one next to the equator.
+        widest = max(0.0, abs(pitch) - math.pi / (n_rows - 1) / 2)
+        n = math.ceil(math.pi / ((1 - overlap) * _half_width(abs(pitch), widest, fov)))
+        found += (View(2 * math.pi * column / n, pitch, fov) for column in range(n))
+    return tuple(found)
+
+
+def _half_width(pitch: float, latitude: float, fov: float) -> float:
+    """How far a view reaches to either side along a parallel, in radians of longitude."""
+    longitudes = np.linspace(0, math.pi, 1801)
+    view = View(0.0, pitch, fov)
+    right, up, ahead = _from_sphere(longitudes, np.full_like(longitudes, latitude), view)
+    reach = view.extent * ahead
+    outside = (ahead <= 0) | (abs(right) > reach) | (abs(up) > reach)
+    return float(longitudes[max(1, int(outside.argmax()) - 1)])
+
+
+def _from_sphere(longitude: _Points, latitude: _Points, view: View) -> tuple[_Points, _Points, _Points]:
+    """Points of the sphere as (right, up, ahead) of the view's camera; on its picture at right / ahead, up / ahead."""
+    x = np.cos(latitude) * np.sin(longitude - view.yaw)
+    y = np.sin(latitude)
+    z = np.cos(latitude) * np.cos(longitude - view.yaw)
+    sin, cos = math.sin(view.pitch), math.cos(view.pitch)
+    return x, y * cos - z * sin, z * cos + y * sin
+
+
+def _on_sphere(right: _Points, up: _Points, view: View) -> tuple[_Points, _Points]:
+    """(longitude, latitude) of points on a view's plane at distance 1; the longitude is relative to its yaw."""
+    sin, cos = math.sin(view.pitch), math.cos(view.pitch)
+    height, depth = up * cos + sin, cos - up * sin
+    return np.arctan2(right, depth), np.arctan2(height, np.hypot(right, depth))
+
+
+def render(levels: Sequence[RgbImage], view: View, side: int) -> RgbImage:
+    """The picture of a view: uint8 (side, side, 3).
+
+    Args:
+        levels: the equirectangular image, and the same image halved again and again, as `_halved` gives them.
+        view: where to look.
+        side: of the picture in pixels.
+    """
+    width = levels[0].shape[1]
+    # So that one to two pixels of the image are one of the view, in its middle.
+    ratio = (2 * view.extent / side) / (2 * math.pi / width)
+    image = levels[min(len(levels) - 1, max(0, math.floor(math.log2(ratio))))]
+    height, width = image.shape[:2]
+    x, y = _table(Size(width, height), view.pitch, view.fov, side)
+    x = x + view.yaw / (2 * math.pi) * width
+    picture: RgbImage = cv2.remap(
+        image, np.where(x >= width, x - width, x), y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
+    )
+    return picture
+
+
+@functools.lru_cache(maxsize=64)
+def _table(size: Size, pitch: float, fov: float, side: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The column and the row in an image of each pixel of a view with yaw 0, for `cv2.remap`.
+
+    Views in other directions are the same columns further to the right.
+    """
+    view = View(0.0, pitch, fov)
+    plane = ((np.arange(side) + 0.5) / side * 2 - 1) * view.extent
+    longitude, latitude = _on_sphere(*np.meshgrid(plane, -plane), view)
+    x = ((longitude / (2 * math.pi) + 0.5) * size.width - 0.5) % size.width
+    # Beyond the last row is the first one for OpenCV, but the other side of the pole on a sphere, which looks alike.
+    y = np.clip((0.5 - latitude / math.pi) * size.height - 0.5, 0, size.height - 1)
+    return x.astype(np.float32), y.astype(np.float32)
+
+
+def _halved(image: RgbImage, n: int) -> list[RgbImage]:
+    """The image, and ``n`` times the one before at half its size."""
+    levels = [image]
+    for _ in range(n):
+        height, width = levels[-1].shape[:2]
+        if min(height, width) < 2:
+            break
+        levels.append(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA))
+    return levels
+
+
+def to_sphere(instance: Instance, view: View, side: int, size: Size) -> Instance:
+    """An object that was found in a view's picture, in the equirectangular image.
+
+    The mask is the outline projected back, filled, in a crop; an object over a pole gets one as wide as the image.
+
+    Args:
+        instance: in the pixels of the view's picture.
+        view: whose picture it is.
+        side: of the picture in pixels.
+        size: of the equirectangular image.
+    """
+    polygons = [_unrolled(outline, view, side, size) for outline in _outlines(instance)]
+    points = np.concatenate(polygons)
+    left, right = math.floor(points[:, 0].min()), math.ceil(points[:, 0].max())
+    top, bottom = max(0, math.floor(points[:, 1].min())), min(size.height, math.ceil(points[:, 1].max()))
+    box = Box(left, top, max(right, left + 1), max(bottom, top + 1))
+    mask = np.zeros((box.height, box.width), np.uint8)
+    for polygon in polygons:
+        # Pixel centres are whole numbers for OpenCV, and half ones here.
+        corners = np.rint((polygon - (left + 0.5, top + 0.5)) * 2**_SUBPIXEL_BITS).astype(np.int32)
+        cv2.fillPoly(mask, [corners], 1, shift=_SUBPIXEL_BITS)
+    return placed(Instance(instance.label, instance.score, box, mask.astype(bool)), size.width)
+
+
+def _outlines(instance: Instance) -> Iterator[_Points]:
+    """Closed lines around an object in its picture, as points (n, 2); holes are not left out."""
+    box = instance.box
+    if instance.fills_box:
+        # Off the borders of pixels, where a pole may lie.
+        left, top, right, bottom = box.left - 0.25, box.top - 0.25, box.right + 0.25, box.bottom + 0.25
+        yield np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+        return
+    # OpenCV gives the centres of the outermost pixels; those of a mask that is one pixel larger surround it.
+    padded = cv2.dilate(np.pad(instance.mask.astype(np.uint8), 2), np.ones((3, 3), np.uint8))
+    contours, _ = cv2.findContours(padded, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    for contour in contours:
+        yield contour.reshape(-1, 2) + np.array([(box.left - 1.49, box.top - 1.49)])
+
+
+def _dense(outline: _Points) -> _Points:
+    """The same closed line with points that are close to each other."""
+    edges = zip(outline, np.roll(outline, -1, axis=0), strict=True)
+    return np.concatenate(
+        [
+            np.linspace(first, second, math.ceil(_POINTS_PER_PIXEL * abs(second - first).max()) + 1, endpoint=False)
+            for first, second in edges
+        ]
+    )
+
+
+def _unrolled(outline: _Points, view: View, side: int, size: Size) -> _Points:
+    """An outline in a picture as a polygon in the equirectangular image, which may go on beyond its edges."""
+    longitude, latitude = _directions(outline, view, side)
+    if _is_around_a_pole(longitude):
+        # A convex outline, which a view's picture keeps convex, meets each meridian once.
+        hull = cv2.convexHull(outline.astype(np.float32)).reshape(-1, 2).astype(np.float64)
+        longitude, latitude = _directions(hull, view, side)
+        pole = math.copysign(math.pi / 2, view.pitch)
+        closing = longitude[0] + math.copysign(2 * math.pi, longitude[-1] - longitude[0])
+        longitude = np.concatenate([longitude, (closing, closing, longitude[0])])
+        latitude = np.concatenate([latitude, (latitude[0], pole, pole)])
+    columns = ((longitude + view.yaw) / (2 * math.pi) + 0.5) * size.width
+    return np.column_stack([columns, (0.5 - latitude / math.pi) * size.height])
+
+
+def _directions(outline: _Points, view: View, side: int) -> tuple[_Points, _Points]:
+    """Longitudes, without jumps, and latitudes along a closed line in a picture."""
+    plane = (_dense(outline) / side * 2 - 1) * view.extent
+    longitude, latitude = _on_sphere(plane[:, 0], -plane[:, 1], view)
+    return np.unwrap(longitude), latitude
+
+
+def _is_around_a_pole(longitude: _Points) -> bool:
+    """Whether a closed line, whose points are less than half a turn apart, ends a turn from where it began."""
+    return bool(abs(longitude[-1] - longitude[0]) > math.pi)
+
+
+def detect_around(
+    image: RgbImage, detect: _Detect, window_options: WindowOptions, view_options: ViewOptions, min_overlap: float
+) -> tuple[Instance, ...]:
+    """All objects in an equirectangular image: those of its windows and of its views, merged across the seam.
+
+    Without windows and views it is the full image that is looked at.
+
+    Args:
+        image: the whole sphere.
+        detect: finds the objects in pictures, in their own coordinates.
+        window_options: which windows of the image are looked at.
+        view_options: which views.
+        min_overlap: as in `detections.merge`.
+
+    Returns:
+        Instances as `anonymise.seam` has them; `split_at_seam` cuts them into what is in frame.
+    """
+    size = Size(image.shape[1], image.shape[0])
+    boxes = windows(size, window_options, wraps=True)
+    cameras = [v for fov in view_options.view_fov for v in views(math.radians(fov), view_options.view_overlap)]
+    if not boxes and not cameras:
+        boxes = (Box(0, 0, size.width, size.height),)
+    side = view_options.view_side
+    levels = _halved(image, 6 if cameras else 0)
+    pictures = [*(crop_wrapped(image, box) for box in boxes), *(render(levels, view, side) for view in cameras)]
+    found = detect(pictures)
+    passes: list[list[Instance]] = [[]]
+    passes += (
+        [placed(instance.moved(box.left, box.top), size.width) for instance in part]
+        for box, part in zip(boxes, found, strict=False)
+    )
+    passes += (
+        [to_sphere(instance, view, side, size) for instance in part]
+        for view, part in zip(cameras, found[len(boxes) :], strict=True)
+    )
+    return merge_around(passes, min_overlap, size.width)
