@@ -21,6 +21,12 @@ def command(*arguments: object, module: str = "anonymise", cwd: Path = ROOT) -> 
     return subprocess.run(call, cwd=cwd, capture_output=True, encoding="utf-8", check=False, timeout=300)
 
 
+def below(folder: Path) -> list[str]:
+    """All files below a folder but the journal."""
+    files = (p for p in folder.rglob("*") if p.is_file() and ".anonymise" not in p.parts)
+    return sorted(p.relative_to(folder).as_posix() for p in files)
+
+
 def scene(seed: int) -> Scene:
     return draw_scene(seed, Size(1280, 720), cars=2, people=1)
 
@@ -60,11 +66,11 @@ def test_a_run_ends_with_a_summary_and_names_what_failed(
 
 def test_a_run_writes_what_the_configuration_says(done: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
     folder, _ = done
-    written = sorted(p.relative_to(folder).as_posix() for p in (folder / "out").rglob("*") if p.is_file())
+    written = below(folder / "out")
     per_image = ["{}.jpg", "{}.json", "{}_mask.png", "{}_preview.jpg"]
     assert written == sorted(
-        [f"out/a/{name}".format(n) for n in "01" for name in per_image]
-        + ["out/a/small.png", "out/a/small.json", "out/a/small_mask.png", "out/a/small_preview.jpg"]
+        [f"a/{name}".format(n) for n in "01" for name in per_image]
+        + ["a/small.png", "a/small.json", "a/small_mask.png", "a/small_preview.jpg"]
     )
     assert (folder / "archive" / "a" / "0.jpg").read_bytes() == (folder / "in" / "a" / "0.jpg").read_bytes()
     assert read_image(folder / "out" / "a" / "0_preview.jpg").shape == (300, 400, 3)
@@ -100,11 +106,12 @@ def test_the_embedded_model_finds_the_drawn_cars_and_they_are_hidden(
 
 def test_a_second_run_has_nothing_left_to_do(done: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
     folder, _ = done
-    before = {p: p.stat().st_mtime_ns for p in (folder / "out").rglob("*") if p.is_file()}
-    keys = ["--set", "remote_preview=True", "--set", "remote_mask=True", "--set", "lazy_paths=True"]
+    before = {name: (folder / "out" / name).stat().st_mtime_ns for name in below(folder / "out")}
+    keys = ["--set", "remote_preview=True", "--set", "preview_dim=[400, 300]", "--set", "remote_mask=True"]
+    keys += ["--set", "lazy_paths=True"]
     result = command("-i", folder / "in", "-o", folder / "out", "-a", folder / "archive", *LITE, *keys)
     assert "Skipped (finished):  3" in result.stdout
-    assert {p: p.stat().st_mtime_ns for p in (folder / "out").rglob("*") if p.is_file()} == before
+    assert {name: (folder / "out" / name).stat().st_mtime_ns for name in below(folder / "out")} == before
 
 
 def test_check_folders_counts_and_names_what_is_missing(
@@ -145,7 +152,7 @@ def test_records_only(tmp_path: Path) -> None:
     result = command("-i", tmp_path / "in", "-o", tmp_path / "out", module="script.create_json")
     assert result.returncode == 0, result.stderr
     assert command(tmp_path / "out", module="script.validate_json").returncode == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["FV00013_S1D1_m00014_f1.json"]
+    assert below(tmp_path / "out") == ["FV00013_S1D1_m00014_f1.json"]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +219,7 @@ def test_an_installed_wheel_works_in_another_folder(tmp_path: Path) -> None:
     result = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(str(tmp_path / "lib"))
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["1.jpg", "1.json"]
+    assert below(tmp_path / "out") == ["1.jpg", "1.json"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal there")
@@ -242,3 +249,21 @@ def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(tmp_path: Path) -> Non
     assert images == {p.stem for p in (tmp_path / "out").glob("*.json")}
     assert 0 < len(images) < 400
     assert not list((tmp_path / "out").glob("*.part"))
+
+
+def test_a_second_run_on_the_same_output_is_refused_with_the_first_ones_process(tmp_path: Path) -> None:
+    for n in range(200):
+        write_image(tmp_path / "in" / f"{n:03}.jpg", street((64, 48), cars=[], seed=n))
+    options = ["-i", tmp_path / "in", "-o", tmp_path / "out", *LITE]
+    call = [sys.executable, "-m", "anonymise", *map(str, options)]
+    first = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert first.stderr is not None
+    for line in first.stderr:
+        if "images to look at" in line:
+            break
+    second = command(*options)
+    first.communicate(timeout=120)
+    assert second.returncode == 2
+    assert str(first.pid) in second.stderr
+    assert first.returncode == 0
+    assert len(below(tmp_path / "out")) == 400

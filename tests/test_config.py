@@ -54,7 +54,7 @@ def test_every_default_has_a_comment() -> None:
     # One comment may stand above several keys that belong together.
     groups = [n for n in keys if n - 1 not in keys]
     without = [lines[n] for n in groups if not lines[n - 1].startswith(("#", "  "))]
-    assert without == ["uncaught_exception_email: False"]  # its heading says it
+    assert without == []
 
 
 def test_every_key_is_read_by_the_program() -> None:
@@ -67,7 +67,7 @@ def test_every_key_is_read_by_the_program() -> None:
         for place in ("remote", "local", "archive")
         for kind in ("json", "preview", "mask", "instances")
     }
-    refused = {"flip_wkt"} | {key for key in keys if key.startswith("db_") or key.endswith("_email") or "email_" in key}
+    refused = {"flip_wkt"} | {key for key in keys if key.startswith("db_")}
     unread = [
         key
         for key in keys
@@ -179,7 +179,6 @@ def test_wrong_types_and_values_out_of_range_are_named(override: str) -> None:
         (["force_fylke=True"], False, "force_fylke needs fylkesnummer"),
         (["delete_input=True"], False, "delete_input needs an archive folder"),
         (["gray_blur=False"], False, "normalized_gray_blur"),
-        (["finished_email=True"], False, "not built yet"),
         (["write_exif_to_db=True"], False, "not built yet"),
     ],
 )

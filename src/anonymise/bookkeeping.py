@@ -55,8 +55,11 @@ class JournalBook(Book):
             self._journal.started(paths.key, None)
             raise
         identity = Identity(status.st_size, status.st_mtime_ns)
-        complete = all(file.path.is_file() for file in expected_files(paths, self._config.files))
-        if complete and not self._config.run.force_remask and self._journal.finished(paths.key, identity):
+        if (
+            not self._config.run.force_remask
+            and self._journal.finished(paths.key, identity)
+            and all(file.path.is_file() for file in expected_files(paths, self._config.files))
+        ):
             self._started.discard(paths.source)
             return False
         self._journal.started(paths.key, identity)
@@ -114,7 +117,7 @@ class JournalBook(Book):
         files: list[tuple[Path, Callable[[], bytes]]] = [
             (
                 self._error_file(paths, "_error.txt"),
-                lambda: f"{failed.source}\n{failed.stage}\n{failed.reason}\n".encode(),
+                lambda: f"{failed.source}\n{failed.stage}\n{failed.reason}\n".encode("utf-8", "backslashreplace"),
             )
         ]
         if (record := failed.record) is not None:

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import io
 import logging
+import os
 import signal
 import socket
 import sys
@@ -20,6 +21,7 @@ from anonymise.errors import AnonymiseError, ExitCode, StopError, UsageError
 
 if TYPE_CHECKING:
     from anonymise.config import Config, LogOptions
+    from anonymise.notify import Notifier
     from anonymise.outcomes import Outcome, Progress, Report
     from anonymise.paths import Places
     from anonymise.workers import Workers
@@ -41,8 +43,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_PRINTED = {"printed": True}
-"""Marks lines for the log file that the operator sees anyway."""
+_FILE_ONLY = {"file_only": True}
+"""Marks lines of the log that are not for the terminal, because the operator sees them anyway or they are long."""
 
 Command = Callable[["Config", "Places", "Workers", "Progress"], "Report"]
 """Something that is done to a whole folder."""
@@ -220,36 +222,62 @@ def guarded(command: Callable[[], int]) -> int:
 
 def _execute(args: argparse.Namespace, command: Command) -> int:
     from anonymise import config as configuration
+    from anonymise.notify import Notifier, read_email_account
     from anonymise.paths import Places
+    from anonymise.resources import CONFIG_FOLDER
+    from anonymise.runlock import run_lock
     from anonymise.storage import clear_temporary_files, prepare_root
-    from anonymise.workers import ProcessWorkers, SerialWorkers
 
     config = configuration.load(args.config, args.set, has_archive=args.archive_folder is not None)
     places = Places.of(args.input_folder, args.output_folder, args.archive_folder, config.files)
+    account = None
+    if config.email.any_enabled:
+        account = read_email_account(CONFIG_FOLDER / "email_config.yml", os.environ)
     for root in places.results:
         prepare_root(root)
-    with _logging(args.log_folder, config.log):
-        log.info("Configuration:\n%s", config.as_yaml())
+    with (
+        _logging(args.log_folder, config.log) as log_file,
+        run_lock(places.output) as lock,
+        Notifier(config.email, account, about=f"{places.input} → {places.output}", log_file=log_file) as notifier,
+        _progress(notifier, lock.check) as progress,
+    ):
+        log.info("Configuration:\n%s", config.as_yaml(), extra=_FILE_ONLY)
         if not config.appearance.draw_mask:
             log.warning("draw_mask is False: the output images are NOT anonymised")
         if not args.skip_clear_cache and (cleared := clear_temporary_files(places.results)):
             log.info("Cleared %d temporary files of an interrupted run", cleared)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        run = config.run
-        workers = ProcessWorkers(run.max_num_async_workers) if run.enable_async else SerialWorkers()
-        with contextlib.closing(workers), _progress() as progress:
-            report = command(config, places, workers, progress)
+        try:
+            report = _run(command, config, places, progress)
+        except Exception as error:
+            log.exception("Ended by an error", extra=_FILE_ONLY)
+            notifier.uncaught(error)
+            raise
         log.info("Stage times in seconds: %s", {k: round(v, 2) for k, v in report.stage_seconds().items()})
-        for line in summary(report):
-            log.info(line, extra=_PRINTED)
-            print(line)  # noqa: T201
+        lines = summary(report)
+        for line in lines:
+            log.info(line, extra=_FILE_ONLY)
         if report.stopped is not None:
             log.error("Stopped: %s", report.stopped)
+            notifier.uncaught(report.stopped)
+        else:
+            notifier.finished(f"{len(report.done)} images done, {len(report.failed)} failed", lines)
+    # After the progress bar is gone.
+    print("\n".join(lines))  # noqa: T201
     if report.interrupted:
         return ExitCode.INTERRUPTED
     if report.stopped is not None:
         return ExitCode.STOPPED
     return ExitCode.IMAGES_FAILED if report.failed else ExitCode.OK
+
+
+def _run(command: Command, config: "Config", places: "Places", progress: "Progress") -> "Report":
+    from anonymise.workers import ProcessWorkers, SerialWorkers
+
+    run = config.run
+    workers = ProcessWorkers(run.max_num_async_workers) if run.enable_async else SerialWorkers()
+    with contextlib.closing(workers):
+        return command(config, places, workers, progress)
 
 
 def summary(report: "Report") -> list[str]:
@@ -281,8 +309,8 @@ def _complain(error: AnonymiseError) -> None:
 
 
 @contextlib.contextmanager
-def _logging(folder: Path | None, options: "LogOptions") -> Iterator[None]:
-    """Sends the program's log to the terminal, or the pipe, and to a file in ``folder`` if there is one.
+def _logging(folder: Path | None, options: "LogOptions") -> Iterator[Path | None]:
+    """Sends the program's log to the terminal, or the pipe, and to a file in ``folder`` if there is one: that it gives.
 
     Raises:
         UsageError: the log file cannot be written.
@@ -292,15 +320,16 @@ def _logging(folder: Path | None, options: "LogOptions") -> Iterator[None]:
     console = logging.StreamHandler()
     # On a terminal the progress bar says that all is well; in a pipe only lines can.
     console.setLevel(logging.WARNING if sys.stderr.isatty() else logging.INFO)
-    console.addFilter(lambda record: not hasattr(record, "printed"))
+    console.addFilter(lambda record: not hasattr(record, "file_only"))
     console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     handlers: list[logging.Handler] = [console]
+    file = None
     if folder is not None:
         now = datetime.now().astimezone().strftime(options.datetime_format)
         file = folder / options.log_file_name.format(datetime=now, hostname=socket.gethostname())
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            to_file = logging.FileHandler(file, encoding="utf-8")
+            to_file = _LogFile(file, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise UsageError(f"The log file {file} cannot be written: {error.strerror or error} (-l)") from error
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -310,16 +339,28 @@ def _logging(folder: Path | None, options: "LogOptions") -> Iterator[None]:
     for handler in handlers:
         logger.addHandler(handler)
     try:
-        yield
+        yield file
     finally:
         for handler in handlers:
             logger.removeHandler(handler)
-            handler.close()
+            with contextlib.suppress(OSError):  # a log share that is gone
+                handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log file whose loss does not stop the run: lines that cannot be written are only on the terminal."""
+
+    _lost = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - as logging has it
+        if not self._lost:
+            self._lost = True
+            print(f"anonymise: the log file {self.baseFilename} cannot be written", file=sys.stderr)  # noqa: T201
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator["Progress"]:
-    """Tells the operator about every outcome: a line in the log, and a bar on a terminal."""
+def _progress(notifier: "Notifier", check_lock: Callable[[], None]) -> Iterator["Progress"]:
+    """Tells the operator about every outcome: a line in the log, a bar on a terminal, a mail if images fail."""
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -338,21 +379,26 @@ def _progress() -> Iterator["Progress"]:
                 bar.reset(total=n_images)
 
             def finished(self, outcome: "Outcome") -> None:
+                check_lock()
                 match outcome:
                     case Done(source, objects, notes):
                         log.info("%s: %s", source, ", ".join(f"{n} {k}" for k, n in objects.items()) or "nothing found")
                         for note in notes:
                             log.warning("%s: %s", source, note)
-                    case Failed(source, stage, reason):
-                        log.error("%s (%s): %s", source, stage, reason)
-                        self.n_failed += 1
-                        bar.set_postfix(failed=self.n_failed, refresh=False)
+                    case Failed():
+                        self._failed(outcome)
                     case _:
                         log.info("%s: skipped: %s", outcome.source, outcome.reason)
                 bar.update()
 
             def changed(self, outcome: "Outcome") -> None:
                 if isinstance(outcome, Failed):
-                    log.error("%s (%s): %s", outcome.source, outcome.stage, outcome.reason)
+                    self._failed(outcome)
+
+            def _failed(self, failed: Failed) -> None:
+                log.error("%s (%s): %s", failed.source, failed.stage, failed.reason)
+                notifier.processing_error(str(failed.source), failed.stage, failed.reason)
+                self.n_failed += 1
+                bar.set_postfix(failed=self.n_failed, refresh=False)
 
         yield Shown()

@@ -23,6 +23,7 @@ from anonymise.draw import Appearance, Center, StaticMaskOptions
 from anonymise.errors import ConfigError
 from anonymise.images import ImageOptions
 from anonymise.masker import ModelOptions
+from anonymise.notify import EmailOptions
 from anonymise.paths import FileOptions
 from anonymise.record import RecordOptions
 from anonymise.resources import CONFIG_FOLDER
@@ -95,10 +96,6 @@ class _FutureOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    uncaught_exception_email: bool
-    processing_error_email: bool
-    finished_email: bool
-    email_attach_log_file: bool
     write_exif_to_db: bool
     db_max_n_accumulated_rows: int = Field(ge=1)
     db_max_n_errors: int = Field(ge=1)
@@ -124,6 +121,7 @@ class Config:
     record: RecordOptions
     run: RunOptions
     log: LogOptions
+    email: EmailOptions
     future: _FutureOptions
     changed: date
 
@@ -154,6 +152,7 @@ _WITHOUT_EFFECT_ON_RESULTS = frozenset(
     {
         *StorageOptions.model_fields,
         *LogOptions.model_fields,
+        *EmailOptions.model_fields,
         *_FutureOptions.model_fields,
         *("force_remask", "lazy_paths", "enable_async", "max_num_async_workers", "max_failures_in_a_row"),
         *("copy_originals_to_error_folder", "image_extensions", "max_decoded_pixels"),
@@ -219,10 +218,6 @@ _RULES = (
     _needs("archive_preview", "preview_dim"),
     _needs("separate_preview_directory", "preview_dim"),
     _needs("force_fylke", "fylkesnummer"),
-    *(
-        _not_built(key, "e-mail")
-        for key in ("uncaught_exception_email", "processing_error_email", "finished_email", "email_attach_log_file")
-    ),
     _not_built("write_exif_to_db", "the database"),
 )
 

@@ -5,10 +5,13 @@ without concurrency.
 """
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
 from typing import ParamSpec, Protocol, TypeVar
 
 import cv2
@@ -109,3 +112,12 @@ def _set_up_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The processes are the parallelism.
     cv2.setNumThreads(1)
+    # A worker whose main process was killed would wait for its next call for ever, or finish one that nobody counts.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # only workers come here
+    connection.wait([parent.sentinel])
+    os._exit(1)
