@@ -1,63 +1,110 @@
-"""Counts which files of which images are there, and names what is missing."""
+"""Counts which files of which images are there, and names what is missing, failed or stale."""
 
 import argparse
+import csv
 import json
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from anonymise.cli import add_config_options, add_folder_options, guarded, parser
 from anonymise.errors import ExitCode
 
+if TYPE_CHECKING:
+    from anonymise.audit import Audit
+
 _EXAMPLES = """examples:
   python -m script.check_folders -i photos -o published -k config/lite_config.yml
+  python -m script.check_folders -i photos -o published -k config/lite_config.yml --verify --csv > doubts.csv
   python -m script.check_folders -i photos -o published -a originals --ignore-config --json > check.json
 
-exit codes: 0 nothing is missing, 1 something is, 2 usage or configuration"""
+exit codes: 0 all is as it should be, 1 something is not, 2 usage or configuration, 3 the journal is damaged"""
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     arguments = parser("python -m script.check_folders", __doc__ or "", _EXAMPLES)
     add_folder_options(arguments)
     add_config_options(arguments)
     arguments.add_argument("--ignore-config", action="store_true", help="ask for all kinds of files in all places")
-    arguments.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    args = arguments.parse_args()
+    arguments.add_argument("--verify", action="store_true", help="decode every picture that is there; takes a while")
+    form = arguments.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    form.add_argument("--csv", action="store_true", help="print only what is wrong, as CSV: what, path, reason")
+    args = arguments.parse_args(argv)
     return guarded(lambda: _check(args))
 
 
 def _check(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
     from anonymise import config as configuration
-    from anonymise.audit import Status, audit
+    from anonymise.audit import audit
+    from anonymise.masker import model_identity
     from anonymise.paths import Places, TreeWalker
 
     config = configuration.load(args.config, args.set, has_archive=args.archive_folder is not None)
     places = Places.of(args.input_folder, args.output_folder, args.archive_folder, config.files)
-    found = audit(TreeWalker(places, config.files), config.files, all_kinds=args.ignore_config)
-    rows = {
-        f"{kind.value} ({place.value})": {status.value: n for status, n in counts.items()}
-        for (kind, place), counts in found.counts.items()
-    }
+    identity = model_identity(config.model)
+    with tqdm(unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
+
+        class Shown(TreeWalker):
+            def walk(self) -> Any:
+                for paths in super().walk():
+                    yield paths
+                    bar.update()
+
+        found = audit(
+            Shown(places, config.files),
+            config.files,
+            places.output,
+            digest=None if identity is None else config.digest(identity),
+            all_kinds=args.ignore_config,
+            verify_max_pixels=config.images.max_decoded_pixels if args.verify else None,
+        )
     if args.json:
-        result = {
-            "images": found.n_images,
-            "files": rows,
-            "missing": [str(path) for path in found.missing],
-            "problems": {str(problem.path): problem.reason for problem in found.problems},
-        }
-        print(json.dumps(result, indent=2, ensure_ascii=False))
+        print(json.dumps(_as_json(found), indent=2, ensure_ascii=False))
+    elif args.csv:
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        table.writerow(["what", "path", "reason"])
+        table.writerows(_doubts(found))
     else:
         print(f"{found.n_images} images in {places.input}")
-        print(f"{'':24}" + "".join(f"{status.value:>10}" for status in Status))
-        for row, by_status in rows.items():
-            print(f"{row:24}" + "".join(f"{by_status[status.value]:>10}" for status in Status))
-        total = {status: sum(by_status[status.value] for by_status in rows.values()) for status in Status}
-        print(f"{'total':24}" + "".join(f"{total[status]:>10}" for status in Status))
-        for path in found.missing:
-            print(f"Missing: {path}")
-        for problem in found.problems:
-            print(f"Problem: {problem.path}: {problem.reason}")
-    incomplete = bool(found.missing) or any(problem.hides_images for problem in found.problems)
-    return ExitCode.IMAGES_FAILED if incomplete else ExitCode.OK
+        print(_table(found))
+        for what, path, reason in _doubts(found):
+            print(f"{what}: {path}" + (f": {reason}" if what != "Missing" else ""))
+    return ExitCode.OK if found.is_complete else ExitCode.IMAGES_FAILED
+
+
+def _rows(found: "Audit") -> dict[str, dict[str, int]]:
+    return {
+        f"{kind.value} ({place.value})": {status.value: n for status, n in by_status.items()}
+        for (kind, place), by_status in found.counts.items()
+    }
+
+
+def _table(found: "Audit") -> str:
+    from anonymise.audit import Status
+
+    names = [status.value for status in Status]
+    rows = _rows(found)
+    rows["total"] = {name: sum(by_status[name] for by_status in rows.values()) for name in names}
+    lines = [f"{'':24}" + "".join(f"{name:>10}" for name in names)]
+    lines += [f"{row:24}" + "".join(f"{by_status[name]:>10}" for name in names) for row, by_status in rows.items()]
+    return "\n".join(lines)
+
+
+def _doubts(found: "Audit") -> list[tuple[str, str, str]]:
+    named = {"Missing": found.missing, "Damaged": found.damaged, "Failed": found.failed, "Stale": found.stale}
+    doubts = [(what, str(doubt.path), doubt.reason) for what, some in named.items() for doubt in some]
+    return doubts + [("Problem", str(problem.path), problem.reason) for problem in found.problems]
+
+
+def _as_json(found: "Audit") -> dict[str, Any]:
+    lists: dict[str, list[dict[str, str]]] = {name: [] for name in ("missing", "damaged", "failed", "stale", "problem")}
+    for what, path, reason in _doubts(found):
+        lists[what.lower()].append({"path": path, "reason": reason})
+    return {"images": found.n_images, "complete": found.is_complete, "files": _rows(found), **lists}
 
 
 if __name__ == "__main__":

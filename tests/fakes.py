@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from anonymise.detections import Box, Instance, RgbImage, full_mask
+from anonymise.errors import StopError
+from anonymise.outcomes import Done, Failed, Outcome, Progress, Report, Skipped
+
+_Kind = TypeVar("_Kind", bound=Outcome)
 
 PERSON, CAR, BUS = 1, 3, 6
 
@@ -66,3 +71,44 @@ def read_image(path: Path) -> RgbImage:
     decoded = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     picture: RgbImage = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     return picture
+
+
+class Ran(Progress):
+    """What a run reported, and each of its outcomes, by path."""
+
+    def __init__(self) -> None:
+        self._outcomes: dict[Path, Outcome] = {}
+        self.report: Report | None = None
+
+    def finished(self, outcome: Outcome) -> None:
+        self._outcomes[outcome.source] = outcome
+
+    def changed(self, outcome: Outcome) -> None:
+        self._outcomes[outcome.source] = outcome
+
+    def _of(self, kind: type[_Kind]) -> list[_Kind]:
+        return [outcome for _, outcome in sorted(self._outcomes.items()) if isinstance(outcome, kind)]
+
+    @property
+    def done(self) -> list[Done]:
+        return self._of(Done)
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        return self._of(Skipped)
+
+    @property
+    def failed(self) -> list[Failed]:
+        assert self.report is not None
+        assert list(self.report.failed) == self._of(Failed)
+        return self._of(Failed)
+
+    @property
+    def stopped(self) -> StopError | None:
+        assert self.report is not None
+        return self.report.stopped
+
+    @property
+    def objects(self) -> dict[str, int]:
+        assert self.report is not None
+        return dict(self.report.objects)

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,26 +116,47 @@ def test_a_second_run_has_nothing_left_to_do(done: tuple[Path, "subprocess.Compl
     assert {name: (folder / "out" / name).stat().st_mtime_ns for name in below(folder / "out")} == before
 
 
+def check(*arguments: object) -> tuple[int, dict[str, Any]]:
+    result = command(*arguments, "--json", module="script.check_folders")
+    assert "Traceback" not in result.stderr
+    return result.returncode, json.loads(result.stdout)
+
+
 def test_check_folders_counts_and_names_what_is_missing(
     done: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path
 ) -> None:
-    folder, _ = done
-    options = ["-i", folder / "in" / "a", "-o", folder / "out" / "a"]
-    complete = command(*options, "--set", "remote_mask=True", "--json", module="script.check_folders")
-    assert complete.returncode == 0, complete.stderr
-    counted = json.loads(complete.stdout)
-    assert counted["images"] == 3
-    assert counted["files"]["image (remote)"] == {"OK": 3, "Missing": 0, "None": 0}
-    assert counted["files"]["mask (remote)"] == {"OK": 3, "Missing": 0, "None": 0}
-    assert counted["files"]["json (local)"] == {"OK": 0, "Missing": 0, "None": 3}
+    shutil.copytree(done[0], tmp_path, dirs_exist_ok=True)
+    keys = ["--set", "remote_preview=True", "--set", "preview_dim=[400, 300]", "--set", "remote_mask=True"]
+    options = ["-i", tmp_path / "in", "-o", tmp_path / "out", *LITE, *keys]
+    (tmp_path / "in" / "broken.jpg").unlink()
+    code, found = check(*options)
+    assert (code, found["images"]) == (1, 3)  # the journal still knows of a failure
+    assert [(Path(f["path"]).name, f["reason"]) for f in found["failed"]] == [("broken.jpg", "read: the file is empty")]
+    assert found["files"]["image (remote)"] == {"OK": 3, "Missing": 0, "None": 0}
+    assert found["files"]["json (local)"] == {"OK": 0, "Missing": 0, "None": 3}
+    assert not found["missing"]
+    assert not found["stale"]
 
+    (tmp_path / "out" / "a" / "0_mask.png").unlink()
+    os.utime(tmp_path / "in" / "a" / "1.jpg", (0, 0))
+    whole = tmp_path / "out" / "a" / "1.jpg"
+    whole.write_bytes(whole.read_bytes()[:-2000])
+    code, found = check(*options, "--verify")
+    assert code == 1
+    assert [Path(f["path"]).name for f in found["missing"]] == ["0_mask.png"]
+    assert [(Path(f["path"]).name, f["reason"]) for f in found["stale"]] == [
+        ("1.jpg", "finished, but the input has changed since")
+    ]
+    assert [Path(f["path"]) for f in found["damaged"]] == [whole]
+
+    assert (
+        check(*options, "--set", "blur=50")[1]["stale"][0]["reason"] == "finished with another configuration or model"
+    )
+    listed = command(*options, "--csv", module="script.check_folders").stdout.splitlines()
+    assert listed[0] == "what,path,reason"
+    assert f"Missing,{tmp_path / 'out' / 'a' / '0_mask.png'},missing" in listed
     every_kind = command(*options, "--ignore-config", module="script.check_folders")
-    assert every_kind.returncode == 1
-    assert f"Missing: {folder / 'in' / 'a' / '0.json'}" in every_kind.stdout
-
-    whole = command("-i", folder / "in", "-o", folder / "out", module="script.check_folders")
-    assert whole.returncode == 1
-    assert f"Missing: {folder / 'out' / 'broken.jpg'}" in whole.stdout
+    assert f"Missing: {tmp_path / 'in' / 'a' / '0.json'}" in every_kind.stdout
 
 
 @pytest.mark.parametrize("entry", [["-p"], "script.create_preview"])

@@ -44,7 +44,7 @@ def again(folder: Path, *overrides: str) -> Report:
 
 def test_drawing_again_with_the_same_appearance_gives_the_same_image(archived: Path) -> None:
     report = again(archived)
-    assert report.objects() == {"car": 1}
+    assert report.objects == {"car": 1}
     for name in ("1.jpg", "1.json"):
         first, second = ((archived / tree / "a" / name).read_bytes() for tree in ("out", "again"))
         if name == "1.jpg":
@@ -87,7 +87,7 @@ def test_a_static_mask_hides_the_same_place_in_every_image(tmp_path: Path) -> No
     keys = ["static_mask_appearance=solid", "static_mask_color=[0, 0, 255]", "remote_mask=True"]
     report = run(tmp_path, f"static_mask={roof}", *keys)
     assert report.failed == ()
-    assert report.objects() == {}  # it is no object
+    assert report.objects == {}  # it is no object
     for n in range(2):
         before, after = read_image(tmp_path / "in" / f"{n}.jpg"), read_image(tmp_path / "out" / f"{n}.jpg")
         assert np.abs(after[92:].astype(int) - before[92:]).mean() > 20

@@ -34,7 +34,7 @@ def test_no_file_that_is_written_names_the_driver_the_car_or_the_comment(shared:
     loaded = config.load(overrides=["remote_preview=True", "remote_instances=True"])
     (tmp_path / "out").mkdir()
     report = anonymise(loaded, Places(road, tmp_path / "out"), RedMasker(), SerialWorkers())
-    assert (len(report.done), report.failed) == (3, ())
+    assert (report.n_done, report.failed) == (3, ())
     written = everything_below(tmp_path / "out")
     assert len([path for path in written if ".anonymise" not in path.parts]) == 12
     for path, content in written.items():

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 from anonymise import storage
 from anonymise.config import Config
-from anonymise.engine import Book, Found, Task
+from anonymise.engine import Book, Task
 from anonymise.errors import ImageError, StorageError
 from anonymise.jobs import delete_input
 from anonymise.journal import Identity, Journal, Written
@@ -36,9 +36,9 @@ class JournalBook(Book):
         self._started: set[Path] = set()
         self._deletable: list[Paths] = []
 
-    def expect(self, found: Iterable[Found]) -> None:
+    def expect(self, keys: Iterable[str]) -> None:
         """Says how many images a changed configuration makes stale."""
-        stale = sum(isinstance(paths, Paths) and self._journal.finished_otherwise(paths.key) for paths in found)
+        stale = sum(map(self._journal.finished_otherwise, keys))
         if stale:
             log.warning("The configuration or the model has changed: %d finished images are done again", stale)
 

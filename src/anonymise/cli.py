@@ -253,7 +253,7 @@ def _execute(args: argparse.Namespace, command: Command) -> int:
             log.exception("Ended by an error", extra=_FILE_ONLY)
             notifier.uncaught(error)
             raise
-        log.info("Stage times in seconds: %s", {k: round(v, 2) for k, v in report.stage_seconds().items()})
+        log.info("Stage times in seconds: %s", {k: round(v, 2) for k, v in report.stage_seconds.items()})
         lines = summary(report)
         for line in lines:
             log.info(line, extra=_FILE_ONLY)
@@ -261,7 +261,7 @@ def _execute(args: argparse.Namespace, command: Command) -> int:
             log.error("Stopped: %s", report.stopped)
             notifier.uncaught(report.stopped)
         else:
-            notifier.finished(f"{len(report.done)} images done, {len(report.failed)} failed", lines)
+            notifier.finished(f"{report.n_done} images done, {len(report.failed)} failed", lines)
     # After the progress bar is gone.
     print("\n".join(lines))  # noqa: T201
     if report.interrupted:
@@ -282,16 +282,16 @@ def _run(command: Command, config: "Config", places: "Places", progress: "Progre
 
 def summary(report: "Report") -> list[str]:
     """What a run did, for the operator, a line each."""
-    identified = len(report.done) + len(report.skipped) + len(report.failed)
+    identified = report.n_done + report.n_skipped + len(report.failed)
     seconds = round(report.seconds)
-    rate = f", {len(report.done) / report.seconds:.1f} images/s" if report.done else ""
-    found = ", ".join(f"{n} {name}" for name, n in report.objects().items()) or "nothing"
+    rate = f", {report.n_done / report.seconds:.1f} images/s" if report.n_done else ""
+    found = ", ".join(f"{n} {name}" for name, n in report.objects.items()) or "nothing"
     lines = [
         f"Folders with images: {report.n_folders}",
         f"Identified images:   {identified}",
-        f"Skipped (finished):  {len(report.skipped)}",
+        f"Skipped (finished):  {report.n_skipped}",
         f"Failed:              {len(report.failed)}",
-        f"Done:                {len(report.done)}",
+        f"Done:                {report.n_done}",
         f"Found and hidden:    {found}",
         f"Time:                {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}{rate}",
     ]

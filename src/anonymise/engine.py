@@ -6,12 +6,12 @@ What a task does is no concern of this module. A failure is a value: what goes w
 
 import logging
 import time
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TypeVar
 
 from anonymise.config import Config
@@ -59,8 +59,8 @@ class Task:
 class Book:
     """Is told of every outcome, and may answer with more tasks; this one writes nothing down."""
 
-    def expect(self, found: Iterable[Found]) -> None:
-        """All images are known before the work starts."""
+    def expect(self, keys: Iterable[str]) -> None:
+        """All images are known by `Paths.key` before the work starts."""
 
     def note(self, outcome: Outcome) -> Iterable[Task]:  # noqa: ARG002 - for those who write it down
         """An image has its outcome."""
@@ -108,9 +108,12 @@ def run(
     def work() -> None:
         found: Iterable[Found] = walker.walk()
         if not config.run.lazy_paths:
-            found = list(found)
-            progress.found(sum(isinstance(paths, Paths) for paths in found))
-            book.expect(found)
+            # Kept as texts: half a million paths as objects take a few hundred megabytes.
+            known = [paths.key if isinstance(paths, Paths) else paths for paths in found]
+            keys = [key for key in known if isinstance(key, str)]
+            progress.found(len(keys))
+            book.expect(keys)
+            found = (Paths(PurePath(key), places) if isinstance(key, str) else key for key in known)
         for task in tasks(found):
             settle([(None, task)] if not isinstance(task, Task) else flight.launch(task))
 
@@ -138,7 +141,11 @@ def run(
             interrupted = True
             steps.appendleft(land)
     return Report(
-        outcomes=gathering.outcomes(),
+        n_done=gathering.n_done,
+        n_skipped=gathering.n_skipped,
+        failed=tuple(sorted(gathering.failed.values(), key=lambda failed: str(failed.source))),
+        objects=dict(gathering.objects.most_common()),
+        stage_seconds=dict(gathering.seconds),
         n_folders=walker.n_folders,
         n_passed_over=walker.n_passed_over,
         seconds=time.perf_counter() - started,
@@ -148,36 +155,46 @@ def run(
 
 
 class _Gathering:
-    """The outcomes so far. Raises `StopError` when too many images fail one after the other."""
+    """The sum of the outcomes so far. Raises `StopError` when too many images fail one after the other."""
 
     def __init__(self, max_failures_in_a_row: int | None, progress: Progress) -> None:
         self._limit = max_failures_in_a_row
         self._progress = progress
-        self._outcomes: dict[Path, Outcome] = {}
         self._failures_in_a_row = 0
+        self.n_done = 0
+        self.n_skipped = 0
+        self.failed: dict[Path, Failed] = {}
+        self.objects: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def add(self, outcome: Outcome) -> None:
-        self._outcomes[outcome.source] = outcome
         self._progress.finished(outcome)
         if isinstance(outcome, Done):
             self._failures_in_a_row = 0
-        elif isinstance(outcome, Failed) and outcome.stage != "walk":
+            self.n_done += 1
+            self.objects.update(outcome.objects)
+            for stage, seconds in outcome.seconds.items():
+                self.seconds[stage] += seconds
+        elif isinstance(outcome, Skipped):
+            self.n_skipped += outcome.finished
+        else:
+            self._add_failed(outcome)
+
+    def _add_failed(self, failed: Failed) -> None:
+        self.failed[failed.source] = failed
+        if failed.stage != "walk":
             self._failures_in_a_row += 1
             if self._failures_in_a_row == self._limit:
                 raise StopError(
                     f"{self._limit} images failed one after the other (max_failures_in_a_row), the last one because: "
-                    f"{outcome.reason}"
+                    f"{failed.reason}"
                 )
 
     def change(self, outcome: Outcome) -> None:
         """A follow-up is done; only its failure is news."""
         if isinstance(outcome, Failed):
-            self._outcomes[outcome.source] = outcome
+            self.failed[outcome.source] = outcome
             self._progress.changed(outcome)
-
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """All of them, by path."""
-        return tuple(sorted(self._outcomes.values(), key=lambda outcome: str(outcome.source)))
 
 
 def problem_outcome(problem: WalkProblem) -> Outcome:

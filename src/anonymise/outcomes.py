@@ -1,6 +1,5 @@
 """What became of each image, and of a whole run. Values only."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,10 +63,14 @@ Outcome = Done | Failed | Skipped
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run did.
+    """What a run did. It names what failed, and counts the rest: a run may be over millions of images.
 
     Attributes:
-        outcomes: of all images, and of the folders with problems, by path.
+        n_done: images that were finished by this run.
+        n_skipped: images that were finished before.
+        failed: images and folders that could not be done, by path.
+        objects: COCO class name → number of objects that were found in the images done, the most frequent first.
+        stage_seconds: stage → time that it took, summed over all images and workers.
         n_folders: folders with images.
         n_passed_over: previews and masks in the input folder, which are not images to work on.
         seconds: the whole time.
@@ -75,41 +78,16 @@ class Report:
         interrupted: whether the operator stopped it.
     """
 
-    outcomes: tuple[Outcome, ...]
+    n_done: int
+    n_skipped: int
+    failed: tuple[Failed, ...]
+    objects: Mapping[str, int]
+    stage_seconds: Mapping[str, float]
     n_folders: int
     n_passed_over: int
     seconds: float
     stopped: StopError | None = None
     interrupted: bool = False
-
-    @property
-    def done(self) -> tuple[Done, ...]:
-        """The images that were finished by this run."""
-        return tuple(o for o in self.outcomes if isinstance(o, Done))
-
-    @property
-    def failed(self) -> tuple[Failed, ...]:
-        """The images and folders that could not be done."""
-        return tuple(o for o in self.outcomes if isinstance(o, Failed))
-
-    @property
-    def skipped(self) -> tuple[Skipped, ...]:
-        """The images that were finished before."""
-        return tuple(o for o in self.outcomes if isinstance(o, Skipped) and o.finished)
-
-    def objects(self) -> dict[str, int]:
-        """COCO class name → number of objects that were found, over all images."""
-        total: Counter[str] = Counter()
-        for outcome in self.done:
-            total.update(outcome.objects)
-        return dict(total.most_common())
-
-    def stage_seconds(self) -> dict[str, float]:
-        """Stage → time that it took, summed over all images and workers."""
-        total: Counter[str] = Counter()
-        for outcome in self.done:
-            total.update(outcome.seconds)
-        return dict(total)
 
 
 class Progress:

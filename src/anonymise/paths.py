@@ -289,12 +289,14 @@ class TreeWalker:
     macOS leaves on shares (``._name``).
 
     Attributes:
+        root: the input folder.
         n_folders: number of folders with images seen so far.
         n_passed_over: number of previews and masks passed over so far.
     """
 
     def __init__(self, places: Places, options: FileOptions) -> None:
         self._places = places
+        self.root = places.input
         self._extensions = options.image_extensions
         self.n_folders = 0
         self.n_passed_over = 0

@@ -1,5 +1,6 @@
 """From what a network finds to the instances that are to be hidden."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +13,14 @@ from numpy.typing import NDArray
 from anonymise.detections import Box, Instance, RgbImage, full_mask
 from anonymise.errors import ModelError
 from anonymise.labels import COCO
-from anonymise.masker.catalog import BoxModel, load_catalog
-from anonymise.masker.fetch import ORIGIN, fetch
+from anonymise.masker.catalog import BoxModel, InstanceModel, load_catalog
+from anonymise.masker.fetch import ORIGIN, fetch, is_fetched
 from anonymise.masker.network import Found, Network
 from anonymise.masker.options import ModelOptions
 from anonymise.masker.runtimes import load_network
 from anonymise.resources import CATALOG, default_model_folder
 
-__all__ = ["Masker", "ModelMasker", "load_masker", "model_folder"]
+__all__ = ["Masker", "ModelMasker", "load_masker", "model_folder", "model_identity"]
 
 _MASK_THRESHOLD = 0.5
 """Pixels with a higher mask probability belong to the object, as in the Mask R-CNN paper (He et al. 2017, 3.1)."""
@@ -105,26 +106,44 @@ def load_masker(options: ModelOptions, *, progress: bool) -> ModelMasker:
     Raises:
         ModelError: the model cannot be had or loaded.
     """
+    model = _catalogued(options)
+    if model is None:
+        folder, graph = Path(options.model_type), None
+    else:
+        folder = fetch(options.model_type, model, model_folder(options), progress=progress)
+        graph = model.graph if isinstance(model, BoxModel) else None
+    return ModelMasker(load_network(folder, graph, options), options, _identity(folder))
+
+
+def model_identity(options: ModelOptions) -> str | None:
+    """The ``identity`` that the masker would have, without loading it; None while its model is not fetched.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    if _catalogued(options) is None:
+        return _identity(Path(options.model_type))
+    folder = model_folder(options)
+    return _identity(folder / options.model_type) if is_fetched(options.model_type, folder) else None
+
+
+def _catalogued(options: ModelOptions) -> BoxModel | InstanceModel | None:
+    """The catalog's entry of the model; None for a folder of the operator's own."""
     models = load_catalog(CATALOG)
     name = options.model_type
     if name in models:
-        model = models[name]
-        folder = fetch(name, model, model_folder(options), progress=progress)
-        graph = model.graph if isinstance(model, BoxModel) else None
-    elif Path(name).is_dir():
-        folder, graph = Path(name), None
-    else:
-        raise ModelError(
-            f"model_type {name!r} is neither a model of the catalog ({', '.join(models)}) nor the folder of a "
-            "SavedModel."
-        )
-    return ModelMasker(load_network(folder, graph, options), options, _identity(folder))
+        return models[name]
+    if Path(name).is_dir():
+        return None
+    raise ModelError(
+        f"model_type {name!r} is neither a model of the catalog ({', '.join(models)}) nor the folder of a SavedModel."
+    )
 
 
 def _identity(folder: Path) -> str:
     """What a model folder holds: of fetched models their checksums, of others names, sizes and times of the files."""
     origin = folder / ORIGIN
     if origin.is_file():
-        return origin.read_text("utf-8")
+        return str(json.loads(origin.read_text("utf-8"))["sha256"])
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return "\n".join(f"{p.relative_to(folder)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files)
