@@ -12,9 +12,11 @@ import signal
 import socket
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from anonymise.errors import AnonymiseError, ExitCode, StopError, UsageError
@@ -239,14 +241,14 @@ def _execute(args: argparse.Namespace, command: Command) -> int:
         _logging(args.log_folder, config.log) as log_file,
         run_lock(places.output) as lock,
         Notifier(config.email, account, about=f"{places.input} → {places.output}", log_file=log_file) as notifier,
-        _progress(notifier, lock.check) as progress,
+        _interruption() as wants_to_stop,
+        _progress(notifier, lock.check, wants_to_stop) as progress,
     ):
         log.info("Configuration:\n%s", config.as_yaml(), extra=_FILE_ONLY)
         if not config.appearance.draw_mask:
             log.warning("draw_mask is False: the output images are NOT anonymised")
         if not args.skip_clear_cache and (cleared := clear_temporary_files(places.results)):
             log.info("Cleared %d temporary files of an interrupted run", cleared)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             report = _run(command, config, places, progress)
         except Exception as error:
@@ -359,7 +361,28 @@ class _LogFile(logging.FileHandler):
 
 
 @contextlib.contextmanager
-def _progress(notifier: "Notifier", check_lock: Callable[[], None]) -> Iterator["Progress"]:
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask the run to end, which the function that this gives tells; the next one ends it at once."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            signal.default_int_handler(number, frame)
+        asked.set()
+        log.warning("Interrupted; finishing what is under way. Once more ends at once.")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _progress(
+    notifier: "Notifier", check_lock: Callable[[], None], wants_to_stop: Callable[[], bool]
+) -> Iterator["Progress"]:
     """Tells the operator about every outcome: a line in the log, a bar on a terminal, a mail if images fail."""
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
@@ -373,6 +396,9 @@ def _progress(notifier: "Notifier", check_lock: Callable[[], None]) -> Iterator[
 
         class Shown(Progress):
             n_failed = 0
+
+            def wants_to_stop(self) -> bool:
+                return wants_to_stop()
 
             def found(self, n_images: int) -> None:
                 log.info("%d images to look at", n_images)

@@ -4,6 +4,7 @@ What a task does is no concern of this module. A failure is a value: what goes w
 `outcome_of`, reported, and the run goes on.
 """
 
+import itertools
 import logging
 import time
 from collections import Counter, defaultdict, deque
@@ -109,12 +110,13 @@ def run(
         found: Iterable[Found] = walker.walk()
         if not config.run.lazy_paths:
             # Kept as texts: half a million paths as objects take a few hundred megabytes.
-            known = [paths.key if isinstance(paths, Paths) else paths for paths in found]
+            listed = itertools.takewhile(lambda _: not progress.wants_to_stop(), found)
+            known = [paths.key if isinstance(paths, Paths) else paths for paths in listed]
             keys = [key for key in known if isinstance(key, str)]
             progress.found(len(keys))
             book.expect(keys)
             found = (Paths(PurePath(key), places) if isinstance(key, str) else key for key in known)
-        for task in tasks(found):
+        for task in tasks(itertools.takewhile(lambda _: not progress.wants_to_stop(), found)):
             settle([(None, task)] if not isinstance(task, Task) else flight.launch(task))
 
     def land() -> None:
@@ -134,12 +136,10 @@ def run(
             stopped = stopped or error
             if step is land:  # those that are left may fare better
                 steps.appendleft(land)
-        except KeyboardInterrupt:
-            if interrupted:
-                flight.abandon()
-                break
+        except KeyboardInterrupt:  # at once
             interrupted = True
-            steps.appendleft(land)
+            flight.abandon()
+            break
     return Report(
         n_done=gathering.n_done,
         n_skipped=gathering.n_skipped,
@@ -150,7 +150,7 @@ def run(
         n_passed_over=walker.n_passed_over,
         seconds=time.perf_counter() - started,
         stopped=stopped,
-        interrupted=interrupted,
+        interrupted=interrupted or progress.wants_to_stop(),
     )
 
 

@@ -91,7 +91,11 @@ class Report:
 
 
 class Progress:
-    """Is told what happens in a run; this one does nothing with it."""
+    """Is told what happens in a run, and asked whether to go on; this one does nothing with it and always goes on."""
+
+    def wants_to_stop(self) -> bool:
+        """Whether the run is to end, with what is under way finished."""
+        return False
 
     def found(self, n_images: int) -> None:
         """All images are known before the work starts."""
