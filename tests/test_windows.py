@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymise.detections import Box, Size
-from anonymise.windows import Downscale, Step, WindowOptions, grid, windows
+from anonymise.windows import Band, Downscale, Step, WindowOptions, crop_wrapped, grid, windows, wrapping_grid
 
 sides = st.integers(1, 3000)
 scales = st.floats(1, 12, allow_nan=False)
@@ -92,3 +93,54 @@ def test_windows_larger_than_the_image_and_steps_of_nothing_are_refused(wrong: d
 
 def test_a_single_pair_is_one_scale() -> None:
     assert options(cutout_dim_downscale=[4, 2]).scales == (Downscale(4, 2),)
+
+
+@given(
+    width=sides,
+    height=sides,
+    downscale=st.tuples(scales, scales),
+    overlap=st.none() | st.floats(0, 0.9),
+    band=st.none() | st.tuples(st.floats(0, 0.5), st.floats(0.51, 1)),
+)
+def test_windows_around_cover_every_pixel_of_the_band_and_no_column_only_at_their_edge(
+    width: int,
+    height: int,
+    downscale: tuple[float, float],
+    overlap: float | None,
+    band: tuple[float, float] | None,
+) -> None:
+    size = Size(width, height)
+    chosen = options(cutout_dim_downscale=(downscale,), cutout_overlap=overlap, cutout_band=band)
+    boxes = windows(size, chosen, wraps=True)
+    assert all(0 <= b.left < width and b.width <= width and b.top >= 0 and b.bottom <= height for b in boxes)
+    lefts, tops = {b.left for b in boxes}, {b.top for b in boxes}
+    assert {(b.left, b.top) for b in boxes} == {(left, top) for left in lefts for top in tops}
+    covered = np.zeros(2 * width, bool)
+    rows = np.zeros(height, bool)
+    for box in boxes:
+        covered[box.left : box.right] = True
+        rows[box.top : box.bottom] = True
+    assert (covered[:width] | covered[width:]).all()
+    top, bottom = (0, 1) if band is None else band
+    assert rows[round(height * top) : round(height * bottom)].all()
+    assert not rows[: int(height * top)].any()
+
+
+def test_windows_around_are_evenly_spaced_and_cross_the_seam() -> None:
+    boxes = wrapping_grid(Size(12, 4), Size(6, 4), Step(4, 4))
+    assert boxes == (Box(0, 0, 6, 4), Box(4, 0, 10, 4), Box(8, 0, 14, 4))
+
+
+def test_a_window_as_wide_as_the_image_needs_no_others() -> None:
+    assert wrapping_grid(Size(12, 8), Size(12, 4), Step(4, 4)) == (Box(0, 0, 12, 4), Box(0, 4, 12, 8))
+
+
+def test_a_crop_across_the_seam_goes_on_at_the_left() -> None:
+    image = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
+    assert np.array_equal(crop_wrapped(image, Box(3, 0, 7, 2)), np.roll(image, 2, axis=1)[:, :4])
+    assert crop_wrapped(image, Box(1, 0, 5, 1)).base is not None  # no copy where none is needed
+
+
+def test_a_band_without_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="less than the bottom"):
+        options(cutout_band=Band(0.6, 0.6))

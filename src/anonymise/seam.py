@@ -105,6 +105,8 @@ def _parts(instance: Instance, width: int) -> Iterator[Instance]:
         (Box(box.left, box.top, width, box.bottom), instance.mask[:, :cut]),
         (Box(0, box.top, box.right - width, box.bottom), instance.mask[:, cut:]),
     )
+    continues = False
     for half, mask in halves:
         if mask.any():
-            yield replace(instance, box=half, mask=mask)
+            yield replace(instance, box=half, mask=mask, continues=continues)
+            continues = True

@@ -41,7 +41,7 @@ class ViewOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     view_fov: tuple[Annotated[float, Field(ge=10, le=120)], ...]
-    view_overlap: float = Field(ge=0, le=0.8)
+    view_overlap: float = Field(ge=0.1, le=0.8)
     view_side: int = Field(ge=32, le=4096)
 
 
@@ -70,19 +70,22 @@ def views(fov: float, overlap: float) -> tuple[View, ...]:
 
     Args:
         fov: field of view of each, in radians.
-        overlap: of neighbours, as a share of the view; more towards the poles.
+        overlap: of neighbours, as a share of the view, at least 0.1: straight edges leave gaps between curved rows.
     """
-    step = (1 - overlap) * fov
-    n_rows = math.ceil(math.pi / step) + 1
+    n_rows = math.ceil(math.pi / ((1 - overlap) * fov)) + 1
+    step = math.pi / (n_rows - 1)
     found: list[View] = []
     for row in range(n_rows):
-        pitch = math.pi / 2 - math.pi * row / (n_rows - 1)
+        pitch = math.pi / 2 - step * row
         if row in (0, n_rows - 1):
             found.append(View(0.0, pitch, fov))
             continue
-        # The widest parallel that this row has to cover is the one next to the equator.
-        widest = max(0.0, abs(pitch) - math.pi / (n_rows - 1) / 2)
-        n = math.ceil(math.pi / ((1 - overlap) * _half_width(abs(pitch), widest, fov)))
+        # The row covers the sphere half-way to its neighbours; the view over a pole also does what is near its edge.
+        nearest, farthest = max(0.0, abs(pitch) - step / 2), min(abs(pitch) + step / 2, (math.pi - fov) / 2)
+        reach = min(
+            (1 - overlap) * _half_width(abs(pitch), nearest, fov), _half_width(abs(pitch), max(nearest, farthest), fov)
+        )
+        n = math.ceil(math.pi / reach)
         found += (View(2 * math.pi * column / n, pitch, fov) for column in range(n))
     return tuple(found)
 

@@ -1,6 +1,6 @@
 """Networks that OpenVINO's CPU runtime runs: frozen graphs and SavedModels, read as they are, without TensorFlow.
 
-Images go through a graph one by one, several at a time: on CPUs that is faster than batches (3.4 instead of 5.1 ms an
+Images go through a graph one by one, several at a time: on CPUs that is faster than batches (4.5 instead of 5.8 ms an
 image on two cores), and the results do not depend on how many images there are. The models are compiled anew at each
 start; OpenVINO's cache would save a quarter of a second of it, for a file that has to follow every update.
 """
