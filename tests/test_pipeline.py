@@ -241,15 +241,15 @@ def test_windows_find_what_the_full_image_does_not_show() -> None:
 
     loaded = settings("use_cutouts=True", "cutout_dim_downscale=[2, 2]", "cutout_step_factor=[30, 30]")
     picture = street(cars=[Box(70, 50, 90, 70)])  # across the middle: no window of a plain 2x2 grid has it whole
-    found = ImageProcessor(OnlySmallImages(), loaded.windows, loaded.run).detect(picture)
+    found = ImageProcessor(OnlySmallImages(), loaded).detect(picture)
     assert [i.box for i in found.instances] == [Box(70, 50, 90, 70)]
-    assert ImageProcessor(OnlySmallImages(), settings().windows, loaded.run).detect(picture).instances == ()
+    assert ImageProcessor(OnlySmallImages(), settings()).detect(picture).instances == ()
 
 
 def test_masks_are_grown_after_merging() -> None:
     loaded = settings("mask_dilation_pixels=3")
     picture = street(cars=[Box(10, 10, 20, 20), Box(24, 10, 34, 20)])
-    found = ImageProcessor(RedMasker(), loaded.windows, loaded.run).detect(picture)
+    found = ImageProcessor(RedMasker(), loaded).detect(picture)
     assert [i.box for i in found.instances] == [Box(7, 7, 23, 23), Box(21, 7, 37, 23)]
 
 
@@ -529,3 +529,17 @@ def test_inputs_that_an_interrupted_run_left_are_deleted_by_the_next(places: Pla
     report = run(places, "delete_input=True")
     assert len(report.skipped) == 1
     assert list(places.input.iterdir()) == []
+
+
+def test_an_object_on_the_seam_of_a_360_image_is_one_and_hidden_on_both_sides(places: Places) -> None:
+    picture = street((320, 160), cars=[Box(0, 60, 20, 100), Box(290, 60, 320, 100)])
+    write_image(places.input / "1.jpg", picture)
+    keys = ["use_cutouts=True", "cutout_dim_downscale=[1, 2]", "cutout_overlap=0.5", "cutout_step_factor=[160, 80]"]
+    report = run(places, 'image_type="360"', *keys, "remote_mask=True")
+    assert report.objects == {"car": 1}
+    hidden = read_image(places.output / "1_mask.png")[..., 0] == 0
+    assert hidden[60:100, :20].all()
+    assert hidden[60:100, 290:].all()
+    assert hidden.mean() < 0.06
+    record = json.loads((places.output / "1.json").read_text("utf-8"))
+    assert record["detekterte_objekter"] == {"car": "1"}

@@ -27,6 +27,7 @@ from anonymise.notify import EmailOptions
 from anonymise.paths import FileOptions
 from anonymise.record import RecordOptions
 from anonymise.resources import CONFIG_FOLDER
+from anonymise.sphere import ViewOptions
 from anonymise.storage import StorageOptions
 from anonymise.windows import WindowOptions
 
@@ -115,6 +116,7 @@ class Config:
     images: ImageOptions
     model: ModelOptions
     windows: WindowOptions
+    views: ViewOptions
     appearance: Appearance
     static_mask: StaticMaskOptions
     preview: PreviewOptions

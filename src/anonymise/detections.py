@@ -113,6 +113,7 @@ class Instance:
         score: 0 to 1.
         box: where it is in the full image.
         mask: bool (box.height, box.width), the crop inside the box; read-only.
+        continues: whether it is the rest of an object that another instance begins, at the other edge of a 360° image.
 
     Raises:
         ValueError: the mask has another shape than the box.
@@ -122,6 +123,7 @@ class Instance:
     score: float
     box: Box
     mask: Mask
+    continues: bool = False
 
     def __post_init__(self) -> None:
         if self.mask.shape != (self.box.height, self.box.width) or self.mask.dtype != np.bool_:
@@ -133,7 +135,7 @@ class Instance:
     def __reduce__(self) -> tuple[Any, ...]:
         # Masks travel to the workers as bits, those that fill their box as nothing at all.
         bits = None if self.fills_box else np.packbits(self.mask)
-        return _unpacked, (self.label, self.score, self.box, bits)
+        return _unpacked, (self.label, self.score, self.box, bits, self.continues)
 
     @property
     def fills_box(self) -> bool:
@@ -174,11 +176,11 @@ class Instance:
         return replace(self, box=box, mask=cv2.dilate(grown, kernel).astype(bool))
 
 
-def _unpacked(label: int, score: float, box: Box, bits: NDArray[np.uint8] | None) -> Instance:
+def _unpacked(label: int, score: float, box: Box, bits: NDArray[np.uint8] | None, continues: bool) -> Instance:
     if bits is None:
-        return Instance(label, score, box, full_mask(box))
+        return Instance(label, score, box, full_mask(box), continues)
     mask = np.unpackbits(bits, count=box.area).astype(bool).reshape(box.height, box.width)
-    return Instance(label, score, box, mask)
+    return Instance(label, score, box, mask, continues)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,7 @@ class Detections:
 
     def counts(self) -> dict[int, int]:
         """Number of objects of each class id, ordered by class id."""
-        return dict(sorted(Counter(i.label for i in self.instances).items()))
+        return dict(sorted(Counter(i.label for i in self.instances if not i.continues).items()))
 
 
 def merge(passes: Sequence[Sequence[Instance]], min_overlap: float = 0.0) -> tuple[Instance, ...]:

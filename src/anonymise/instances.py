@@ -2,6 +2,7 @@
 
 Objects are written as COCO's results format has them (https://cocodataset.org/#format-results): ``category_id``,
 ``score``, ``bbox`` [left, top, width, height] and ``segmentation``, the run-length encoded mask of the full image.
+``continues`` is true for the rest of an object that crosses the left and right edge of a 360° image.
 """
 
 import json
@@ -32,6 +33,7 @@ def dumps(detections: Detections, file_name: str) -> str:
                 "score": round(instance.score, 4),
                 "bbox": [instance.box.left, instance.box.top, instance.box.width, instance.box.height],
                 "segmentation": _encoded(instance, size),
+                "continues": instance.continues,
             }
             for instance in detections.instances
         ],
@@ -86,4 +88,4 @@ def _decoded(entry: dict[str, Any], size: Size) -> Instance:
         raise ValueError(f"the mask of an object does not fit its box {entry['bbox']}")
     # Only masks that are no plain box need their full frame for a moment.
     mask = full_mask(box) if coco.area(rle) == box.area else coco.decode(rle)[box.slices].astype(bool)
-    return Instance(int(entry["category_id"]), float(entry["score"]), box, mask)
+    return Instance(int(entry["category_id"]), float(entry["score"]), box, mask, bool(entry["continues"]))

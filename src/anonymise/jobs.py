@@ -129,8 +129,8 @@ class SaveWorker:
             static = None
             if job.static is not None:
                 static = draw.Layer(job.static, config.static_mask.appearance(config.appearance))
-            is_360 = config.record.image_type == "360"
-            drawn = draw.draw(image.pixels, outlined, config.appearance, static=static, wraps=is_360)
+            wraps = config.record.is_360
+            drawn = draw.draw(image.pixels, outlined, config.appearance, static=static, wraps=wraps)
         with _timed(seconds, "encode"):
             rewritten = images.rewrite(job.data, drawn.image, drawn.changed, config.images)
         expected = expected_files(paths, config.files)

@@ -101,6 +101,11 @@ class RecordOptions(BaseModel):
     table_name: str | None
     table_primary_key: str | None
 
+    @property
+    def is_360(self) -> bool:
+        """Whether the images are equirectangular panoramas of the whole sphere, whose left and right edges meet."""
+        return self.image_type == "360"
+
     @field_validator("exif_mappenavn")
     @classmethod
     def _only_known_fields(cls, pattern: str) -> str:
