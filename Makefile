@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 LITE := models/Lite/origin.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types layers unit wheel lock benchmark clean
+.PHONY: help setup demo picture test lint types layers unit wheel lock benchmark clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -30,10 +30,19 @@ $(LITE): $(READY) models/catalog.yml
 	@touch $(LITE)
 
 demo: setup
-	$(BIN)/python -m samples demo/in --pano
+	$(BIN)/python -m samples demo/in
 	$(BIN)/python -m anonymise -i demo/in -o demo/out -l demo/logs -k config/lite_config.yml \
 		--set force_remask=True --set remote_preview=True --set remote_mask=True
-	$(BIN)/python -m samples.demo demo/in demo/out demo/before_after.jpg
+	$(BIN)/python -m samples demo/in_360 --count 0 --pano
+	$(BIN)/python -m anonymise -i demo/in_360 -o demo/out_360 -l demo/logs \
+		-k config/lite_config.yml -k config/360_default_config.yml --set force_remask=True --set remote_mask=True
+	$(BIN)/python -m samples.demo demo/before_after.jpg demo/in demo/out demo/in_360 demo/out_360
+
+# The picture in the README.
+picture: setup
+	$(BIN)/python -m samples demo/picture_in --count 2 --size 1280x720
+	$(BIN)/python -m anonymise -i demo/picture_in -o demo/picture_out -k config/lite_config.yml --set force_remask=True
+	$(BIN)/python -m samples.demo docs/before_after.jpg demo/picture_in demo/picture_out
 
 test: setup lint types layers unit
 

@@ -1,6 +1,6 @@
 """The end of ``make demo``: what was found in each picture, and a sheet of pictures before and after.
 
-python -m samples.demo IN OUT SHEET
+python -m samples.demo SHEET IN OUT [IN OUT ...]
 """
 
 import json
@@ -16,23 +16,24 @@ from samples.contact_sheet import contact_sheet
 _WIDTH = 1600
 
 
-def main(originals: Path, results: Path, sheet: Path) -> None:
+def main(sheet: Path, *folders: Path) -> None:
     """Prints what the records say was found, writes the sheet, and says where everything is."""
     pairs = []
-    for record_file in sorted(results.rglob("*.json")):
-        found = json.loads(record_file.read_text("utf-8"))["detekterte_objekter"]
-        text = ", ".join(f"{count} {name}" for name, count in found.items()) or "nothing"
-        relative = record_file.relative_to(results)
-        (image,) = (p for p in (originals / relative).parent.glob(f"{relative.stem}.*"))
-        print(f"{image.relative_to(originals)}: {text}")
-        after = results / image.relative_to(originals)
-        pairs.append((_read(image), _read(after), f"{image.name}: {text}"))
+    for originals, results in zip(folders[::2], folders[1::2], strict=True):
+        for record_file in sorted(results.rglob("*.json")):
+            found = json.loads(record_file.read_text("utf-8"))["detekterte_objekter"]
+            text = ", ".join(f"{count} {name}" for name, count in found.items()) or "nothing"
+            relative = record_file.relative_to(results)
+            (image,) = (originals / relative).parent.glob(f"{relative.stem}.*")
+            print(f"{image.relative_to(originals)}: {text}")
+            after = results / image.relative_to(originals)
+            pairs.append((_read(image), _read(after), f"{image.name}: {text}"))
     picture = contact_sheet(pairs, _WIDTH)
-    done, data = cv2.imencode(sheet.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    done, data = cv2.imencode(sheet.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
     assert done
     sheet.write_bytes(data.tobytes())
-    print(f"\nBefore and after: {sheet.absolute()}")
-    print(f"Images, previews, masks and records: {results.absolute()}")
+    print("\nImages, previews, masks and records: " + ", ".join(str(folder) for folder in folders[1::2]))
+    print(f"Before and after: {sheet.absolute()}")
 
 
 def _read(path: Path) -> RgbImage:
