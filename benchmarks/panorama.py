@@ -170,7 +170,9 @@ def _score(pictures: Iterator[Picture], masker: Masker, chosen: Sequence[Method]
             hidden = Detections(_SIZE, split_at_seam(grown, _SIZE.width)).union()
             covered[row] += np.bincount(picture.labels[hidden], minlength=12)
     for row, method in enumerate(chosen):
-        recall = "".join(f"{covered[row, number] / max(1, total[number]):>12.3f}" for number in _CLASSES)
+        recall = "".join(
+            f"{covered[row, number] / total[number]:>12.3f}" if total[number] else f"{'-':>12}" for number in _CLASSES
+        )
         over_blur = covered[row, :8].sum() / total[:8].sum()
         n_looks = len(windows(_SIZE, method.windows, wraps=True)) + sum(
             len(views(math.radians(fov), method.views.view_overlap)) for fov in method.views.view_fov
