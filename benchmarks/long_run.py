@@ -21,6 +21,7 @@ from anonymise.detections import Box, Instance, RgbImage, full_mask
 from anonymise.journal import Journal
 from anonymise.outcomes import Outcome, Progress
 from anonymise.paths import Places
+from anonymise.storage import prepare_root
 from anonymise.workers import ProcessWorkers
 
 _EVERY = 250
@@ -64,8 +65,8 @@ def main() -> None:
     journal_s = _time_spent_in_journal()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for name in ("in", "out"):
-            (folder / name).mkdir()
+        (folder / "in").mkdir()
+        prepare_root(folder / "out")
         for seed in range(n_images):
             noise = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), np.uint8)
             cv2.imwrite(str(folder / "in" / f"{seed:05}.jpg"), cv2.resize(noise, (320, 240)))

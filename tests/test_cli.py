@@ -290,3 +290,16 @@ def test_a_second_run_on_the_same_output_is_refused_with_the_first_ones_process(
     assert str(first.pid) in second.stderr
     assert first.returncode == 0
     assert len(below(tmp_path / "out")) == 400
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+def test_a_log_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "1.jpg", street())
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "full").symlink_to("/dev/full")
+    options = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-l", tmp_path / "logs", "--set", "log_file_name=full"]
+    result = command(*options, *LITE)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("cannot be written") == 1
+    assert "Traceback" not in result.stderr
+    assert below(tmp_path / "out") == ["1.jpg", "1.json"]

@@ -1,5 +1,6 @@
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anonymise import config, pipeline
+from anonymise import config, pipeline, storage
 from anonymise.config import Config
 from anonymise.detections import Box, Instance, RgbImage, full_mask
 from anonymise.errors import ModelError, StorageError
@@ -25,7 +26,7 @@ from tests.fakes import CAR, Ran, RedMasker, read_image, street, write_image
 def places(tmp_path: Path) -> Places:
     (tmp_path / "in").mkdir()
     for name in ("out", "archive"):
-        (tmp_path / name).mkdir()
+        storage.prepare_root(tmp_path / name)
     return Places(tmp_path / "in", tmp_path / "out", tmp_path / "archive")
 
 
@@ -110,7 +111,7 @@ def test_serial_and_parallel_give_the_same_files(places: Places, tmp_path: Path,
     expected = tree(places.output)
     if use_processes:
         other = Places(places.input, tmp_path / "other")
-        other.output.mkdir()
+        storage.prepare_root(other.output)
         workers = ProcessWorkers(2)
         try:
             report = anonymise(settings("enable_async=True"), other, RedMasker(), workers)
@@ -543,3 +544,21 @@ def test_an_object_on_the_seam_of_a_360_image_is_one_and_hidden_on_both_sides(pl
     assert hidden.mean() < 0.06
     record = json.loads((places.output / "1.json").read_text("utf-8"))
     assert record["detekterte_objekter"] == {"car": "1"}
+
+
+def test_what_workers_warn_of_reaches_the_log_of_the_run(places: Places) -> None:
+    """A worker waits for an archive that is gone; the warning comes back with the image when it is there again."""
+    write_image(places.input / "1.jpg", street())
+    assert places.archive is not None
+    archive, away = places.archive, places.archive.with_name("away")
+    archive.rename(away)
+    threading.Timer(3, away.rename, [archive]).start()
+    ran = Ran()
+    workers = ProcessWorkers(1)
+    try:
+        access = ["file_access_timeout_seconds=60", "file_access_retry_seconds=0.2"]
+        ran.report = anonymise(settings("enable_async=True", *access), places, RedMasker(), workers, ran)
+    finally:
+        workers.close()
+    assert [f"{archive} is out of reach" in note for note in ran.done[0].notes] == [True]
+    assert sorted(tree(archive)) == ["1.jpg"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonymise import config
+from anonymise import config, storage
 from anonymise.config import Config
 from anonymise.errors import UsageError
 from anonymise.outcomes import Report
@@ -26,7 +26,7 @@ def run(folder: Path, *overrides: str) -> Report:
     (folder / "in").mkdir(exist_ok=True)
     places = Places.of(folder / "in", folder / "out", folder / "archive", loaded.files)
     for root in places.results:
-        root.mkdir(exist_ok=True)
+        storage.prepare_root(root)
     return anonymise(loaded, places, RedMasker(), SerialWorkers())
 
 
@@ -38,7 +38,7 @@ def archived(tmp_path: Path) -> Path:
 
 
 def again(folder: Path, *overrides: str) -> Report:
-    (folder / "again").mkdir(exist_ok=True)
+    storage.prepare_root(folder / "again")
     return redraw(settings(*overrides), Places(folder / "archive", folder / "again"), SerialWorkers())
 
 
@@ -100,7 +100,7 @@ def test_a_static_mask_of_another_size_is_an_error_before_anything_is_written(tm
     write_image(tmp_path / "in" / "1.jpg", street())
     with pytest.raises(UsageError, match="static_mask_resize"):
         run(tmp_path, f"static_mask={write_roof(tmp_path, (320, 240))}")
-    assert not list((tmp_path / "out").iterdir())
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [".anonymise"]
 
 
 def test_a_static_mask_is_scaled_when_the_key_says_so(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anonymise import config
+from anonymise import config, storage
 from anonymise.detections import Instance, RgbImage
 from anonymise.paths import Places
 from anonymise.pipeline import anonymise, make_records
@@ -32,7 +32,7 @@ def test_no_file_that_is_written_names_the_driver_the_car_or_the_comment(shared:
     originals = b"".join(everything_below(road).values())
     assert all(text.encode() in originals for text in _PERSONAL)  # there is something to hide
     loaded = config.load(overrides=["remote_preview=True", "remote_instances=True"])
-    (tmp_path / "out").mkdir()
+    storage.prepare_root(tmp_path / "out")
     report = anonymise(loaded, Places(road, tmp_path / "out"), RedMasker(), SerialWorkers())
     assert (report.n_done, report.failed) == (3, ())
     written = everything_below(tmp_path / "out")
@@ -45,7 +45,7 @@ def test_no_file_that_is_written_names_the_driver_the_car_or_the_comment(shared:
 
 def test_an_image_in_which_nothing_is_found_keeps_its_pixels(shared: Path, tmp_path: Path) -> None:
     road = shared / "images" / "road"
-    (tmp_path / "out").mkdir()
+    storage.prepare_root(tmp_path / "out")
     anonymise(config.load(), Places(road, tmp_path / "out"), FindsNothing(), SerialWorkers())
     for path in road.rglob("*.jpg"):
         after = tmp_path / "out" / path.relative_to(road)
@@ -57,7 +57,7 @@ def test_an_image_in_which_nothing_is_found_keeps_its_pixels(shared: Path, tmp_p
 @pytest.mark.parametrize("name", ["Fy06_Ev134_hp05_f1_m03173"])
 def test_the_expected_record_comes_out_of_the_whole_program(shared: Path, tmp_path: Path, name: str) -> None:
     road = shared / "images" / "road"
-    (tmp_path / "out").mkdir()
+    storage.prepare_root(tmp_path / "out")
     make_records(config.load(), Places(road, tmp_path / "out"), SerialWorkers())
     (written,) = (tmp_path / "out").rglob(f"{name}.json")
     record = json.loads(written.read_text("utf-8"))

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -12,18 +13,26 @@ from anonymise import storage
 from anonymise.errors import StorageError, UnreadableImage, WriteError
 from anonymise.storage import StorageOptions
 
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "root"
+    storage.prepare_root(folder)
+    return folder
+
+
 OPTIONS = StorageOptions(delete_input=False, file_access_retry_seconds=0.05, file_access_timeout_seconds=0.3)
 
 
-def test_a_file_is_written_with_its_folders_and_nothing_else_is_left(tmp_path: Path) -> None:
-    target = tmp_path / "a" / "b" / ("å" * 100 + ".jpg")
-    storage.write_atomically(target, b"new", tmp_path, OPTIONS)
+def test_a_file_is_written_with_its_folders_and_nothing_else_is_left(root: Path) -> None:
+    target = root / "a" / "b" / ("å" * 100 + ".jpg")
+    storage.write_atomically(target, b"new", root, OPTIONS)
     assert target.read_bytes() == b"new"
     assert [p.name for p in target.parent.iterdir()] == [target.name]
 
 
-def test_readers_see_the_old_file_or_the_new_one_but_never_a_part(tmp_path: Path) -> None:
-    target = tmp_path / "image.jpg"
+def test_readers_see_the_old_file_or_the_new_one_but_never_a_part(root: Path) -> None:
+    target = root / "image.jpg"
     versions = [bytes([n]) * 3_000_000 for n in range(2)]
     target.write_bytes(versions[0])
     seen: set[bytes] = set()
@@ -36,23 +45,23 @@ def test_readers_see_the_old_file_or_the_new_one_but_never_a_part(tmp_path: Path
     reader = threading.Thread(target=look)
     reader.start()
     for n in range(20):
-        storage.write_atomically(target, versions[n % 2], tmp_path, OPTIONS)
+        storage.write_atomically(target, versions[n % 2], root, OPTIONS)
     stop.set()
     reader.join()
     assert seen <= set(versions)
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> None:
-    (tmp_path / "image.jpg").mkdir()  # a folder cannot be replaced by a file
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(root: Path) -> None:
+    (root / "image.jpg").mkdir()  # a folder cannot be replaced by a file
     with pytest.raises(WriteError, match=r"image\.jpg cannot be written"):
-        storage.write_atomically(tmp_path / "image.jpg", b"new", tmp_path, OPTIONS)
-    assert [p.name for p in tmp_path.iterdir()] == ["image.jpg"]
+        storage.write_atomically(root / "image.jpg", b"new", root, OPTIONS)
+    assert sorted(p.name for p in root.iterdir()) == [".anonymise", "image.jpg"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
-def test_a_name_that_is_too_long_is_this_files_error(tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_is_this_files_error(root: Path) -> None:
     with pytest.raises(WriteError, match="too long"):
-        storage.write_atomically(tmp_path / ("x" * 300), b"", tmp_path, OPTIONS)
+        storage.write_atomically(root / ("x" * 300), b"", root, OPTIONS)
 
 
 @pytest.fixture
@@ -64,6 +73,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     ) if sys.platform == "linux" and os.geteuid() == 0 else None  # fmt: skip
     if mounted is None or mounted.returncode != 0:
         pytest.skip("a small disk can only be mounted on Linux by the superuser")
+    storage.prepare_root(folder)
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=False)
 
@@ -72,7 +82,7 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_partial(small_disk: Path) 
     storage.write_atomically(small_disk / "fits.jpg", bytes(500_000), small_disk, OPTIONS)
     with pytest.raises(StorageError, match="the disk is full"):
         storage.write_atomically(small_disk / "too_large.jpg", bytes(2_000_000), small_disk, OPTIONS)
-    assert [p.name for p in small_disk.iterdir()] == ["fits.jpg"]
+    assert sorted(p.name for p in small_disk.iterdir()) == [".anonymise", "fits.jpg"]
 
 
 def test_a_read_only_disk_stops_the_run(small_disk: Path) -> None:
@@ -86,7 +96,7 @@ def test_a_read_only_disk_stops_the_run(small_disk: Path) -> None:
 def test_a_root_that_comes_back_is_waited_for(tmp_path: Path) -> None:
     root = tmp_path / "share"
     options = StorageOptions(delete_input=False, file_access_retry_seconds=0.05, file_access_timeout_seconds=30)
-    threading.Timer(0.3, root.mkdir).start()
+    threading.Timer(0.3, storage.prepare_root, [root]).start()
     storage.write_atomically(root / "a.jpg", b"x", root, options)
     assert (root / "a.jpg").read_bytes() == b"x"
 
@@ -103,24 +113,24 @@ def test_a_root_that_stays_away_stops_the_run_and_is_not_made_anew(
     ]
 
 
-def test_a_file_that_is_gone_from_a_root_that_is_there_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_file_that_is_gone_from_a_root_that_is_there_is_not_waited_for(root: Path) -> None:
     patient = StorageOptions(delete_input=False, file_access_retry_seconds=5, file_access_timeout_seconds=3600)
     started = time.monotonic()
     with pytest.raises(UnreadableImage, match="cannot be read"):
-        storage.read(tmp_path / "gone.jpg", tmp_path, patient)
+        storage.read(root / "gone.jpg", root, patient)
     assert time.monotonic() - started < 5  # one wait would take as long
 
 
-def test_the_archive_copy_is_the_original(tmp_path: Path) -> None:
-    storage.write_verified_copy(tmp_path / "a.jpg", b"original", tmp_path, OPTIONS)
-    assert (tmp_path / "a.jpg").read_bytes() == b"original"
+def test_the_archive_copy_is_the_original(root: Path) -> None:
+    storage.write_verified_copy(root / "a.jpg", b"original", root, OPTIONS)
+    assert (root / "a.jpg").read_bytes() == b"original"
 
 
-def test_a_copy_that_reads_back_differently_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_reads_back_differently_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad_disk = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: bad_disk(path)[:-1] + b"?")
     with pytest.raises(WriteError, match="reads back differently"):
-        storage.write_verified_copy(tmp_path / "a.jpg", b"original", tmp_path, OPTIONS)
+        storage.write_verified_copy(root / "a.jpg", b"original", root, OPTIONS)
 
 
 @pytest.fixture
@@ -177,3 +187,34 @@ def test_temporary_files_of_an_interrupted_run_are_cleared_and_nothing_else(tmp_
     other.write_bytes(b"x")
     assert storage.clear_temporary_files([tmp_path, tmp_path / "gone"]) == 1
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["film.part"]
+
+
+def test_the_empty_folder_of_an_unmounted_share_is_no_place_to_write_to(small_disk: Path) -> None:
+    storage.write_atomically(small_disk / "a.jpg", b"x", small_disk, OPTIONS)
+    subprocess.run(["umount", "-l", str(small_disk)], check=True)
+    with pytest.raises(StorageError, match="out of reach"):
+        storage.write_atomically(small_disk / "b.jpg", b"x", small_disk, OPTIONS)
+    with pytest.raises(StorageError, match="out of reach"):
+        storage.read(small_disk / "a.jpg", small_disk, OPTIONS)
+    assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["EIO", "ESTALE"])
+def test_a_hiccup_of_a_share_is_waited_for_and_then_this_files_error(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (root / "a.jpg").write_bytes(b"whole")
+    healthy = Path.read_bytes
+    failures = [3]
+
+    def hiccup(path: Path) -> bytes:
+        if failures[0]:
+            failures[0] -= 1
+            raise OSError(getattr(errno, name), "hiccup")
+        return healthy(path)
+
+    monkeypatch.setattr(Path, "read_bytes", hiccup)
+    assert storage.read(root / "a.jpg", root, OPTIONS) == b"whole"
+    failures[0] = 10**6
+    with pytest.raises(UnreadableImage, match="hiccup"):
+        storage.read(root / "a.jpg", root, OPTIONS)

@@ -125,7 +125,7 @@ class JournalBook(Book):
         if self._config.run.copy_originals_to_error_folder and failed.source.is_file():
             files.append((self._places.errors / paths.relative, failed.source.read_bytes))
         try:
-            self._places.errors.mkdir(exist_ok=True)
+            storage.prepare_root(self._places.errors)
             for path, content in files:
                 storage.write_atomically(path, content(), self._places.errors, self._config.storage)
         except (OSError, ImageError, StorageError) as error:

@@ -15,6 +15,7 @@ from anonymise.errors import ImageError, RecordError
 from anonymise.labels import COCO
 from anonymise.paths import ExpectedFile, FileKind, Paths, Place, expected_files
 from anonymise.resources import CONFIG_FOLDER
+from anonymise.workers import collected_log
 
 __all__ = ["ExifWorker", "Job", "SaveWorker", "Work", "delete_input", "finish", "make_preview", "make_record"]
 
@@ -160,11 +161,12 @@ def finish(job: Job, config: Config) -> Work:
         StorageError: the run cannot go on.
     """
     seconds: dict[str, float] = {}
-    with _timed(seconds, "record"):
-        objects = {COCO[label]: n for label, n in job.detections.counts().items()}
-        notes = ExifWorker(config)(job.paths, job.data, job.detections.size, job.modified, objects)
-    notes += SaveWorker(config)(job, seconds)
-    return Work(notes, seconds)
+    with collected_log() as logged:
+        with _timed(seconds, "record"):
+            objects = {COCO[label]: n for label, n in job.detections.counts().items()}
+            notes = ExifWorker(config)(job.paths, job.data, job.detections.size, job.modified, objects)
+        notes += SaveWorker(config)(job, seconds)
+    return Work((*notes, *logged), seconds)
 
 
 def delete_input(paths: Paths, config: Config) -> Work:

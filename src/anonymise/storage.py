@@ -36,6 +36,16 @@ _T = TypeVar("_T")
 _TEMPORARY_PREFIX = ".anonymise-"
 _TEMPORARY_SUFFIX = ".part"
 
+_MARKER = ".anonymise"
+"""Folder in every root that results go to. Where it is missing, the share that was mounted there is gone."""
+
+_MAY_PASS = frozenset(
+    getattr(errno, name)
+    for name in ("EIO", "ESTALE", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH")
+    if hasattr(errno, name)
+)
+"""Errors of a share that comes and goes, also while its root answers."""
+
 _STOPS_THE_RUN = {
     errno.ENOSPC: "the disk is full",
     getattr(errno, "EDQUOT", -1): "the disk quota is used up",
@@ -60,7 +70,7 @@ def prepare_root(root: Path) -> None:
         StorageError: it cannot be made, or is read-only or full.
     """
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        (root / _MARKER).mkdir(parents=True, exist_ok=True)
         _replace(root / f"{_TEMPORARY_PREFIX}probe", b"probe", root)
         (root / f"{_TEMPORARY_PREFIX}probe").unlink()
     except OSError as error:
@@ -157,7 +167,7 @@ def clear_temporary_files(roots: Iterable[Path]) -> int:
 
 
 def _replace(path: Path, data: bytes, root: Path) -> None:
-    if not root.is_dir():  # made again, it would hide that a share is gone
+    if not (root / _MARKER).is_dir():  # what is there now would be another disk
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(root))
     path.parent.mkdir(parents=True, exist_ok=True)
     # A short name of its own: names of 250 characters leave no room for an ending.
@@ -175,7 +185,7 @@ def _replace(path: Path, data: bytes, root: Path) -> None:
 
 
 def _while_reachable(operation: Callable[[], _T], root: Path, options: StorageOptions) -> _T:
-    """Does ``operation``; while it fails because ``root`` is out of reach, waits and tries again.
+    """Does ``operation``; while it fails because ``root`` is out of reach or has a hiccup, waits and tries again.
 
     Raises:
         OSError: the operation failed although the root is there.
@@ -186,13 +196,16 @@ def _while_reachable(operation: Callable[[], _T], root: Path, options: StorageOp
         try:
             return operation()
         except OSError as error:
-            if _is_reachable(root):
+            is_reachable = _is_reachable(root)
+            if is_reachable and error.errno not in _MAY_PASS:
                 raise
             now = time.monotonic()
             if deadline is None:
                 deadline = now + options.file_access_timeout_seconds
                 log.warning("%s is out of reach (%s); waiting for it", root, _reason(error))
             if now >= deadline:
+                if is_reachable:  # so it is this file, not the share
+                    raise
                 raise StorageError(
                     f"{root} is out of reach since {options.file_access_timeout_seconds:g} s "
                     f"(file_access_timeout_seconds): {_reason(error)}"
@@ -201,9 +214,10 @@ def _while_reachable(operation: Callable[[], _T], root: Path, options: StorageOp
 
 
 def _is_reachable(root: Path) -> bool:
+    """Whether a root is there. An empty one is the folder on which a share was mounted."""
     try:
-        with os.scandir(root):
-            return True
+        with os.scandir(root) as entries:
+            return any(True for _ in entries)
     except OSError:
         return False
 

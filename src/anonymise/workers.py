@@ -4,11 +4,13 @@ The serial workers do the same work in the same order in this process, so that e
 without concurrency.
 """
 
+import contextlib
+import logging
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
@@ -16,7 +18,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 import cv2
 
-__all__ = ["ProcessWorkers", "SerialWorkers", "WorkerDied", "Workers"]
+__all__ = ["ProcessWorkers", "SerialWorkers", "WorkerDied", "Workers", "collected_log"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -107,7 +109,37 @@ class ProcessWorkers:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
+class _Collector(logging.Handler):
+    def __init__(self, messages: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._messages = messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._messages.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def collected_log() -> Iterator[list[str]]:
+    """In a worker process, gathers the warnings that are logged meanwhile, so that a call can return them.
+
+    They go into the log of the main process that way: no file or queue is shared, which a worker that dies could leave
+    locked. In the main process nothing is gathered, as the log takes them itself.
+    """
+    messages: list[str] = []
+    if multiprocessing.parent_process() is None:
+        yield messages
+        return
+    logger = logging.getLogger("anonymise")
+    collector = _Collector(messages)
+    logger.addHandler(collector)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(collector)
+
+
 def _set_up_worker() -> None:
+    logging.getLogger("anonymise").addHandler(logging.NullHandler())
     # Ctrl-C reaches every process of the terminal; the main process decides what it means for work in flight.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The processes are the parallelism.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anonymise import config
+from anonymise import config, storage
 from anonymise.detections import Box
 from anonymise.paths import Places
 from anonymise.pipeline import anonymise
@@ -68,7 +68,7 @@ def test_two_thousand_damaged_pictures(tmp_path: Path) -> None:
     dice = random.Random(11)
     originals = seeds()
     (tmp_path / "in").mkdir()
-    (tmp_path / "out").mkdir()
+    storage.prepare_root(tmp_path / "out")
     for number in range(N_IMAGES):
         ending, data = dice.choice(originals)
         (tmp_path / "in" / f"{number:04}.{ending}").write_bytes(damaged(data, dice))
