@@ -35,7 +35,7 @@ demo: setup
 		--set force_remask=True --set remote_preview=True --set remote_mask=True
 	$(BIN)/python -m samples demo/in_360 --count 0 --pano
 	$(BIN)/python -m anonymise -i demo/in_360 -o demo/out_360 -l demo/logs \
-		-k config/lite_config.yml -k config/360_default_config.yml --set force_remask=True --set remote_mask=True
+		-k config/360_lite_config.yml --set force_remask=True --set remote_mask=True
 	$(BIN)/python -m samples.demo demo/before_after.jpg demo/in demo/out demo/in_360 demo/out_360
 
 # The picture in the README.

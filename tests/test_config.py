@@ -84,7 +84,7 @@ def test_pairs_become_named_values() -> None:
     assert loaded.preview.preview_center.height == 0
 
 
-@pytest.mark.parametrize("name", ["lite_config.yml", "360_default_config.yml"])
+@pytest.mark.parametrize("name", ["lite_config.yml", "360_default_config.yml", "360_lite_config.yml"])
 def test_overlays_hold_only_keys_that_differ(name: str) -> None:
     overlay = yaml.safe_load((CONFIG_FOLDER / name).read_text("utf-8"))
     defaults = yaml.safe_load(DEFAULTS.read_text("utf-8"))
