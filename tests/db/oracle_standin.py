@@ -100,6 +100,8 @@ class Server:
         self.n_connections = 0
         self.calls_until_cut: int | None = None
         self.sql: list[str] = []
+        self.refusals: dict[int, str] = {}
+        """Errors that every INSERT gives, by number."""
         self.database = sqlite3.connect(":memory:", isolation_level=None, detect_types=sqlite3.PARSE_DECLTYPES)
         for kind, convert in _CONVERTERS.items():
             sqlite3.register_converter(kind, convert)
@@ -288,6 +290,9 @@ class Cursor:
                 database.execute("COMMIT")
         elif not database.in_transaction and not sql.lstrip().upper().startswith("SELECT"):
             database.execute("BEGIN")
+        if sql.startswith("INSERT"):
+            for code, text in self._server.refusals.items():
+                raise _raised(code, text)
         if index := _SPATIAL_INDEX.match(sql):
             known = "SELECT COUNT(*) FROM MDSYS.USER_SDO_GEOM_METADATA WHERE TABLE_NAME = ? AND COLUMN_NAME = ?"
             if not database.execute(known, index.groups()[1:]).fetchone()[0]:

@@ -218,5 +218,5 @@ def test_any_values_arrive_or_are_refused_with_a_reason(
     ((name, heading),) = target.rows("SELECT Strekningsnavn, Retning FROM VEGBILDER")
     assert name == (text if text.strip() and text.strip().lower() != "nan" else None)
     assert heading is None or heading == pytest.approx(number)
-    _, position = target.point("VEGBILDER", "Posisjon", "ID IS NOT NULL") or (0, ())
-    assert position == pytest.approx((lon, lat), abs=1e-9)
+    _, found = target.point("VEGBILDER", "Posisjon", "ID IS NOT NULL") or (0, ())
+    assert found == pytest.approx((lon, lat), abs=1e-9)

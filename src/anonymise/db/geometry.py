@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import shapely
 from shapely import Point
 
@@ -49,10 +50,11 @@ def parse_point(text: str) -> Point:
     """
     found = _EWKT.fullmatch(text)
     try:
-        point = shapely.from_wkt(found[2]) if found else None
+        with np.errstate(over="ignore"):  # a number too large for a double becomes infinite
+            point = shapely.from_wkt(found[2]) if found else None
     except shapely.errors.ShapelyError:
         point = None
-    # shapely takes "nan" and numbers too large for a double, and makes no error of them.
+    # shapely makes no error of "nan" and infinite numbers.
     if found is None or not isinstance(point, Point) or point.is_empty or not shapely.is_valid(point):
         raise RecordError(f"{text!r} is no point of the form srid=4326;POINT Z( 6.56 61.21 48.8 )")
     return shapely.set_srid(point, int(found[1]))
