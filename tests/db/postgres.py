@@ -33,8 +33,15 @@ def _has_postgis(binaries: Path) -> bool:
 class Cluster:
     """A running cluster; `stop` and `start` as a server's administrator would."""
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, *, fsync: bool = False) -> None:
+        """Makes and starts it.
+
+        Args:
+            binaries: see `find_binaries`.
+            fsync: whether it waits for the disk, as a real server does.
+        """
         self._binaries = binaries
+        self._fsync = "on" if fsync else "off"
         self._folder = Path(tempfile.mkdtemp(prefix="anonymise-postgres-"))
         # PostgreSQL refuses to run as root.
         self._user = _unprivileged_user() if os.name == "posix" and os.geteuid() == 0 else None
@@ -59,7 +66,9 @@ class Cluster:
 
     def start(self) -> None:
         """Starts the server and waits until it answers."""
-        options = f"-p {self.port} -h 127.0.0.1 -c unix_socket_directories='' -c fsync=off -c max_connections=20"
+        options = (
+            f"-p {self.port} -h 127.0.0.1 -c unix_socket_directories='' -c fsync={self._fsync} -c max_connections=20"
+        )
         log = str(self._folder / "log")
         self._run("pg_ctl", "start", "-D", str(self._data), "-l", log, "-o", options, "-w", "-t", str(_SECONDS))
 

@@ -108,8 +108,10 @@ def as_text(value: object) -> str | None:
     Raises:
         RecordError: it has characters that a database refuses.
     """
-    text = as_json(value) if isinstance(value, Mapping) else str(value)
-    if value is None or text is None or not text.strip() or text.strip().lower() == "nan":
+    if value is None:
+        return None
+    text = as_json(value) if isinstance(value, dict) else str(value)
+    if text is None or text.strip().lower() in {"", "nan"}:
         return None
     _check_characters(text)
     return text
@@ -124,7 +126,7 @@ def as_json(value: object) -> str | None:
     if value is None or value in ("", {}):
         return None
     # PostgreSQL refuses NUL in JSON even where it is escaped.
-    for part in value.values() if isinstance(value, Mapping) else (value,):
+    for part in value.values() if isinstance(value, dict) else (value,):
         if isinstance(part, str):
             _check_characters(part)
     text = json.dumps(value, ensure_ascii=False)
