@@ -70,7 +70,7 @@ lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet uv
 	$(VENV)/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 \
-		--generate-hashes --no-emit-index-url --no-header --quiet --upgrade --output-file requirements.lock
+		--generate-hashes --no-header --quiet --upgrade --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) demo dist build
