@@ -10,7 +10,6 @@ The file's names are those of the table file; SQLite makes no difference between
 """
 
 import contextlib
-import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -35,8 +34,6 @@ from anonymise.db.geometry import from_geopackage, geopackage_bounds, to_geopack
 from anonymise.db.table import Column, Kind, Row, Table, Value
 
 __all__ = ["GeoPackageBackend"]
-
-log = logging.getLogger(__name__)
 
 _APPLICATION_ID = 0x47504B47
 """``GPKG`` in ASCII."""
