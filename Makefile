@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 LITE := models/Lite/origin.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo picture test lint types layers unit wheel lock benchmark clean
+.PHONY: help setup demo picture test lint types layers unit postgis wheel lock benchmark clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -56,8 +56,21 @@ types: $(READY)
 layers: $(READY)
 	$(BIN)/lint-imports
 
-unit: setup
+unit: setup postgis
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The database tests start a PostgreSQL server of their own, from Debian's packages.
+POSTGIS := $(firstword $(wildcard /usr/share/postgresql/*/extension/postgis.control))
+
+postgis:
+ifeq ($(POSTGIS),)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql postgresql-15-postgis-3; \
+	else \
+		echo "PostGIS is missing and may not be installed here: THE POSTGIS TESTS WILL BE SKIPPED"; \
+		echo "  sudo apt-get install postgresql postgresql-15-postgis-3"; \
+	fi
+endif
 
 benchmark: setup
 	$(BIN)/python -m benchmarks.throughput

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from anonymise.cli import guarded, parser
 from anonymise.errors import ExitCode, UsageError
-from script.database import DB_CONFIG
+from script._database import DB_CONFIG
 
 _EXAMPLES = """examples:
   python -m script.create_db_config geopackage --file vegbilder.gpkg

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from anonymise.cli import guarded, parser
 from anonymise.errors import ExitCode
-from script.database import add_database_options, add_table_options, named_table, opened, show
+from script._database import add_database_options, add_table_options, named_table, opened, show
 
 _EXAMPLES = """examples:
   python -m script.create_table VEGBILDER

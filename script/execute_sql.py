@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from anonymise.cli import guarded, parser
 from anonymise.errors import ExitCode, UsageError
-from script.database import add_database_options, opened
+from script._database import add_database_options, opened
 
 if TYPE_CHECKING:
     from anonymise.db.backend import ResultSet

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from anonymise.cli import guarded, parser
 from anonymise.errors import ExitCode, UsageError
-from script.database import add_database_options, add_table_options, named_table, opened, show
+from script._database import add_database_options, add_table_options, named_table, opened, show
 
 _EXAMPLES = """examples:
   python -m script.insert_geom_metadata VEGBILDER --insert --create

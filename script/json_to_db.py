@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from anonymise.cli import add_config_options, guarded, parser
 from anonymise.errors import ExitCode, ImageError, RecordError, UsageError
-from script.database import add_database_options, opened
+from script._database import add_database_options, opened
 
 if TYPE_CHECKING:
     from anonymise.config import Config
@@ -58,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _write(args: argparse.Namespace) -> int:
     from anonymise import config as configuration
-    from anonymise.db.backend import DatabaseError, Outcome
+    from anonymise.db.backend import Outcome
     from anonymise.db.table import load_table
+    from anonymise.errors import DatabaseError
     from anonymise.resources import CONFIG_FOLDER
 
     config = configuration.load(args.config, args.set, has_archive=True)  # no run, so the keys about it do not matter
@@ -76,7 +77,7 @@ def _write(args: argparse.Namespace) -> int:
 
     counts = dict.fromkeys(Outcome, 0)
     problems = 0
-    batch_rows = config.future.db_max_n_accumulated_rows
+    batch_rows = config.database.db_max_n_accumulated_rows
     records = _read_all(folder)
     with opened(args, dry=args.dry_run) as client:
         while batch := list(islice(records, batch_rows)):
@@ -91,8 +92,8 @@ def _write(args: argparse.Namespace) -> int:
             for failure in failures + failed:
                 counts[Outcome.FAILED] += 1
                 print(failure, file=sys.stderr)
-            if counts[Outcome.FAILED] >= config.future.db_max_n_errors:
-                limit = config.future.db_max_n_errors
+            if counts[Outcome.FAILED] >= config.database.db_max_n_errors:
+                limit = config.database.db_max_n_errors
                 raise DatabaseError(f"{counts[Outcome.FAILED]} records failed (db_max_n_errors: {limit})")
     if args.dry_run:
         print(f"{counts[Outcome.INSERTED]} records make a row, {counts[Outcome.FAILED]} do not; nothing was written")

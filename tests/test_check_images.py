@@ -170,9 +170,10 @@ def test_results_come_while_the_walk_goes_on(tmp_path: Path) -> None:
 
 def test_a_file_that_is_gone_is_a_fault_but_a_folder_that_is_gone_stops_the_check(tmp_path: Path) -> None:
     root = tmp_path / "in"
-    root.mkdir()
+    write_image(root / "other.jpg", street())
     checked = check_input(root / "gone.jpg", root, 10**6, OPTIONS)
     assert checked.fault is Fault.UNREADABLE
+    (root / "other.jpg").unlink()
     root.rmdir()
     with pytest.raises(StorageError, match="out of reach"):
         check_input(root / "gone.jpg", root, 10**6, OPTIONS)

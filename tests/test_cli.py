@@ -167,7 +167,7 @@ def test_previews_only(done: tuple[Path, "subprocess.CompletedProcess[str]"], tm
     result = command(*options, *entry) if isinstance(entry, list) else command(*options, module=str(entry))
     assert result.returncode == 0, result.stderr
     assert read_image(tmp_path / "1_preview.jpg").shape == (50, 100, 3)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["0_preview.jpg", "1_preview.jpg", "small_preview.jpg"]
+    assert below(tmp_path) == ["0_preview.jpg", "1_preview.jpg", "small_preview.jpg"]
 
 
 def test_records_only(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from anonymise.db.options import DatabaseOptions
 from anonymise.detections import Size
 from anonymise.draw import Appearance, Center, StaticMaskOptions
 from anonymise.errors import ConfigError
@@ -92,17 +93,6 @@ class LogOptions(BaseModel):
         return template
 
 
-class _FutureOptions(BaseModel):
-    """Keys of the user's tables whose feature is not built yet; `_RULES` refuses to pretend."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    write_exif_to_db: bool
-    db_max_n_accumulated_rows: int = Field(ge=1)
-    db_max_n_errors: int = Field(ge=1)
-    db_max_cache_size: int = Field(ge=1)
-
-
 @dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration.
@@ -124,7 +114,7 @@ class Config:
     run: RunOptions
     log: LogOptions
     email: EmailOptions
-    future: _FutureOptions
+    database: DatabaseOptions
     changed: date
 
     def as_yaml(self) -> str:
@@ -155,7 +145,7 @@ _WITHOUT_EFFECT_ON_RESULTS = frozenset(
         *StorageOptions.model_fields,
         *LogOptions.model_fields,
         *EmailOptions.model_fields,
-        *_FutureOptions.model_fields,
+        *DatabaseOptions.model_fields,
         *("force_remask", "lazy_paths", "enable_async", "max_num_async_workers", "max_failures_in_a_row"),
         *("copy_originals_to_error_folder", "image_extensions", "max_decoded_pixels"),
         *("model_folder", "batch_size", "runtime", "model_threads"),
@@ -202,10 +192,6 @@ def _needs_archive(key: str) -> _Rule:
     return _Rule((key,), lambda v, archive: bool(v[key]) and not archive, "needs an archive folder (-a)")
 
 
-def _not_built(key: str, feature: str) -> _Rule:
-    return _Rule((key,), lambda v, _: bool(v[key]), f"asks for {feature}, which is not built yet; set it to False")
-
-
 _RULES = (
     _needs_archive("archive_json"),
     _needs_archive("archive_preview"),
@@ -220,7 +206,11 @@ _RULES = (
     _needs("archive_preview", "preview_dim"),
     _needs("separate_preview_directory", "preview_dim"),
     _needs("force_fylke", "fylkesnummer"),
-    _not_built("write_exif_to_db", "the database"),
+    _Rule(
+        ("write_exif_to_db",),
+        lambda v, _: bool(v["write_exif_to_db"]),
+        "is not part of the run yet; send the records afterwards with: python -m script.json_to_db",
+    ),
 )
 
 

@@ -13,7 +13,9 @@ Each error answers one question for the caller: skip this image, or stop the run
     │   └── WriteError        one of its files cannot be written or verified
     └── StopError             the run cannot go on: exit code 3
         ├── ModelError        the model cannot be had, loaded or run
-        └── StorageError      the disk is full, read-only or out of reach
+        ├── StorageError      the disk is full, read-only or out of reach
+        └── DatabaseError     the database refuses for a reason that waiting does not change
+            └── DatabaseUnavailable   it is away, or asks to come back later
 """
 
 from enum import IntEnum
@@ -21,6 +23,8 @@ from enum import IntEnum
 __all__ = [
     "AnonymiseError",
     "ConfigError",
+    "DatabaseError",
+    "DatabaseUnavailable",
     "DrawError",
     "ExitCode",
     "ImageError",
@@ -110,3 +114,11 @@ class ModelError(StopError):
 
 class StorageError(StopError):
     """The disk is full, read-only or out of reach."""
+
+
+class DatabaseError(StopError):
+    """The database refuses for a reason that waiting does not change: no such table, wrong password, no permission."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database is away, or asks to come back later; nothing is wrong with the rows."""

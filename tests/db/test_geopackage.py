@@ -11,10 +11,11 @@ import pytest
 import shapely
 
 from anonymise.db import geopackage
-from anonymise.db.backend import DatabaseError, DatabaseUnavailable, GeometryAction, Outcome
+from anonymise.db.backend import GeometryAction, Outcome
 from anonymise.db.client import DatabaseClient
 from anonymise.db.geopackage import GeoPackageBackend
 from anonymise.db.table import Table
+from anonymise.errors import DatabaseError, DatabaseUnavailable
 from tests.db.records import POSITION, road_record
 
 gdal: Any = importlib.import_module("pyogrio")

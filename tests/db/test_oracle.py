@@ -6,11 +6,12 @@ from typing import Any
 import oracledb
 import pytest
 
-from anonymise.db.backend import DatabaseError, DatabaseUnavailable, GeometryAction, Outcome
+from anonymise.db.backend import GeometryAction, Outcome
 from anonymise.db.client import DatabaseClient
 from anonymise.db.oracle import OracleBackend
 from anonymise.db.settings import OracleSettings
 from anonymise.db.table import Table
+from anonymise.errors import DatabaseError, DatabaseUnavailable
 from tests.db.oracle_standin import PASSWORD, Connection, Cursor, DbObject, Server, Var
 from tests.db.records import POSITION, road_record
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from anonymise.db import outbox
-from anonymise.db.backend import DatabaseError, DatabaseUnavailable
 from anonymise.db.client import DatabaseClient
 from anonymise.db.geopackage import GeoPackageBackend
 from anonymise.db.options import DatabaseOptions
@@ -22,6 +21,7 @@ from anonymise.db.oracle import OracleBackend
 from anonymise.db.sender import Sender, Sent
 from anonymise.db.settings import OracleSettings
 from anonymise.db.table import Table, load_table
+from anonymise.errors import DatabaseError, DatabaseUnavailable
 from anonymise.journal import Journal, journal_file
 from anonymise.record import dumps, loads
 from anonymise.resources import CONFIG_FOLDER

@@ -7,13 +7,14 @@ import psycopg
 import pytest
 
 from anonymise.db import outbox
-from anonymise.db.backend import DatabaseError, DatabaseUnavailable, Outcome
+from anonymise.db.backend import Outcome
 from anonymise.db.client import DatabaseClient
 from anonymise.db.options import DatabaseOptions
 from anonymise.db.postgis import PostgisBackend
 from anonymise.db.sender import Sender, Sent
 from anonymise.db.settings import PostgisSettings
 from anonymise.db.table import Table
+from anonymise.errors import DatabaseError, DatabaseUnavailable
 from anonymise.record import dumps
 from tests.db.conftest import conninfo
 from tests.db.postgres import PASSWORD, Cluster

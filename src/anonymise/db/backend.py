@@ -6,26 +6,15 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from anonymise.db.table import Row, Table
-from anonymise.errors import StopError
 
 __all__ = [
     "Backend",
-    "DatabaseError",
-    "DatabaseUnavailable",
     "GeometryAction",
     "Outcome",
     "ResultSet",
     "RowResult",
     "Statement",
 ]
-
-
-class DatabaseError(StopError):
-    """The database refuses for a reason that waiting does not change: no such table, wrong password, no permission."""
-
-
-class DatabaseUnavailable(DatabaseError):
-    """The database is away, or asks to come back later; nothing is wrong with the rows."""
 
 
 class Outcome(Enum):

@@ -4,19 +4,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TypeVar
 
-from anonymise.db.backend import (
-    Backend,
-    DatabaseError,
-    DatabaseUnavailable,
-    GeometryAction,
-    Outcome,
-    ResultSet,
-    RowResult,
-    Statement,
-)
+from anonymise.db.backend import Backend, GeometryAction, Outcome, ResultSet, RowResult, Statement
 from anonymise.db.settings import GeoPackageSettings, PostgisSettings, Settings
 from anonymise.db.table import Row, Table
-from anonymise.errors import RecordError
+from anonymise.errors import DatabaseError, DatabaseUnavailable, RecordError
 from anonymise.record import Record
 
 __all__ = ["DatabaseClient", "connect"]

@@ -21,17 +21,10 @@ import psutil
 import shapely
 from shapely import Point
 
-from anonymise.db.backend import (
-    DatabaseError,
-    DatabaseUnavailable,
-    GeometryAction,
-    Outcome,
-    ResultSet,
-    RowResult,
-    Statement,
-)
+from anonymise.db.backend import GeometryAction, Outcome, ResultSet, RowResult, Statement
 from anonymise.db.geometry import from_geopackage, geopackage_bounds, to_geopackage
 from anonymise.db.table import Column, Kind, Row, Table, Value
+from anonymise.errors import DatabaseError, DatabaseUnavailable
 
 __all__ = ["GeoPackageBackend"]
 

@@ -12,18 +12,11 @@ from typing import Any
 import oracledb
 from shapely import Point
 
-from anonymise.db.backend import (
-    DatabaseError,
-    DatabaseUnavailable,
-    GeometryAction,
-    Outcome,
-    ResultSet,
-    RowResult,
-    Statement,
-)
+from anonymise.db.backend import GeometryAction, Outcome, ResultSet, RowResult, Statement
 from anonymise.db.geometry import GeometryType, to_sdo_geometry
 from anonymise.db.settings import OracleSettings
 from anonymise.db.table import Column, Kind, Row, Table, Value
+from anonymise.errors import DatabaseError, DatabaseUnavailable
 
 __all__ = ["OracleBackend"]
 

@@ -12,18 +12,11 @@ import psycopg
 from psycopg import errors
 from shapely import Point
 
-from anonymise.db.backend import (
-    DatabaseError,
-    DatabaseUnavailable,
-    GeometryAction,
-    Outcome,
-    ResultSet,
-    RowResult,
-    Statement,
-)
+from anonymise.db.backend import GeometryAction, Outcome, ResultSet, RowResult, Statement
 from anonymise.db.geometry import to_ewkb_hex
 from anonymise.db.settings import PostgisSettings
 from anonymise.db.table import Column, Kind, Row, Table, Value
+from anonymise.errors import DatabaseError, DatabaseUnavailable
 
 __all__ = ["PostgisBackend"]
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from anonymise.db import outbox
-from anonymise.db.backend import DatabaseError, DatabaseUnavailable, Outcome, RowResult
+from anonymise.db.backend import Outcome, RowResult
 from anonymise.db.client import DatabaseClient
 from anonymise.db.options import DatabaseOptions
 from anonymise.db.table import Table
-from anonymise.errors import RecordError
+from anonymise.errors import DatabaseError, DatabaseUnavailable, RecordError
 from anonymise.record import Record, loads
 
 __all__ = ["Sender", "Sent"]
