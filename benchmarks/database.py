@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 
-from anonymise.db import outbox
+from anonymise import outbox
 from anonymise.db.client import DatabaseClient, connect
 from anonymise.db.options import DatabaseOptions
 from anonymise.db.sender import Sender

@@ -179,7 +179,7 @@ def test_wrong_types_and_values_out_of_range_are_named(override: str) -> None:
         (["force_fylke=True"], False, "force_fylke needs fylkesnummer"),
         (["delete_input=True"], False, "delete_input needs an archive folder"),
         (["gray_blur=False"], False, "normalized_gray_blur"),
-        (["write_exif_to_db=True"], False, "script.json_to_db"),
+        (["write_exif_to_db=True"], False, "write_exif_to_db needs table_name"),
         (["db_max_cache_size=5"], False, "db_max_cache_size"),
     ],
 )

@@ -1,18 +1,21 @@
-"""What the main job writes down beside its results: the journal, the error tree, and what may be deleted.
+"""What the main job writes down beside its results: the journal, the error tree, rows, and what may be deleted.
 
-An input image is deleted only after the journal says, on the disk, that it is finished.
+An input image is deleted only after the journal says, on the disk, that it is finished; its row begins to wait in
+the same transaction.
 """
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path, PurePath
 
-from anonymise import storage
+from anonymise import outbox, storage
 from anonymise.config import Config
+from anonymise.db.sender import Sender
 from anonymise.engine import Book, Task
-from anonymise.errors import ImageError, StorageError
+from anonymise.errors import DatabaseUnavailable, ImageError, StorageError
 from anonymise.jobs import delete_input
 from anonymise.journal import Identity, Journal, Written
 from anonymise.outcomes import Done, Failed, Outcome, Skipped
@@ -27,9 +30,21 @@ _DELETE_BATCH = 50
 
 
 class JournalBook(Book):
-    """Keeps the journal of a run, leaves a note of each failed image in the error tree, and deletes finished inputs."""
+    """Keeps the journal of a run, leaves notes of failed images in the error tree, sends rows, deletes finished inputs.
 
-    def __init__(self, journal: Journal, config: Config, places: Places) -> None:
+    Args:
+        journal: of the run.
+        config: the configuration.
+        places: the folders.
+        sender: sends the rows of finished images; None where there is no database.
+    """
+
+    def __init__(self, journal: Journal, config: Config, places: Places, sender: Sender | None) -> None:
+        self._sender = sender
+        self._n_rows = 0
+        if sender is not None:
+            with journal.outbox() as connection:
+                outbox.retry_failed(connection)  # the table may have been mended since
         self._journal = journal
         self._config = config
         self._places = places
@@ -74,8 +89,9 @@ class JournalBook(Book):
             case Done():
                 files = expected_files(paths, self._config.files)
                 written = [Written(file.place.value, self._relative(file.path).as_posix()) for file in files]
-                self._journal.done(paths.key, written, outcome.objects)
+                self._journal.done(paths.key, written, outcome.objects, outcome.record)
                 self._clear_error(paths)
+                self._send_rows()
             case Failed():
                 if outcome.source not in self._started:  # a folder, or an image that the walk kept back
                     self._journal.started(paths.key, None)
@@ -90,9 +106,32 @@ class JournalBook(Book):
         return self._deletions() if len(self._deletable) >= _DELETE_BATCH else ()
 
     def close(self) -> Iterable[Task]:
-        """Writes the journal; gives the deletions that are left."""
+        """Writes the journal, sends the rows that wait; gives the deletions that are left."""
         self._journal.commit()
-        return self._deletions()
+        deletions = self._deletions()
+        if self._sender is not None:
+            try:
+                with self._journal.outbox() as connection:
+                    self._sender.flush(connection)
+            except DatabaseUnavailable as error:  # the images are done, and nothing is lost
+                log.warning("%s", error)
+        return deletions
+
+    def rows(self) -> Mapping[str, int] | None:
+        """What became of the rows → how many."""
+        return None if self._sender is None else asdict(self._sender.sent)
+
+    def _send_rows(self) -> None:
+        """Sends a batch as soon as there is one in the journal.
+
+        Raises:
+            DatabaseError: the database refuses, too many rows failed, or too many wait.
+        """
+        self._n_rows += 1
+        if self._sender is not None and self._n_rows % self._config.database.db_max_n_accumulated_rows == 0:
+            self._journal.commit()
+            with self._journal.outbox() as connection:
+                self._sender.send(connection)
 
     def _deletions(self) -> list[Task]:
         self._journal.commit()

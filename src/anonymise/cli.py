@@ -5,6 +5,7 @@ Importing this loads nothing heavy, so that ``--help`` answers at once.
 
 import argparse
 import contextlib
+import getpass
 import io
 import logging
 import os
@@ -23,6 +24,7 @@ from anonymise.errors import AnonymiseError, ExitCode, StopError, UsageError
 
 if TYPE_CHECKING:
     from anonymise.config import Config, LogOptions
+    from anonymise.db.sender import Sender
     from anonymise.notify import Notifier
     from anonymise.outcomes import Outcome, Progress, Report
     from anonymise.paths import Places
@@ -32,6 +34,7 @@ __all__ = [
     "add_config_options",
     "add_folder_options",
     "anonymise_command",
+    "database_sender",
     "execute",
     "folder_script",
     "guarded",
@@ -170,9 +173,42 @@ def anonymise_command(config: "Config", places: "Places", workers: "Workers", pr
     from anonymise import pipeline
     from anonymise.masker import load_masker
 
-    log.info("Loading the model %s", config.model.model_type)
-    masker = load_masker(config.model, progress=sys.stderr.isatty())
-    return pipeline.anonymise(config, places, masker, workers, progress)
+    with database_sender(config, places) as sender:
+        log.info("Loading the model %s", config.model.model_type)
+        masker = load_masker(config.model, progress=sys.stderr.isatty())
+        return pipeline.anonymise(config, places, masker, workers, progress, sender)
+
+
+@contextlib.contextmanager
+def database_sender(config: "Config", places: "Places") -> Iterator["Sender | None"]:
+    """What sends rows to the database that the operator has, or to a GeoPackage beside the results.
+
+    Raises:
+        ConfigError: the database's or the table's configuration is not valid.
+    """
+    from anonymise.db.client import connect
+    from anonymise.db.sender import Sender
+    from anonymise.db.settings import GeoPackageSettings, load_settings, password_for
+    from anonymise.db.table import load_table
+    from anonymise.resources import CONFIG_FOLDER
+
+    if not config.database.write_exif_to_db or config.record.table_name is None:
+        yield None
+        return
+    table = load_table(config.record.table_name, CONFIG_FOLDER / "db_tables")
+    file = CONFIG_FOLDER / "db_config.yml"
+    if file.is_file():
+        settings = load_settings(file)
+        ask = getpass.getpass if sys.stdin.isatty() else None
+        client = connect(settings, password_for(settings, os.environ, ask))
+    else:
+        client = connect(
+            GeoPackageSettings(backend="geopackage", file=places.output / f"{config.record.table_name}.gpkg"), None
+        )
+        if not client.has_table(table):
+            client.create_table(table)
+    with contextlib.closing(client):
+        yield Sender(client, table, config.database, flip=config.record.flip_wkt)
 
 
 def preview_command(config: "Config", places: "Places", workers: "Workers", progress: "Progress") -> "Report":
@@ -193,7 +229,8 @@ def redraw_command(config: "Config", places: "Places", workers: "Workers", progr
     """The main job with what an earlier run found."""
     from anonymise import pipeline
 
-    return pipeline.redraw(config, places, workers, progress)
+    with database_sender(config, places) as sender:
+        return pipeline.redraw(config, places, workers, progress, sender)
 
 
 def execute(args: argparse.Namespace, command: Command) -> int:
@@ -297,6 +334,8 @@ def summary(report: "Report") -> list[str]:
         f"Found and hidden:    {found}",
         f"Time:                {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}{rate}",
     ]
+    if report.rows is not None:
+        lines.append("Database rows:       " + ", ".join(f"{n} {what}" for what, n in report.rows.items()))
     if report.n_passed_over:
         lines.append(f"Previews and masks in the input folder, passed over: {report.n_passed_over}")
     lines += [f"FAILED {failed.source} ({failed.stage}): {failed.reason}" for failed in report.failed]

@@ -206,11 +206,7 @@ _RULES = (
     _needs("archive_preview", "preview_dim"),
     _needs("separate_preview_directory", "preview_dim"),
     _needs("force_fylke", "fylkesnummer"),
-    _Rule(
-        ("write_exif_to_db",),
-        lambda v, _: bool(v["write_exif_to_db"]),
-        "is not part of the run yet; send the records afterwards with: python -m script.json_to_db",
-    ),
+    _needs("write_exif_to_db", "table_name"),
 )
 
 

@@ -71,6 +71,10 @@ class Book:
         """All images have their outcomes."""
         return ()
 
+    def rows(self) -> Mapping[str, int] | None:
+        """What became of rows for the database → how many; None if there are none."""
+        return None
+
 
 def run(
     config: Config,
@@ -151,6 +155,7 @@ def run(
         seconds=time.perf_counter() - started,
         stopped=stopped,
         interrupted=interrupted or progress.wants_to_stop(),
+        rows=book.rows(),
     )
 
 
@@ -298,4 +303,4 @@ def _result(task: Task, future: Future[Work]) -> Outcome:
     work = outcome_of(task.paths.source, task.stage, partial(future.result), tries=1)
     if isinstance(work, Failed):
         return work
-    return Done(task.paths.source, task.objects, work.notes, {**task.seconds, **work.seconds})
+    return Done(task.paths.source, task.objects, work.notes, {**task.seconds, **work.seconds}, work.record)

@@ -46,10 +46,12 @@ class Work:
     Attributes:
         notes: what the operator should know although it succeeded.
         seconds: stage → time that it took.
+        record: the image's record as JSON text, if it is to become a row of the database.
     """
 
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    record: str | None = None
 
 
 class ExifWorker:
@@ -60,8 +62,8 @@ class ExifWorker:
 
     def __call__(
         self, paths: Paths, data: bytes, size: Size, modified: float, objects: Mapping[str, int] | None
-    ) -> tuple[str, ...]:
-        """Writes the record; returns what was odd about the image's metadata.
+    ) -> tuple[tuple[str, ...], str | None]:
+        """Writes the record; returns what was odd about the image's metadata, and the record's text.
 
         Args:
             paths: of the image.
@@ -77,8 +79,8 @@ class ExifWorker:
         config = self._config
         expected = expected_files(paths, config.files)
         files = [file for file in expected if file.kind is FileKind.JSON]
-        if not files:
-            return ()
+        if not files and not config.database.write_exif_to_db:
+            return (), None
         source = exif.ImageSource.of(
             paths.source,
             size,
@@ -100,8 +102,9 @@ class ExifWorker:
                 record.check_not_null(entry, *record.required_keys(table, config.record.table_primary_key))
             except RecordError as error:
                 raise RecordError(str(error), record.dumps(entry)) from error
-        _write(files, record.dumps(entry).encode("utf-8"), paths, config)
-        return metadata.problems
+        text = record.dumps(entry)
+        _write(files, text.encode("utf-8"), paths, config)
+        return metadata.problems, text
 
 
 class SaveWorker:
@@ -164,9 +167,9 @@ def finish(job: Job, config: Config) -> Work:
     with collected_log() as logged:
         with _timed(seconds, "record"):
             objects = {COCO[label]: n for label, n in job.detections.counts().items()}
-            notes = ExifWorker(config)(job.paths, job.data, job.detections.size, job.modified, objects)
+            notes, text = ExifWorker(config)(job.paths, job.data, job.detections.size, job.modified, objects)
         notes += SaveWorker(config)(job, seconds)
-    return Work((*notes, *logged), seconds)
+    return Work((*notes, *logged), seconds, text if config.database.write_exif_to_db else None)
 
 
 def delete_input(paths: Paths, config: Config) -> Work:
@@ -212,7 +215,8 @@ def make_record(paths: Paths, config: Config) -> Work:
     header = images.header(data)
     size = Size(header.width, header.height)
     modified = paths.source.stat().st_mtime
-    return Work(ExifWorker(config)(paths, data, size, modified, _recorded_objects(paths, config)))
+    notes, _ = ExifWorker(config)(paths, data, size, modified, _recorded_objects(paths, config))
+    return Work(notes)
 
 
 def _recorded_objects(paths: Paths, config: Config) -> dict[str, int] | None:

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
+from anonymise import outbox
 from anonymise.errors import StorageError
 
 __all__ = ["Entry", "Identity", "Journal", "JournalReader", "Standing", "State", "Written", "journal_file"]
@@ -55,6 +56,7 @@ _SCHEMA: tuple[tuple[str, ...], ...] = (
             objects TEXT NOT NULL DEFAULT '{}'
         ) WITHOUT ROWID""",
     ),
+    outbox.SCHEMA,
 )
 """Element n brings a file from version n to n + 1. A new version is a new element; those that are out stay as they are.
 
@@ -263,19 +265,25 @@ class Journal:
             size, mtime_ns = identity or (None, None)
             self._change(_STARTED, relative, size=size, mtime_ns=mtime_ns, digest=self._digest, started=_utc_now())
 
-    def done(self, relative: str, written: Sequence[Written], objects: Mapping[str, int]) -> None:
+    def done(
+        self, relative: str, written: Sequence[Written], objects: Mapping[str, int], record: str | None = None
+    ) -> None:
         """A started image is finished: all its files are on disk.
 
         Args:
             relative: path below the input folder, with ``/``.
             written: its files.
             objects: name → number of objects that were found in it.
+            record: its record as JSON text if that is to become a row of the database; it goes to the outbox in the
+                same transaction.
 
         Raises:
             StorageError: a batch was due and cannot be written.
         """
         with self._lock:
             self._finished[hash(relative)] = self._in_work.pop(relative)
+            if record is not None:
+                self._pending.append((outbox.PUT, outbox.put_values(relative, record)))
             self._change(_DONE, relative, ended=_utc_now(), written=json.dumps(written), objects=json.dumps(objects))
 
     def failed(self, relative: str, stage: str, reason: str) -> None:
@@ -287,6 +295,16 @@ class Journal:
         with self._lock:
             del self._in_work[relative]
             self._change(_FAILED, relative, ended=_utc_now(), stage=stage, reason=_encoded(reason))
+
+    @contextmanager
+    def outbox(self) -> Iterator[sqlite3.Connection]:
+        """A connection for the functions of `outbox`; what is pending is not in it before `commit`.
+
+        Raises:
+            StorageError: the file is out of reach or damaged.
+        """
+        with _as_storage_errors(self._file), closing(_connected(self._file)) as connection:
+            yield connection
 
     def commit(self) -> None:
         """Writes what is pending; afterwards it is on the disk. To be called before anything that cannot be undone.

@@ -18,12 +18,14 @@ class Done:
         objects: COCO class name → number of objects that were found in it.
         notes: what the operator should know about it although it succeeded.
         seconds: stage → time that it took.
+        record: the image's record as JSON text, if it is to become a row of the database.
     """
 
     source: Path
     objects: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    record: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Report:
         seconds: the whole time.
         stopped: why the run could not go on, None if it could.
         interrupted: whether the operator stopped it.
+        rows: what became of rows → how many; None where nothing was to go to a database.
     """
 
     n_done: int
@@ -88,6 +91,7 @@ class Report:
     seconds: float
     stopped: StopError | None = None
     interrupted: bool = False
+    rows: Mapping[str, int] | None = None
 
 
 class Progress:

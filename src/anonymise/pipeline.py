@@ -13,6 +13,7 @@ from pathlib import Path
 from anonymise import instances
 from anonymise.bookkeeping import JournalBook
 from anonymise.config import Config
+from anonymise.db.sender import Sender
 from anonymise.detections import Detections, Instance, RgbImage, Size, merge
 from anonymise.draw import StaticMaskOptions, static_mask
 from anonymise.engine import Book, Found, Task, ahead, outcome_of, problem_outcome, run
@@ -68,7 +69,12 @@ class ImageProcessor:
 
 
 def anonymise(
-    config: Config, places: Places, masker: Masker, workers: Workers, progress: Progress | None = None
+    config: Config,
+    places: Places,
+    masker: Masker,
+    workers: Workers,
+    progress: Progress | None = None,
+    sender: Sender | None = None,
 ) -> Report:
     """The main job over a whole folder.
 
@@ -78,6 +84,7 @@ def anonymise(
         masker: finds what is to be hidden.
         workers: do everything after that.
         progress: is told how many images there are, and of every outcome.
+        sender: sends the rows of finished images to the database, with ``write_exif_to_db``.
     """
     processor = ImageProcessor(masker, config)
 
@@ -85,10 +92,12 @@ def anonymise(
         orientation = loaded.image.orientation
         return detections_to_stored(processor.detect(to_upright(loaded.image.pixels, orientation)), orientation)
 
-    return _finish_each(look, masker.identity, config, places, workers, progress)
+    return _finish_each(look, masker.identity, config, places, workers, progress, sender)
 
 
-def redraw(config: Config, places: Places, workers: Workers, progress: Progress | None = None) -> Report:
+def redraw(
+    config: Config, places: Places, workers: Workers, progress: Progress | None = None, sender: Sender | None = None
+) -> Report:
     """The main job again with what an earlier run found: the input is its archive, with the saved instances."""
 
     def look(loaded: "_Loaded") -> Detections:
@@ -104,7 +113,7 @@ def redraw(config: Config, places: Places, workers: Workers, progress: Progress 
             raise InstancesError(f"{file} is of an image of {found.size.width}x{found.size.height} pixels")
         return found
 
-    return _finish_each(look, "saved instances", config, places, workers, progress)
+    return _finish_each(look, "saved instances", config, places, workers, progress, sender)
 
 
 def _finish_each(
@@ -114,6 +123,7 @@ def _finish_each(
     places: Places,
     workers: Workers,
     progress: Progress | None,
+    sender: Sender | None,
 ) -> Report:
     """Finishes each image in the workers once ``look`` has said here what is to be hidden in it.
 
@@ -124,6 +134,7 @@ def _finish_each(
         places: the folders.
         workers: do the rest.
         progress: is told of everything.
+        sender: sends rows.
     """
     static = _StaticMask(config.static_mask, config.images.max_decoded_pixels)
     static.check(places, config.files)
@@ -143,7 +154,7 @@ def _finish_each(
         retry_seconds=access.file_access_retry_seconds,
         timeout_seconds=access.file_access_timeout_seconds,
     )
-    book = JournalBook(journal, config, places)
+    book = JournalBook(journal, config, places, sender)
 
     def load(found: Found) -> "_Loaded | Outcome":
         if not isinstance(found, Paths):

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from anonymise.db import outbox
+from anonymise import outbox
 from anonymise.db.client import DatabaseClient
 from anonymise.db.geopackage import GeoPackageBackend
 from anonymise.db.options import DatabaseOptions

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from anonymise.db import outbox
+from anonymise import outbox
 from anonymise.db.backend import Outcome
 from anonymise.db.client import DatabaseClient
 from anonymise.db.options import DatabaseOptions

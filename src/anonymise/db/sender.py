@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from anonymise.db import outbox
+from anonymise import outbox
 from anonymise.db.backend import Outcome, RowResult
 from anonymise.db.client import DatabaseClient
 from anonymise.db.options import DatabaseOptions
