@@ -129,7 +129,8 @@ class CrashingWorkers(ProcessWorkers):
     """Worker processes with a codec that crashes on some images."""
 
     def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        path = args[0]
+        assert isinstance(function, partial)
+        path = function.args[0]
         assert isinstance(path, Path)
         return super().submit(_crash_on, path, partial(function, *args, **kwargs))
 

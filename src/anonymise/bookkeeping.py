@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from anonymise import outbox, storage
 from anonymise.config import Config
@@ -57,8 +57,8 @@ class JournalBook(Book):
         if stale:
             log.warning("The configuration or the model has changed: %d finished images are done again", stale)
 
-    def begin(self, paths: Paths) -> bool:
-        """Notes that work on an image begins; False if it was finished before and all its files are there.
+    def begin(self, paths: Paths) -> Identity | None:
+        """Notes that work on an image begins; None if it was finished before and all its files are there.
 
         Raises:
             OSError: the input image cannot be looked at.
@@ -76,9 +76,9 @@ class JournalBook(Book):
             and all(file.path.is_file() for file in expected_files(paths, self._config.files))
         ):
             self._started.discard(paths.source)
-            return False
+            return None
         self._journal.started(paths.key, identity)
-        return True
+        return identity
 
     def note(self, outcome: Outcome) -> Iterable[Task]:
         """Writes an outcome down; gives the deletions that are due."""
@@ -88,7 +88,7 @@ class JournalBook(Book):
         match outcome:
             case Done():
                 files = expected_files(paths, self._config.files)
-                written = [Written(file.place.value, self._relative(file.path).as_posix()) for file in files]
+                written = [Written(f.place.value, f.path.relative_to(f.root).as_posix()) for f in files]
                 self._journal.done(paths.key, written, outcome.objects, outcome.record)
                 self._clear_error(paths)
                 self._send_rows()
@@ -107,7 +107,6 @@ class JournalBook(Book):
 
     def close(self) -> Iterable[Task]:
         """Writes the journal, sends the rows that wait; gives the deletions that are left."""
-        self._journal.commit()
         deletions = self._deletions()
         if self._sender is not None:
             try:
@@ -137,10 +136,6 @@ class JournalBook(Book):
         self._journal.commit()
         due, self._deletable = self._deletable, []
         return [Task(p, partial(delete_input, p, self._config), stage="delete", is_follow_up=True) for p in due]
-
-    def _relative(self, path: Path) -> PurePath:
-        roots = (self._places.input, *self._places.results)
-        return next(path.relative_to(root) for root in roots if path.is_relative_to(root))
 
     def _error_file(self, paths: Paths, ending: str) -> Path:
         return self._places.errors / paths.relative.with_name(paths.relative.stem + ending)

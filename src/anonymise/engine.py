@@ -20,7 +20,7 @@ from anonymise.errors import ImageError, RecordError, StopError
 from anonymise.jobs import Work
 from anonymise.outcomes import Done, Failed, Outcome, Progress, Report, Skipped
 from anonymise.paths import Paths, Places, TreeWalker, WalkProblem
-from anonymise.workers import WorkerDied, Workers
+from anonymise.workers import WorkerDied, Workers, each_alone
 
 __all__ = ["Book", "Found", "Task", "ahead", "outcome_of", "problem_outcome", "run"]
 
@@ -285,16 +285,13 @@ class _Flight:
                 yield task, _result(task, future)
 
     def _recovered(self, tasks: list[Task]) -> _Arrived:
-        """After a worker died: each task that was under way again, alone, to see which one it was."""
+        """After a worker died: each task that was under way again, alone."""
         tasks = [*tasks, *(task for task, _ in self._pending.values())]
         self._pending.clear()
-        self._workers.restart()
-        for task in tasks:
-            future = self._workers.submit(task.work)
+        for task, future in zip(tasks, each_alone(self._workers, [task.work for task in tasks]), strict=True):
             if isinstance(future.exception(), WorkerDied):
                 reason = "the worker process died on it twice: out of memory, or a crash in a library"
                 yield task, Failed(task.paths.source, task.stage, reason)
-                self._workers.restart()
             else:
                 yield task, _result(task, future)
 

@@ -1,17 +1,18 @@
 """Whether the input images can be read at all: what an operator checks before a long run. Not: what is written."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 from anonymise.errors import UnreadableImage
 from anonymise.images import decode
 from anonymise.paths import Paths, WalkProblem
 from anonymise.storage import StorageOptions, read
-from anonymise.workers import WorkerDied, Workers
+from anonymise.workers import WorkerDied, Workers, each_alone
 
 __all__ = ["CheckedInput", "Fault", "check_input", "check_inputs"]
 
@@ -85,9 +86,12 @@ def check_inputs(
     """
     waiting: deque[tuple[Paths, Future[CheckedInput]]] = deque()
 
+    def check(paths: Paths) -> Callable[[], CheckedInput]:
+        return partial(check_input, paths.source, paths.places.input, max_pixels, options)
+
     def start(paths: Paths) -> Future[CheckedInput]:
         try:
-            return workers.submit(check_input, paths.source, paths.places.input, max_pixels, options)
+            return workers.submit(check(paths))
         except WorkerDied as error:
             died: Future[CheckedInput] = Future()
             died.set_exception(error)
@@ -100,13 +104,11 @@ def check_inputs(
             # Nobody knows on which one: each that was under way again, alone.
             suspects = [paths for paths, _ in waiting]
             waiting.clear()
-            workers.restart()
-            for paths in suspects:
-                try:
-                    yield start(paths).result()
-                except WorkerDied:
+            for paths, future in zip(suspects, each_alone(workers, map(check, suspects)), strict=True):
+                if isinstance(future.exception(), WorkerDied):
                     yield CheckedInput(paths.source, Fault.UNDECODABLE, "the decoder crashed or ran out of memory")
-                    workers.restart()
+                else:
+                    yield future.result()
         else:
             waiting.popleft()
 

@@ -103,7 +103,7 @@ class ExifWorker:
             except RecordError as error:
                 raise RecordError(str(error), record.dumps(entry)) from error
         text = record.dumps(entry)
-        _write(files, text.encode("utf-8"), paths, config)
+        _write(files, text.encode("utf-8"), config)
         return metadata.problems, text
 
 
@@ -141,18 +141,18 @@ class SaveWorker:
         with _timed(seconds, "write"):
             for file in expected:
                 if file.kind is FileKind.IMAGE:
-                    _write([file], job.data if file.place is Place.ARCHIVE else rewritten.data, paths, config)
+                    _write([file], job.data if file.place is Place.ARCHIVE else rewritten.data, config)
         if previews := [f for f in expected if f.kind is FileKind.PREVIEW]:
             with _timed(seconds, "preview"):
                 upright = images.to_upright(drawn.image, image.orientation)
-                _write(previews, _encoded_preview(upright, config), paths, config)
+                _write(previews, _encoded_preview(upright, config), config)
         if found := [f for f in expected if f.kind is FileKind.INSTANCES]:
             text = instances.dumps(job.detections, paths.relative.name)
-            _write(found, text.encode("utf-8"), paths, config)
+            _write(found, text.encode("utf-8"), config)
         if masks := [f for f in expected if f.kind in (FileKind.MASK, FileKind.COLMAP_MASK)]:
             with _timed(seconds, "mask"):
                 hidden = drawn.changed if config.appearance.draw_mask else outlined.union()
-                _write(masks, images.encode_png(np.where(hidden, np.uint8(0), np.uint8(255))), paths, config)
+                _write(masks, images.encode_png(np.where(hidden, np.uint8(0), np.uint8(255))), config)
         return rewritten.notes
 
 
@@ -198,7 +198,7 @@ def make_preview(paths: Paths, config: Config) -> Work:
     data = storage.read(paths.output_image, paths.places.output, config.storage)
     image = images.decode(data, max_pixels=config.images.max_decoded_pixels)
     upright = images.to_upright(image.pixels, image.orientation)
-    _write(files, _encoded_preview(upright, config), paths, config)
+    _write(files, _encoded_preview(upright, config), config)
     return Work()
 
 
@@ -237,14 +237,12 @@ def _encoded_preview(upright: RgbImage, config: Config) -> bytes:
     return images.encode_jpeg(draw.preview(upright, dim, config.preview.preview_center))
 
 
-def _write(files: list[ExpectedFile], data: bytes, paths: Paths, config: Config) -> None:
+def _write(files: list[ExpectedFile], data: bytes, config: Config) -> None:
     """Writes the same bytes to each of the files; the archive's copy of the original is read back."""
     for file in files:
-        root = paths.places.root(file.place)
-        assert root is not None  # otherwise the file would not be expected
         is_original = file.kind is FileKind.IMAGE and file.place is Place.ARCHIVE
         write = storage.write_verified_copy if is_original else storage.write_atomically
-        write(file.path, data, root, config.storage)
+        write(file.path, data, file.root, config.storage)
 
 
 @contextmanager

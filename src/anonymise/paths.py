@@ -249,17 +249,23 @@ class Paths:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedFile:
-    """A file that a finished image has on disk."""
+    """A file that a finished image has on disk; ``root`` is that of the tree that it stands in."""
 
     kind: FileKind
     place: Place
     path: Path
+    root: Path
 
 
 def all_files(paths: Paths) -> tuple[ExpectedFile, ...]:
     """Every file that an image could have besides the input image, in the places of this run."""
-    candidates = ((kind, place, paths.file(kind, place)) for kind, places in _PLACES_OF.items() for place in places)
-    return tuple(ExpectedFile(kind, place, path) for kind, place, path in candidates if path is not None)
+    files = []
+    for kind, places in _PLACES_OF.items():
+        for place in places:
+            root, path = paths.places.root(place), paths.file(kind, place)
+            if root is not None and path is not None:
+                files.append(ExpectedFile(kind, place, path, root))
+    return tuple(files)
 
 
 def expected_files(paths: Paths, options: FileOptions) -> tuple[ExpectedFile, ...]:

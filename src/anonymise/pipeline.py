@@ -257,11 +257,11 @@ class _Loaded:
 def _load(paths: Paths, config: Config, book: JournalBook) -> _Loaded | Skipped:
     started = time.perf_counter()
     try:
-        if not book.begin(paths):
-            return Skipped(paths.source, "finished by an earlier run; force_remask: True does it again")
-        modified = paths.source.stat().st_mtime
+        identity = book.begin(paths)
     except OSError as error:
         raise UnreadableImage(f"the file cannot be read: {error.strerror or error}") from error
+    if identity is None:
+        return Skipped(paths.source, "finished by an earlier run; force_remask: True does it again")
     data = read(paths.source, paths.places.input, config.storage)
     image = decode(data, max_pixels=config.images.max_decoded_pixels)
-    return _Loaded(paths, data, image, modified, time.perf_counter() - started)
+    return _Loaded(paths, data, image, identity.mtime_ns / 1e9, time.perf_counter() - started)

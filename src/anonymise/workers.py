@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
@@ -18,7 +18,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 import cv2
 
-__all__ = ["ProcessWorkers", "SerialWorkers", "WorkerDied", "Workers", "collected_log"]
+__all__ = ["ProcessWorkers", "SerialWorkers", "WorkerDied", "Workers", "collected_log", "each_alone"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -50,6 +50,19 @@ class Workers(Protocol):
     def close(self) -> None:
         """Waits for the calls in flight, drops those that have not started, and ends."""
         ...
+
+
+def each_alone(workers: Workers, calls: Iterable[Callable[[], _T]]) -> Iterator[Future[_T]]:
+    """After a worker died: makes each call that was under way again, alone, to see which one it was.
+
+    Yields their results in order, each there already; that of a call which kills its worker again is `WorkerDied`.
+    """
+    workers.restart()
+    for call in calls:
+        future = workers.submit(call)
+        if isinstance(future.exception(), WorkerDied):
+            workers.restart()
+        yield future
 
 
 class SerialWorkers:
