@@ -398,6 +398,8 @@ def test_a_slow_server_neither_delays_the_run_nor_its_end(serve: Serve, caplog: 
     assert inbox.mails == []  # nothing waited for it: it answers after 5 s
     assert "too many others wait" in caplog.text
     assert "takes too long" in caplog.text or "timed out" in caplog.text
+    # What is late is given up: no thread goes on sending behind the program's (or another test's) back.
+    assert eventually(lambda: all(thread.name != "e-mail" for thread in threading.enumerate()))
 
 
 def write(folder: Path, text: str) -> Path:

@@ -258,6 +258,10 @@ class Notifier:
             self._changed.notify()
         self._thread.join(self._account.timeout_seconds)
         if self._thread.is_alive():
+            with self._changed:
+                self._mails.clear()
+                self._errors.clear()
+                self._n_errors = 0
             log.warning("The mail server %s takes too long; not all e-mails were sent", self._account.host)
 
     def _put(self, mail: _Mail) -> None:
