@@ -9,7 +9,7 @@ is what is measured. Prints the resident memory of the process tree along the wa
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -32,8 +32,8 @@ class _MiddleMasker:
 
     identity = "middle"
 
-    def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
-        return [self._middle(image) for image in images]
+    def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
+        return map(self._middle, images)
 
     @staticmethod
     def _middle(image: RgbImage) -> tuple[Instance, ...]:

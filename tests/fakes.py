@@ -1,6 +1,6 @@
 """Stand-ins for what is slow, and small pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,9 +27,10 @@ class RedMasker:
         self.n_images = 0
         self.identity = identity
 
-    def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
-        self.n_images += len(images)
-        return [self._cars(image) for image in images]
+    def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
+        for image in images:
+            self.n_images += 1
+            yield self._cars(image)
 
     @staticmethod
     def _cars(image: RgbImage) -> tuple[Instance, ...]:

@@ -2,7 +2,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -17,7 +17,8 @@ from anonymise.errors import ModelError, StorageError
 from anonymise.journal import JournalReader
 from anonymise.outcomes import Done, Outcome, Progress
 from anonymise.paths import Places
-from anonymise.pipeline import ImageProcessor, anonymise, make_previews, make_records
+from anonymise.pipeline import anonymise, make_previews, make_records
+from anonymise.processor import ImageProcessor
 from anonymise.workers import ProcessWorkers, SerialWorkers, Workers
 from tests.fakes import CAR, Ran, RedMasker, read_image, street, write_image
 
@@ -209,10 +210,15 @@ def test_a_turned_image_is_shown_upright_to_the_model_and_hidden_where_it_is_sto
     places: Places, orientation: int
 ) -> None:
     class UpperLeftCorner(RedMasker):
-        def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
-            self.shapes = [image.shape[:2] for image in images]
+        def __init__(self) -> None:
+            super().__init__()
+            self.shapes: list[tuple[int, ...]] = []
+
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
             box = Box(0, 0, 32, 16)
-            return [(Instance(CAR, 0.9, box, full_mask(box)),) for _ in images]
+            for image in images:
+                self.shapes.append(image.shape[:2])
+                yield (Instance(CAR, 0.9, box, full_mask(box)),)
 
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -237,8 +243,8 @@ def test_a_turned_image_is_shown_upright_to_the_model_and_hidden_where_it_is_sto
 
 def test_windows_find_what_the_full_image_does_not_show() -> None:
     class OnlySmallImages(RedMasker):
-        def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
-            return [self._cars(image) if image.shape[1] < 100 else () for image in images]
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
+            return (self._cars(image) if image.shape[1] < 100 else () for image in images)
 
     loaded = settings("use_cutouts=True", "cutout_dim_downscale=[2, 2]", "cutout_step_factor=[30, 30]")
     picture = street(cars=[Box(70, 50, 90, 70)])  # across the middle: no window of a plain 2x2 grid has it whole
@@ -256,7 +262,7 @@ def test_masks_are_grown_after_merging() -> None:
 
 def test_a_model_that_breaks_stops_the_run(places: Places) -> None:
     class Broken(RedMasker):
-        def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
             if self.n_images == 2:
                 raise ModelError("out of memory")
             return super().detect(images)
@@ -270,10 +276,11 @@ def test_a_model_that_breaks_stops_the_run(places: Places) -> None:
 
 def test_an_error_nobody_thought_of_fails_one_image(places: Places) -> None:
     class Odd(RedMasker):
-        def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
-            if images[0].shape[0] == 90:
-                raise ZeroDivisionError("odd")
-            return super().detect(images)
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
+            for image in images:
+                if image.shape[0] == 90:
+                    raise ZeroDivisionError("odd")
+                yield self._cars(image)
 
     write_image(places.input / "0.jpg", street((160, 90)))
     write_image(places.input / "1.jpg", street())
@@ -286,7 +293,7 @@ def test_an_error_nobody_thought_of_fails_one_image(places: Places) -> None:
 
 def test_an_output_folder_that_is_lost_stops_the_run(places: Places, tmp_path: Path) -> None:
     class LosesTheShare(RedMasker):
-        def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
             if self.n_images == 1:
                 places.output.rename(tmp_path / "away")
             return super().detect(images)
@@ -419,7 +426,7 @@ def test_only_a_few_images_are_under_way_at_a_time(places: Places) -> None:
     finished: list[float] = []
 
     class Noting(RedMasker):
-        def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
             started.append(time.monotonic())
             return super().detect(images)
 
@@ -514,7 +521,7 @@ def test_a_run_in_which_everything_fails_stops(places: Places) -> None:
 
 def test_an_input_that_is_not_in_the_archive_as_it_is_stays(places: Places) -> None:
     class ChangesTheInput(RedMasker):
-        def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
             write_image(places.input / "1.jpg", street(seed=9))
             return super().detect(images)
 

@@ -1,5 +1,5 @@
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -154,9 +154,8 @@ def test_an_object_over_a_pole_is_as_wide_as_the_image(pitch: float, edge: int) 
     assert_covers(Instance(1, 0.5, touching, full_mask(touching)), View(0.0, pitch, math.radians(90)))
 
 
-def red_objects(images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+def red_objects(images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
     """A masker that finds what is red."""
-    found: list[tuple[Instance, ...]] = []
     for image in images:
         red = (image[..., 0] > 128) & (image[..., 1] < 100)
         _, labels, stats, _ = cv2.connectedComponentsWithStats(red.astype(np.uint8))
@@ -164,8 +163,7 @@ def red_objects(images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
         for number, (left, top, width, height, _area) in enumerate(stats.tolist()[1:], start=1):
             box = Box(left, top, left + width, top + height)
             parts.append(Instance(1, 0.9, box, labels[box.slices] == number))
-        found.append(tuple(parts))
-    return found
+        yield tuple(parts)
 
 
 def window_options(*, use: bool, band: tuple[float, float] | None = None) -> WindowOptions:

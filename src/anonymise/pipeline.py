@@ -14,7 +14,7 @@ from anonymise import instances
 from anonymise.bookkeeping import JournalBook
 from anonymise.config import Config
 from anonymise.db.sender import Sender
-from anonymise.detections import Detections, Instance, RgbImage, Size, merge
+from anonymise.detections import Detections, Size
 from anonymise.draw import StaticMaskOptions, static_mask
 from anonymise.engine import Book, Found, Task, ahead, outcome_of, problem_outcome, run
 from anonymise.errors import DrawError, ImageError, InstancesError, UnreadableImage, UsageError
@@ -25,47 +25,11 @@ from anonymise.labels import COCO
 from anonymise.masker import Masker
 from anonymise.outcomes import Outcome, Progress, Report, Skipped
 from anonymise.paths import FileKind, FileOptions, Paths, Place, Places, TreeWalker
-from anonymise.seam import dilated_around, split_at_seam
-from anonymise.sphere import detect_around
+from anonymise.processor import ImageProcessor
 from anonymise.storage import read
-from anonymise.windows import windows
 from anonymise.workers import Workers
 
-__all__ = ["ImageProcessor", "anonymise", "make_previews", "make_records", "redraw"]
-
-
-class ImageProcessor:
-    """Looks for what is to be hidden: in the full image, its windows, and the perspective views of a 360° image."""
-
-    def __init__(self, masker: Masker, config: Config) -> None:
-        self._masker = masker
-        self._config = config
-
-    def detect(self, image: RgbImage) -> Detections:
-        """All objects in an image that stands upright, merged over all passes, grown by the configured margin.
-
-        Raises:
-            ModelError: the model cannot be run.
-        """
-        size = Size(image.shape[1], image.shape[0])
-        around = self._config.record.is_360
-        found = self._around(image, size) if around else self._flat(image, size)
-        return Detections(size, found)
-
-    def _flat(self, image: RgbImage, size: Size) -> tuple[Instance, ...]:
-        config = self._config
-        boxes = windows(size, config.windows)
-        full, *parts = self._masker.detect([image, *(image[box.slices] for box in boxes)])
-        moved = [[i.moved(box.left, box.top) for i in part] for box, part in zip(boxes, parts, strict=True)]
-        merged = merge([full, *moved], config.run.merge_min_overlap)
-        # After merging: grown masks of neighbours would touch and become one object.
-        return tuple(instance.dilated(config.run.mask_dilation_pixels, size) for instance in merged)
-
-    def _around(self, image: RgbImage, size: Size) -> tuple[Instance, ...]:
-        config = self._config
-        merged = detect_around(image, self._masker.detect, config.windows, config.views, config.run.merge_min_overlap)
-        grown = [dilated_around(instance, config.run.mask_dilation_pixels, size) for instance in merged]
-        return split_at_seam(grown, size.width)
+__all__ = ["anonymise", "make_previews", "make_records", "redraw"]
 
 
 def anonymise(

@@ -9,7 +9,7 @@ Directions are in radians: yaw to the right of the middle of the image, pitch up
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -32,7 +32,7 @@ _SUBPIXEL_BITS = 4
 _POINTS_PER_PIXEL = 2
 """On the outline of an object in a view. It must follow the meridians, which are dense near the poles."""
 
-_Detect = Callable[[Sequence[RgbImage]], list[tuple[Instance, ...]]]
+_Detect = Callable[[Iterable[RgbImage]], Iterator[tuple[Instance, ...]]]
 
 
 class ViewOptions(BaseModel):
@@ -264,15 +264,14 @@ def detect_around(
         boxes = (Box(0, 0, size.width, size.height),)
     side = view_options.view_side
     levels = _halved(image, 6 if cameras else 0)
-    pictures = [*(crop_wrapped(image, box) for box in boxes), *(render(levels, view, side) for view in cameras)]
-    found = detect(pictures)
-    passes: list[list[Instance]] = [[]]
-    passes += (
-        [placed(instance.moved(box.left, box.top), size.width) for instance in part]
-        for box, part in zip(boxes, found, strict=False)
-    )
-    passes += (
-        [to_sphere(instance, view, side, size) for instance in part]
-        for view, part in zip(cameras, found[len(boxes) :], strict=True)
-    )
-    return merge_around(passes, min_overlap, size.width)
+
+    def back(look: Box | View, instance: Instance) -> Instance:
+        if isinstance(look, View):
+            return to_sphere(instance, look, side, size)
+        return placed(instance.moved(look.left, look.top), size.width)
+
+    # Pictures are made while the model is busy with those before.
+    looks: tuple[Box | View, ...] = (*boxes, *cameras)
+    found = detect(render(levels, k, side) if isinstance(k, View) else crop_wrapped(image, k) for k in looks)
+    passes = [[back(look, instance) for instance in part] for look, part in zip(looks, found, strict=True)]
+    return merge_around([[], *passes], min_overlap, size.width)

@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +26,10 @@ class OneCar:
         self.box, self.label = box, label
         self.seen: list[tuple[int, ...]] = []
 
-    def __call__(self, images: Sequence[RgbImage]) -> list[Found]:
-        self.seen += [image.shape for image in images]
-        return [Found(np.array([self.box]), np.array([0.9]), np.array([self.label])) for _ in images]
+    def __call__(self, images: Iterable[RgbImage]) -> Iterator[Found]:
+        for image in images:
+            self.seen.append(image.shape)
+            yield Found(np.array([self.box]), np.array([0.9]), np.array([self.label]))
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def test_boxes_are_whole_pixels_inside_the_image(box: tuple[float, float, float,
 def test_only_the_configured_classes_are_hidden() -> None:
     dog = OneCar((0, 0, 1, 1), label=18)
     image = np.zeros((9, 9, 3), np.uint8)
-    assert ModelMasker(dog, options(), "test").detect([image]) == [()]
+    assert list(ModelMasker(dog, options(), "test").detect([image])) == [()]
     (found,) = ModelMasker(dog, options(mask_classes="[person, dog]"), "test").detect([image])
     assert [COCO[i.label] for i in found] == ["dog"]
 
@@ -161,7 +162,7 @@ def test_images_are_averaged_not_sampled_on_the_way_down() -> None:
     random = np.random.default_rng(0)
     shapes = [(64, 96), (60, 60), (75, 410), (331, 500), (200, 333)]
     images = [(random.integers(0, 2, (*shape, 1), np.uint8) * 255).repeat(3, axis=2) for shape in shapes]
-    SsdNetwork(run, side=8, score_threshold=0.3, nms_iou_threshold=0.5)(images)
+    list(SsdNetwork(run, side=8, score_threshold=0.3, nms_iou_threshold=0.5)(images))
     for image, small in zip(images, seen, strict=True):
         n_averaged = image.size / small.size
         assert small.std() < 1.5 * 127.5 / n_averaged**0.5

@@ -76,7 +76,7 @@ def test_both_runtimes_compute_the_same(graphs: dict[str, Run], pictures: list[R
 
 def test_both_runtimes_find_the_same_objects(pictures: list[RgbImage]) -> None:
     found = [
-        load_masker(options(model_type="Lite", runtime=runtime), progress=False).detect(pictures)
+        list(load_masker(options(model_type="Lite", runtime=runtime), progress=False).detect(pictures))
         for runtime in ("openvino", "tensorflow")
     ]
     assert sum(map(len, found[0])) > len(pictures)
@@ -186,7 +186,7 @@ def test_auto_goes_on_with_tensorflow_where_openvino_cannot_and_says_why(
     with caplog.at_level(logging.INFO, "anonymise.masker.runtimes"):
         masker = load_masker(options(model_type=saved_model.as_posix()), progress=False)
     assert "runs on TensorFlow (runtime: auto). OpenVINO is not installed" in caplog.text
-    assert len(masker.detect([np.zeros((60, 100, 3), np.uint8)])[0]) == 3
+    assert len(next(masker.detect([np.zeros((60, 100, 3), np.uint8)]))) == 3
     with pytest.raises(ModelError, match="set runtime: tensorflow"):
         load_masker(options(model_type=saved_model.as_posix(), runtime="openvino"), progress=False)
 
@@ -199,7 +199,7 @@ _ALONE = """
     from anonymise import config
     from anonymise.masker import load_masker
     options = config.load(overrides=["model_type=Lite", "runtime=openvino", "model_threads=1"]).model
-    load_masker(options, progress=False).detect([np.zeros((50, 60, 3), np.uint8)])
+    list(load_masker(options, progress=False).detect([np.zeros((50, 60, 3), np.uint8)]))
     assert "openvino" in sys.modules
     assert "tensorflow" not in sys.modules, "TensorFlow was imported"
     assert not {"socket.connect", "socket.getaddrinfo", "socket.sendto"} & {*connections}, connections

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anonymise.detections import Box, Instance, RgbImage, full_mask
+from anonymise.detections import Box, Instance, RgbImage, Size, full_mask
 from anonymise.errors import ModelError
 from anonymise.labels import COCO
 from anonymise.masker.catalog import BoxModel, InstanceModel, load_catalog
@@ -34,8 +35,10 @@ class Masker(Protocol):
         """A text that is another for a model that may find something else."""
         ...
 
-    def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+    def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
         """The objects of each image, in its own coordinates.
+
+        Images are taken as the work gets on, so that the next ones can be made while the model is busy.
 
         Raises:
             ModelError: the model cannot be run.
@@ -53,10 +56,17 @@ class ModelMasker:
         self._score_threshold = options.score_threshold
         self._max_num_pixels = options.max_num_pixels
 
-    def detect(self, images: Sequence[RgbImage]) -> list[tuple[Instance, ...]]:
+    def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
         """The objects of each image, in its own coordinates."""
-        found = self._network([self._small_enough(image) for image in images])
-        return [self._instances(each, image) for each, image in zip(found, images, strict=True)]
+        sizes: deque[Size] = deque()
+
+        def inputs() -> Iterator[RgbImage]:
+            for image in images:
+                sizes.append(Size(image.shape[1], image.shape[0]))
+                yield self._small_enough(image)
+
+        for found in self._network(inputs()):
+            yield self._instances(found, sizes.popleft())
 
     def _small_enough(self, image: RgbImage) -> RgbImage:
         height, width = image.shape[:2]
@@ -67,9 +77,9 @@ class ModelMasker:
         smaller: RgbImage = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         return smaller
 
-    def _instances(self, found: Found, image: RgbImage) -> tuple[Instance, ...]:
+    def _instances(self, found: Found, size: Size) -> tuple[Instance, ...]:
         """The objects of one image that are to be hidden, in its pixels, whatever size the network saw it in."""
-        height, width = image.shape[:2]
+        width, height = size
         instances = []
         for index in np.flatnonzero((found.scores >= self._score_threshold) & np.isin(found.labels, [*self._labels])):
             top, left, bottom, right = (found.boxes[index] * (height, width, height, width)).tolist()

@@ -1,6 +1,6 @@
 """What every network gives, whatever it runs on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +41,9 @@ class Found:
 class Network(Protocol):
     """A model that is loaded and ready."""
 
-    def __call__(self, images: Sequence[RgbImage]) -> list[Found]:
-        """What is in each of the images, which may have different sizes."""
+    def __call__(self, images: Iterable[RgbImage]) -> Iterator[Found]:
+        """What is in each of the images, which may have different sizes.
+
+        Images are taken as the work gets on, so that the next ones can be made while the network is busy.
+        """
         ...

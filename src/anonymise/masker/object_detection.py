@@ -1,6 +1,6 @@
 """Networks with the signature of TensorFlow's Object Detection API, whatever runs them."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,9 @@ class InstanceNetwork:
     def __init__(self, run: Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]) -> None:
         self._run = run
 
-    def __call__(self, images: Sequence[RgbImage]) -> list[Found]:
+    def __call__(self, images: Iterable[RgbImage]) -> Iterator[Found]:
         """What is in each of the images."""
-        return [self._one(image) for image in images]
+        return map(self._one, images)
 
     def _one(self, image: RgbImage) -> Found:
         raw = self._run(image[np.newaxis])

@@ -1,6 +1,7 @@
 """Networks that give raw scores and boxes for a fixed set of anchors, such as SSDLite."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -38,15 +39,18 @@ class SsdNetwork:
         self._score_threshold = score_threshold
         self._nms_iou_threshold = nms_iou_threshold
 
-    def __call__(self, images: Sequence[RgbImage]) -> list[Found]:
+    def __call__(self, images: Iterable[RgbImage]) -> Iterator[Found]:
         """What is in each of the images."""
-        outputs = self._run(_resized(_halvable(image, self._side), self._side) for image in images)
-        found = []
-        for image, (scores, boxes) in zip(images, outputs, strict=True):
-            seen = _halvable(image, self._side)
-            shares = np.divide(seen.shape[:2], image.shape[:2], dtype=np.float32)
-            found.append(self._best(scores, boxes * np.tile(shares, 2)))
-        return found
+        shares: deque[NDArray[np.float32]] = deque()
+
+        def inputs() -> Iterator[RgbImage]:
+            for image in images:
+                seen = _halvable(image, self._side)
+                shares.append(np.divide(seen.shape[:2], image.shape[:2], dtype=np.float32))
+                yield _resized(seen, self._side)
+
+        for scores, boxes in self._run(inputs()):
+            yield self._best(scores, boxes * np.tile(shares.popleft(), 2))
 
     def _best(self, scores: NDArray[np.float32], boxes: NDArray[np.float32]) -> Found:
         """Per-class non-maximum suppression of one image's anchors."""
