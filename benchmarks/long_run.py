@@ -32,8 +32,8 @@ class _MiddleMasker:
 
     identity = "middle"
 
-    def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
-        return map(self._middle, images)
+    def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
+        return ((self._middle(image),) for image in images)
 
     @staticmethod
     def _middle(image: RgbImage) -> tuple[Instance, ...]:

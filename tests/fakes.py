@@ -27,10 +27,10 @@ class RedMasker:
         self.n_images = 0
         self.identity = identity
 
-    def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
+    def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
         for image in images:
             self.n_images += 1
-            yield self._cars(image)
+            yield (self._cars(image),)
 
     @staticmethod
     def _cars(image: RgbImage) -> tuple[Instance, ...]:

@@ -214,11 +214,11 @@ def test_a_turned_image_is_shown_upright_to_the_model_and_hidden_where_it_is_sto
             super().__init__()
             self.shapes: list[tuple[int, ...]] = []
 
-        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
             box = Box(0, 0, 32, 16)
             for image in images:
                 self.shapes.append(image.shape[:2])
-                yield (Instance(CAR, 0.9, box, full_mask(box)),)
+                yield ((Instance(CAR, 0.9, box, full_mask(box)),),)
 
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -243,8 +243,8 @@ def test_a_turned_image_is_shown_upright_to_the_model_and_hidden_where_it_is_sto
 
 def test_windows_find_what_the_full_image_does_not_show() -> None:
     class OnlySmallImages(RedMasker):
-        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
-            return (self._cars(image) if image.shape[1] < 100 else () for image in images)
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
+            return ((self._cars(image) if image.shape[1] < 100 else (),) for image in images)
 
     loaded = settings("use_cutouts=True", "cutout_dim_downscale=[2, 2]", "cutout_step_factor=[30, 30]")
     picture = street(cars=[Box(70, 50, 90, 70)])  # across the middle: no window of a plain 2x2 grid has it whole
@@ -262,7 +262,7 @@ def test_masks_are_grown_after_merging() -> None:
 
 def test_a_model_that_breaks_stops_the_run(places: Places) -> None:
     class Broken(RedMasker):
-        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
             if self.n_images == 2:
                 raise ModelError("out of memory")
             return super().detect(images)
@@ -276,11 +276,11 @@ def test_a_model_that_breaks_stops_the_run(places: Places) -> None:
 
 def test_an_error_nobody_thought_of_fails_one_image(places: Places) -> None:
     class Odd(RedMasker):
-        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
             for image in images:
                 if image.shape[0] == 90:
                     raise ZeroDivisionError("odd")
-                yield self._cars(image)
+                yield (self._cars(image),)
 
     write_image(places.input / "0.jpg", street((160, 90)))
     write_image(places.input / "1.jpg", street())
@@ -293,7 +293,7 @@ def test_an_error_nobody_thought_of_fails_one_image(places: Places) -> None:
 
 def test_an_output_folder_that_is_lost_stops_the_run(places: Places, tmp_path: Path) -> None:
     class LosesTheShare(RedMasker):
-        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
             if self.n_images == 1:
                 places.output.rename(tmp_path / "away")
             return super().detect(images)
@@ -426,7 +426,7 @@ def test_only_a_few_images_are_under_way_at_a_time(places: Places) -> None:
     finished: list[float] = []
 
     class Noting(RedMasker):
-        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
             started.append(time.monotonic())
             return super().detect(images)
 
@@ -521,7 +521,7 @@ def test_a_run_in_which_everything_fails_stops(places: Places) -> None:
 
 def test_an_input_that_is_not_in_the_archive_as_it_is_stays(places: Places) -> None:
     class ChangesTheInput(RedMasker):
-        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
             write_image(places.input / "1.jpg", street(seed=9))
             return super().detect(images)
 

@@ -154,7 +154,7 @@ def test_an_object_over_a_pole_is_as_wide_as_the_image(pitch: float, edge: int) 
     assert_covers(Instance(1, 0.5, touching, full_mask(touching)), View(0.0, pitch, math.radians(90)))
 
 
-def red_objects(images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
+def red_objects(images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
     """A masker that finds what is red."""
     for image in images:
         red = (image[..., 0] > 128) & (image[..., 1] < 100)
@@ -163,7 +163,7 @@ def red_objects(images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
         for number, (left, top, width, height, _area) in enumerate(stats.tolist()[1:], start=1):
             box = Box(left, top, left + width, top + height)
             parts.append(Instance(1, 0.9, box, labels[box.slices] == number))
-        yield tuple(parts)
+        yield (tuple(parts),)
 
 
 def window_options(*, use: bool, band: tuple[float, float] | None = None) -> WindowOptions:

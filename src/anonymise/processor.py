@@ -1,7 +1,7 @@
 """Where in an image the model looks, and how what it found there becomes the image's detections."""
 
 from anonymise.config import Config
-from anonymise.detections import Detections, Instance, RgbImage, Size, merge
+from anonymise.detections import Box, Detections, Instance, RgbImage, Size, merge
 from anonymise.masker import Masker
 from anonymise.seam import dilated_around, split_at_seam
 from anonymise.sphere import detect_around
@@ -31,9 +31,15 @@ class ImageProcessor:
     def _flat(self, image: RgbImage, size: Size) -> tuple[Instance, ...]:
         config = self._config
         boxes = windows(size, config.windows)
-        full, *parts = self._masker.detect([image, *(image[box.slices] for box in boxes)])
-        moved = [[i.moved(box.left, box.top) for i in part] for box, part in zip(boxes, parts, strict=True)]
-        merged = merge([full, *moved], config.run.merge_min_overlap)
+        looks = (Box(0, 0, size.width, size.height), *boxes)
+        found = self._masker.detect(image[look.slices] for look in looks)
+        # The first is the full image by the first model.
+        passes = [
+            [instance.moved(look.left, look.top) for instance in one]
+            for look, by_model in zip(looks, found, strict=True)
+            for one in by_model
+        ]
+        merged = merge(passes, config.run.merge_min_overlap)
         # After merging: grown masks of neighbours would touch and become one object.
         return tuple(instance.dilated(config.run.mask_dilation_pixels, size) for instance in merged)
 

@@ -32,7 +32,7 @@ _SUBPIXEL_BITS = 4
 _POINTS_PER_PIXEL = 2
 """On the outline of an object in a view. It must follow the meridians, which are dense near the poles."""
 
-_Detect = Callable[[Iterable[RgbImage]], Iterator[tuple[Instance, ...]]]
+_Detect = Callable[[Iterable[RgbImage]], Iterator[tuple[tuple[Instance, ...], ...]]]
 
 
 class ViewOptions(BaseModel):
@@ -249,7 +249,7 @@ def detect_around(
 
     Args:
         image: the whole sphere.
-        detect: finds the objects in pictures, in their own coordinates.
+        detect: finds the objects in pictures, in their own coordinates: one tuple of instances for each model.
         window_options: which windows of the image are looked at.
         view_options: which views.
         min_overlap: as in `detections.merge`.
@@ -273,5 +273,9 @@ def detect_around(
     # Pictures are made while the model is busy with those before.
     looks: tuple[Box | View, ...] = (*boxes, *cameras)
     found = detect(render(levels, k, side) if isinstance(k, View) else crop_wrapped(image, k) for k in looks)
-    passes = [[back(look, instance) for instance in part] for look, part in zip(looks, found, strict=True)]
+    passes = [
+        [back(look, instance) for instance in one]
+        for look, by_model in zip(looks, found, strict=True)
+        for one in by_model
+    ]
     return merge_around([[], *passes], min_overlap, size.width)

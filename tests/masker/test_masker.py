@@ -40,7 +40,7 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_saved_model_of_the_object_detection_api(saved_model: Path) -> None:
     masker = load_masker(options(model_type=saved_model.as_posix()), progress=False)
     wide, small = np.zeros((60, 100, 3), np.uint8), np.zeros((33, 33, 3), np.uint8)
-    found, found_small = masker.detect([wide, small])
+    (found,), (found_small,) = masker.detect([wide, small])
     # The dog is not hidden, the weak car is dropped, the truck ends at the edge.
     assert [(COCO[i.label], round(i.score, 2), i.box) for i in found] == [
         ("car", 0.9, Box(0, 0, 50, 30)),
@@ -60,7 +60,7 @@ def test_a_saved_model_of_the_object_detection_api(saved_model: Path) -> None:
 
 def test_a_model_without_masks_gives_boxes(tmp_path: Path) -> None:
     folder = savedmodel.build(tmp_path / "boxes", masks=False)
-    (found,) = load_masker(options(model_type=folder.as_posix()), progress=False).detect(
+    ((found,),) = load_masker(options(model_type=folder.as_posix()), progress=False).detect(
         [np.zeros((8, 8, 3), np.uint8)]
     )
     assert [i.fills_box for i in found] == [True, True, True]
@@ -84,15 +84,15 @@ def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
 
 def test_images_above_the_limit_are_made_smaller_for_the_network_only() -> None:
     network = OneCar((0.25, 0.25, 0.75, 0.5))
-    masker = ModelMasker(network, options(max_num_pixels=5000), "test")
-    (found,) = masker.detect([np.zeros((100, 200, 3), np.uint8)])
+    masker = ModelMasker([network], options(max_num_pixels=5000), "test")
+    ((found,),) = masker.detect([np.zeros((100, 200, 3), np.uint8)])
     assert network.seen == [(50, 100, 3)]
     assert [i.box for i in found] == [Box(50, 25, 100, 75)]
 
 
 def test_an_extreme_shape_above_the_limit_keeps_a_pixel() -> None:
     network = OneCar((0, 0, 1, 1))
-    (found,) = ModelMasker(network, options(max_num_pixels=100), "test").detect([np.zeros((1, 5000, 3), np.uint8)])
+    ((found,),) = ModelMasker([network], options(max_num_pixels=100), "test").detect([np.zeros((1, 5000, 3), np.uint8)])
     assert network.seen[0][0] == 1
     assert found[0].box == Box(0, 0, 5000, 1)
 
@@ -109,15 +109,15 @@ def test_an_extreme_shape_above_the_limit_keeps_a_pixel() -> None:
     ],
 )
 def test_boxes_are_whole_pixels_inside_the_image(box: tuple[float, float, float, float], expected: Box | None) -> None:
-    (found,) = ModelMasker(OneCar(box), options(), "test").detect([np.zeros((100, 100, 3), np.uint8)])
+    ((found,),) = ModelMasker([OneCar(box)], options(), "test").detect([np.zeros((100, 100, 3), np.uint8)])
     assert [i.box for i in found] == ([] if expected is None else [expected])
 
 
 def test_only_the_configured_classes_are_hidden() -> None:
     dog = OneCar((0, 0, 1, 1), label=18)
     image = np.zeros((9, 9, 3), np.uint8)
-    assert list(ModelMasker(dog, options(), "test").detect([image])) == [()]
-    (found,) = ModelMasker(dog, options(mask_classes="[person, dog]"), "test").detect([image])
+    assert list(ModelMasker([dog], options(), "test").detect([image])) == [((),)]
+    ((found,),) = ModelMasker([dog], options(mask_classes="[person, dog]"), "test").detect([image])
     assert [COCO[i.label] for i in found] == ["dog"]
 
 

@@ -1,9 +1,10 @@
 """From what a network finds to the instances that are to be hidden."""
 
+import itertools
 import json
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -35,8 +36,8 @@ class Masker(Protocol):
         """A text that is another for a model that may find something else."""
         ...
 
-    def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
-        """The objects of each image, in its own coordinates.
+    def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
+        """The objects of each image, in its own coordinates: one tuple of instances for each model.
 
         Images are taken as the work gets on, so that the next ones can be made while the model is busy.
 
@@ -47,17 +48,17 @@ class Masker(Protocol):
 
 
 class ModelMasker:
-    """A `Masker` around a network."""
+    """A `Masker` around one network or several, each of which sees every image."""
 
-    def __init__(self, network: Network, options: ModelOptions, identity: str) -> None:
-        self._network = network
+    def __init__(self, networks: Sequence[Network], options: ModelOptions, identity: str) -> None:
+        self._networks = tuple(networks)
         self.identity = identity
         self._labels = frozenset(number for number, name in COCO.items() if name in options.mask_classes)
         self._score_threshold = options.score_threshold
         self._max_num_pixels = options.max_num_pixels
 
-    def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[Instance, ...]]:
-        """The objects of each image, in its own coordinates."""
+    def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
+        """The objects of each image, in its own coordinates: one tuple of instances for each network."""
         sizes: deque[Size] = deque()
 
         def inputs() -> Iterator[RgbImage]:
@@ -65,8 +66,11 @@ class ModelMasker:
                 sizes.append(Size(image.shape[1], image.shape[0]))
                 yield self._small_enough(image)
 
-        for found in self._network(inputs()):
-            yield self._instances(found, sizes.popleft())
+        # What one network has taken and another has not yet is kept; as they advance together, that is little.
+        shared = itertools.tee(inputs(), len(self._networks))
+        for found in zip(*(network(own) for network, own in zip(self._networks, shared, strict=True)), strict=True):
+            size = sizes.popleft()
+            yield tuple(self._instances(one, size) for one in found)
 
     def _small_enough(self, image: RgbImage) -> RgbImage:
         height, width = image.shape[:2]
@@ -122,7 +126,7 @@ def load_masker(options: ModelOptions, *, progress: bool) -> ModelMasker:
     else:
         folder = fetch(options.model_type, model, model_folder(options), progress=progress)
         graph = model.graph if isinstance(model, BoxModel) else None
-    return ModelMasker(load_network(folder, graph, options), options, _identity(folder))
+    return ModelMasker([load_network(folder, graph, options)], options, _identity(folder))
 
 
 def model_identity(options: ModelOptions) -> str | None:
