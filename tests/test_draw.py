@@ -369,7 +369,7 @@ def test_older_files_without_the_key_mean_blur_or_colour(changes: Mapping[str, o
         ({"blur": 101}, "less than or equal to 100"),
         ({"mask_color": [1, 2]}, "mask_color"),
         ({"mask_color": [1, 2, 256]}, "less than or equal to 255"),
-        ({"mask_colors": {"cat dog": [1, 2, 3]}}, "cat dog: no COCO class"),
+        ({"mask_colors": {"cat dog": [1, 2, 3]}}, "cat dog: no known class"),
         ({"appearance": "sepia"}, "'blur', 'mosaic', 'solid', 'color' or 'inpaint'"),
         ({"feather": 0.5}, "less than or equal to 0.25"),
     ],

@@ -174,7 +174,6 @@ def anonymise_command(config: "Config", places: "Places", workers: "Workers", pr
     from anonymise.masker import load_masker
 
     with database_sender(config, places) as sender:
-        log.info("Loading the model %s", config.model.model_type)
         masker = load_masker(config.model, progress=sys.stderr.isatty())
         return pipeline.anonymise(config, places, masker, workers, progress, sender)
 

@@ -13,7 +13,7 @@ from pycocotools import mask as coco
 
 from anonymise.detections import Box, Detections, Instance, Size, full_mask
 from anonymise.errors import InstancesError
-from anonymise.labels import COCO
+from anonymise.labels import LABELS
 
 __all__ = ["VERSION", "dumps", "loads"]
 
@@ -29,7 +29,7 @@ def dumps(detections: Detections, file_name: str) -> str:
         "instances": [
             {
                 "category_id": instance.label,
-                "category": COCO[instance.label],
+                "category": LABELS[instance.label],
                 "score": round(instance.score, 4),
                 "bbox": [instance.box.left, instance.box.top, instance.box.width, instance.box.height],
                 "segmentation": _encoded(instance, size),
@@ -82,7 +82,7 @@ def _decoded(entry: dict[str, Any], size: Size) -> Instance:
     left, top, width, height = map(int, entry["bbox"])
     box = Box(left, top, left + width, top + height)
     rle = entry["segmentation"]
-    if tuple(rle["size"]) != (size.height, size.width) or entry["category_id"] not in COCO:
+    if tuple(rle["size"]) != (size.height, size.width) or entry["category_id"] not in LABELS:
         raise ValueError("an object does not belong to this image")
     if list(coco.toBbox(rle)) != [left, top, width, height]:
         raise ValueError(f"the mask of an object does not fit its box {entry['bbox']}")

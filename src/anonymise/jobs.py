@@ -12,7 +12,7 @@ from anonymise import draw, exif, images, instances, record, storage
 from anonymise.config import Config
 from anonymise.detections import Detections, RgbImage, Size
 from anonymise.errors import ImageError, RecordError
-from anonymise.labels import COCO
+from anonymise.labels import LABELS
 from anonymise.paths import ExpectedFile, FileKind, Paths, Place, expected_files
 from anonymise.resources import CONFIG_FOLDER
 from anonymise.workers import collected_log
@@ -70,7 +70,7 @@ class ExifWorker:
             data: its file, as it was read.
             size: of its pixels as they are stored.
             modified: time of the file's last change, in seconds since the epoch.
-            objects: COCO class name → number of objects; None where nobody looked for any.
+            objects: class name → number of objects; None where nobody looked for any.
 
         Raises:
             RecordError: the record lacks what the database insists on.
@@ -166,7 +166,7 @@ def finish(job: Job, config: Config) -> Work:
     seconds: dict[str, float] = {}
     with collected_log() as logged:
         with _timed(seconds, "record"):
-            objects = {COCO[label]: n for label, n in job.detections.counts().items()}
+            objects = {LABELS[label]: n for label, n in job.detections.counts().items()}
             notes, text = ExifWorker(config)(job.paths, job.data, job.detections.size, job.modified, objects)
         notes += SaveWorker(config)(job, seconds)
     return Work((*notes, *logged), seconds, text if config.database.write_exif_to_db else None)

@@ -1,9 +1,12 @@
-"""The classes of the COCO data set, which all models of the catalog speak."""
+"""The classes of objects: those of the COCO data set, which most models speak, and two of our own.
+
+What an operator wants hidden, a target, is one class or several; see `docs/models.md`.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["COCO"]
+__all__ = ["COCO", "LABELS", "TARGETS", "label_of", "unknown_classes"]
 
 _NAMES = """
 person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, , stop sign,
@@ -19,3 +22,33 @@ COCO: Mapping[int, str] = MappingProxyType(
     {number: name for number, name in enumerate((n.strip() for n in _NAMES.split(",")), start=1) if name}
 )
 """Class id → name; 80 of the ids 1 to 90 are in use. Source: https://cocodataset.org (annotations of 2017)."""
+
+LABELS: Mapping[int, str] = MappingProxyType({**COCO, 1001: "face", 1002: "plate"})
+"""Class id → name of all classes; those that COCO does not have are beyond the ids of all its editions."""
+
+TARGETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "person": ("person",),
+        "vehicle": ("bicycle", "car", "motorcycle", "bus", "truck"),
+        "face": ("face",),
+        "plate": ("plate",),
+    }
+)
+"""Target → classes. A rider is a person, found as one; what is ridden is a vehicle."""
+
+_IDS = {name: number for number, name in LABELS.items()}
+
+
+def label_of(name: str) -> int:
+    """The id of a class.
+
+    Raises:
+        KeyError: there is no class of this name.
+    """
+    return _IDS[name]
+
+
+def unknown_classes(*names: str) -> str | None:
+    """What is wrong with names that an operator wrote, for a message; None where all are classes."""
+    unknown = sorted(set(names) - _IDS.keys())
+    return f"{', '.join(unknown)}: no known class; the classes are {', '.join(_IDS)}" if unknown else None

@@ -21,7 +21,7 @@ from anonymise.errors import DrawError, ImageError, InstancesError, UnreadableIm
 from anonymise.images import SourceImage, decode, detections_to_stored, header, to_upright
 from anonymise.jobs import Job, Work, finish, make_preview, make_record
 from anonymise.journal import Journal
-from anonymise.labels import COCO
+from anonymise.labels import LABELS
 from anonymise.masker import Masker
 from anonymise.outcomes import Outcome, Progress, Report, Skipped
 from anonymise.paths import FileKind, FileOptions, Paths, Place, Places, TreeWalker
@@ -107,7 +107,7 @@ def _finish_each(
         started = time.perf_counter()
         detections = look(loaded)
         seconds = {"read": loaded.seconds, "model": time.perf_counter() - started}
-        objects = {COCO[label]: n for label, n in detections.counts().items()}
+        objects = {LABELS[label]: n for label, n in detections.counts().items()}
         job = Job(loaded.paths, loaded.data, detections, loaded.modified, static.of(detections.size))
         return Task(loaded.paths, partial(finish, job, config), objects=objects, seconds=seconds)
 

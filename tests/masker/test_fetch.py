@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from anonymise.errors import ModelError
-from anonymise.masker.catalog import BoxModel, InstanceModel, load_catalog
+from anonymise.masker.catalog import DetectorModel, InstanceModel, load_catalog
 from anonymise.masker.fetch import FROZEN_GRAPH, ORIGIN, fetch, is_fetched
 from anonymise.resources import CATALOG
 from tests.masker import savedmodel
@@ -39,32 +39,35 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         thread.join()
 
 
-def box_model(*urls: str, folder: Path | None = None) -> BoxModel:
+def box_model(*urls: str, folder: Path | None = None) -> DetectorModel:
     sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() if folder else None for name in _FILES}
-    return BoxModel.model_validate(
+    return DetectorModel.model_validate(
         {
             "summary": "test",
             "licence": "MIT",
-            "labels": "coco",
-            "kind": "boxes",
+            "kind": "detector",
             "sources": [{"url": url} for url in urls],
             "files": sums,
-            "graph": {"input": "x", "input_side": 1, "scores": "y", "boxes": "y", "rewire": {"slow": "x"}},
+            "network": "model.json",
+            "rewire": {"slow": "x"},
+            "classes": "coco-90",
+            "input": {"name": "x", "size": (1, 1), "layout": "NHWC", "colors": "RGB", "fit": "stretch"},
+            "output": {"layout": "ssd", "scores": "y", "boxes": "y"},
         }
     )
 
 
 def test_the_catalog_of_the_project_is_valid() -> None:
     models = load_catalog(CATALOG)
-    assert list(models) == ["Lite", "Slow", "Medium", "Fast"]
-    lite = models["Lite"]
-    assert isinstance(lite, BoxModel)
-    assert all(lite.files.values())
+    assert list(models) == ["Lite", "Nano", "CenterFace", "Plates", "Slow", "Medium", "Fast"]
+    for name in ("Lite", "Nano", "CenterFace"):
+        assert isinstance(models[name], DetectorModel)
+        assert all(models[name].files.values())
     assert [name for name, model in models.items() if isinstance(model, InstanceModel)] == ["Slow", "Medium", "Fast"]
 
 
 @pytest.mark.parametrize(
-    "text", ["models: 3", "x: {}", "models: {A: {kind: boxes}}", "models: [", "models: {A: {kind: neither}}"]
+    "text", ["models: 3", "x: {}", "models: {A: {kind: detector}}", "models: [", "models: {A: {kind: neither}}"]
 )
 def test_other_catalogs_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "catalog.yml").write_text(text)
@@ -139,7 +142,7 @@ def test_an_archive_of_the_detection_zoo(server: tuple[str, Path], tmp_path: Pat
     (tmp_path / "mask_rcnn" / "pipeline.config").write_text("model {}")
     with tarfile.open(www / "mask_rcnn.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "mask_rcnn", "mask_rcnn")
-    entry = {"summary": "t", "licence": "MIT", "labels": "coco", "kind": "instances", "sources": [{"url": url}]}
+    entry = {"summary": "t", "licence": "MIT", "kind": "instances", "sources": [{"url": url}]}
     model = InstanceModel.model_validate(entry | {"files": {"mask_rcnn.tar.gz": None}})
     folder = fetch("Zoo", model, tmp_path / "models", progress=False)
     assert (folder / "saved_model.pb").is_file()
@@ -154,7 +157,7 @@ def test_an_archive_without_a_model_is_refused(server: tuple[str, Path], tmp_pat
             archive.add(__file__, "readme.txt")
     else:
         (www / "a.tar.gz").write_bytes(content)
-    entry = {"summary": "t", "licence": "MIT", "labels": "coco", "kind": "instances", "sources": [{"url": url}]}
+    entry = {"summary": "t", "licence": "MIT", "kind": "instances", "sources": [{"url": url}]}
     with pytest.raises(ModelError, match="could not be fetched"):
         fetch("Zoo", InstanceModel.model_validate(entry | {"files": {"a.tar.gz": None}}), tmp_path, progress=False)
     assert list(tmp_path.glob("*Zoo*")) == []
@@ -172,4 +175,4 @@ def test_without_the_npm_client_the_message_says_how_to_get_it(tmp_path: Path, m
 def test_package_names_cannot_be_options_or_commands(name: str) -> None:
     lite = load_catalog(CATALOG)["Lite"].model_dump() | {"sources": [{"npm": name, "folder": "x"}]}
     with pytest.raises(ValueError, match="npm"):
-        BoxModel.model_validate(lite)
+        DetectorModel.model_validate(lite)

@@ -11,12 +11,18 @@ from anonymise.detections import Box, RgbImage
 from anonymise.errors import ModelError
 from anonymise.labels import COCO
 from anonymise.masker import Found, ModelMasker, ModelOptions, load_masker
-from anonymise.masker.ssd import Output, SsdNetwork
+from anonymise.masker.catalog import DetectorModel, load_catalog
+from anonymise.masker.detector import DetectorNetwork, Run
+from anonymise.masker.layouts import Tensors
+from anonymise.resources import CATALOG
 from tests.masker import savedmodel
 
 
 def options(**changed: object) -> ModelOptions:
     return config.load(overrides=[f"{key}={value}" for key, value in changed.items()]).model
+
+
+HIDDEN = options().hidden
 
 
 class OneCar:
@@ -78,13 +84,13 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ModelError, match=r"'Huge' is neither a model of the catalog \(Lite, Slow, Medium, Fast\) nor"):
+    with pytest.raises(ModelError, match=r"'Huge' is neither a model of the catalog \(Lite, Nano, .*, Fast\) nor"):
         load_masker(options(model_type="Huge"), progress=False)
 
 
 def test_images_above_the_limit_are_made_smaller_for_the_network_only() -> None:
     network = OneCar((0.25, 0.25, 0.75, 0.5))
-    masker = ModelMasker([network], options(max_num_pixels=5000), "test")
+    masker = ModelMasker([network], HIDDEN, options(max_num_pixels=5000), "test")
     ((found,),) = masker.detect([np.zeros((100, 200, 3), np.uint8)])
     assert network.seen == [(50, 100, 3)]
     assert [i.box for i in found] == [Box(50, 25, 100, 75)]
@@ -92,7 +98,9 @@ def test_images_above_the_limit_are_made_smaller_for_the_network_only() -> None:
 
 def test_an_extreme_shape_above_the_limit_keeps_a_pixel() -> None:
     network = OneCar((0, 0, 1, 1))
-    ((found,),) = ModelMasker([network], options(max_num_pixels=100), "test").detect([np.zeros((1, 5000, 3), np.uint8)])
+    ((found,),) = ModelMasker([network], HIDDEN, options(max_num_pixels=100), "test").detect(
+        [np.zeros((1, 5000, 3), np.uint8)]
+    )
     assert network.seen[0][0] == 1
     assert found[0].box == Box(0, 0, 5000, 1)
 
@@ -109,25 +117,33 @@ def test_an_extreme_shape_above_the_limit_keeps_a_pixel() -> None:
     ],
 )
 def test_boxes_are_whole_pixels_inside_the_image(box: tuple[float, float, float, float], expected: Box | None) -> None:
-    ((found,),) = ModelMasker([OneCar(box)], options(), "test").detect([np.zeros((100, 100, 3), np.uint8)])
+    ((found,),) = ModelMasker([OneCar(box)], HIDDEN, options(), "test").detect([np.zeros((100, 100, 3), np.uint8)])
     assert [i.box for i in found] == ([] if expected is None else [expected])
 
 
 def test_only_the_configured_classes_are_hidden() -> None:
     dog = OneCar((0, 0, 1, 1), label=18)
     image = np.zeros((9, 9, 3), np.uint8)
-    assert list(ModelMasker([dog], options(), "test").detect([image])) == [((),)]
-    ((found,),) = ModelMasker([dog], options(mask_classes="[person, dog]"), "test").detect([image])
+    assert list(ModelMasker([dog], HIDDEN, options(), "test").detect([image])) == [((),)]
+    ((found,),) = ModelMasker([dog], frozenset({1, 18}), options(), "test").detect([image])
     assert [COCO[i.label] for i in found] == ["dog"]
 
 
-def ssd(scores: np.ndarray, boxes: np.ndarray) -> SsdNetwork:
-    def run(images: Iterable[RgbImage]) -> Iterator[Output]:
+def detector(run: Run, side: int = 30) -> DetectorNetwork:
+    """Lite with another network and input size, and all classes of interest."""
+    lite = load_catalog(CATALOG)["Lite"]
+    assert isinstance(lite, DetectorModel)
+    smaller = lite.model_copy(update={"input": lite.input.model_copy(update={"size": (side, side)})})
+    return DetectorNetwork(run, smaller, thresholds=dict.fromkeys(COCO, 0.3), nms_iou_threshold=0.5)
+
+
+def ssd(scores: np.ndarray, boxes: np.ndarray) -> DetectorNetwork:
+    def run(images: Iterable[RgbImage]) -> Iterator[Tensors]:
         for image in images:
             assert image.shape == (30, 30, 3)
-            yield scores, boxes
+            yield scores[np.newaxis], boxes[np.newaxis]
 
-    return SsdNetwork(run, side=30, score_threshold=0.3, nms_iou_threshold=0.5)
+    return detector(run)
 
 
 def test_non_maximum_suppression_is_by_class() -> None:
@@ -154,15 +170,17 @@ def test_images_are_averaged_not_sampled_on_the_way_down() -> None:
     """Of a fine pattern whose mean is grey, sampling would leave black and white."""
     seen: list[RgbImage] = []
 
-    def run(images: Iterable[RgbImage]) -> Iterator[Output]:
+    def run(images: Iterable[RgbImage]) -> Iterator[Tensors]:
         for image in images:
             seen.append(image)
-            yield np.zeros((1, 90), np.float32), np.zeros((1, 4), np.float32)
+            yield np.zeros((1, 1, 90), np.float32), np.zeros((1, 1, 4), np.float32)
 
     random = np.random.default_rng(0)
     shapes = [(64, 96), (60, 60), (75, 410), (331, 500), (200, 333)]
     images = [(random.integers(0, 2, (*shape, 1), np.uint8) * 255).repeat(3, axis=2) for shape in shapes]
-    list(SsdNetwork(run, side=8, score_threshold=0.3, nms_iou_threshold=0.5)(images))
+    network = detector(run, side=8)
+    seen.clear()
+    list(network(images))
     for image, small in zip(images, seen, strict=True):
         n_averaged = image.size / small.size
         assert small.std() < 1.5 * 127.5 / n_averaged**0.5
@@ -173,15 +191,15 @@ def test_images_are_averaged_not_sampled_on_the_way_down() -> None:
 def test_boxes_are_where_the_objects_are_whatever_the_size(height: int, width: int) -> None:
     """A network that finds the white half of the picture, in an image that cannot be halved evenly."""
 
-    def run(images: Iterable[RgbImage]) -> Iterator[Output]:
+    def run(images: Iterable[RgbImage]) -> Iterator[Tensors]:
         for image in images:
             # With grey pixels taken by their share, as edges lie inside them.
             left, top = 1 - image[..., 0].mean(axis=1).max() / 255, 1 - image[..., 0].mean(axis=0).max() / 255
-            yield np.full((1, 90), 0.9, np.float32), np.array([(top, left, 1, 1)], np.float32)
+            yield np.full((1, 1, 90), 0.9, np.float32), np.array([[(top, left, 1, 1)]], np.float32)
 
     image = np.zeros((height, width, 3), np.uint8)
     top, left = height // 3, width // 2
     image[top:, left:] = 255
-    (found,) = SsdNetwork(run, side=30, score_threshold=0.3, nms_iou_threshold=0.5)([image])
+    (found,) = detector(run)([image])
     net_pixel = 1 / 30
     assert found.boxes[0] == pytest.approx([top / height, left / width, 1, 1], abs=net_pixel)

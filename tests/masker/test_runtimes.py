@@ -16,9 +16,9 @@ from anonymise import config
 from anonymise.detections import Instance, RgbImage, Size
 from anonymise.errors import ModelError
 from anonymise.masker import ModelOptions, load_masker, openvino_backend, tensorflow_backend
-from anonymise.masker.catalog import BoxModel, load_catalog
+from anonymise.masker.catalog import DetectorModel, load_catalog
+from anonymise.masker.detector import Run
 from anonymise.masker.fetch import FROZEN_GRAPH
-from anonymise.masker.ssd import Run
 from anonymise.resources import CATALOG, default_model_folder
 from samples.scene import draw_street
 from tests.masker import savedmodel
@@ -40,11 +40,11 @@ def lite_file() -> Path:
 @pytest.fixture(scope="module")
 def graphs(lite_file: Path) -> dict[str, Run]:
     lite = load_catalog(CATALOG)["Lite"]
-    assert isinstance(lite, BoxModel)
+    assert isinstance(lite, DetectorModel)
     return {
-        "openvino": openvino_backend.load_graph(lite_file, lite.graph, threads=None),
-        "tensorflow": tensorflow_backend.load_graph(lite_file, lite.graph, threads=None, batch_size=3),
-        "tensorflow one by one": tensorflow_backend.load_graph(lite_file, lite.graph, threads=None, batch_size=1),
+        "openvino": openvino_backend.load_detector(lite_file, lite, threads=None),
+        "tensorflow": tensorflow_backend.load_detector(lite_file, lite, threads=None, batch_size=3),
+        "tensorflow one by one": tensorflow_backend.load_detector(lite_file, lite, threads=None, batch_size=1),
     }
 
 
@@ -161,22 +161,22 @@ def test_openvino_refuses_another_signature(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [None, b"", b"no graph"])
 def test_files_that_are_no_graph_are_refused(tmp_path: Path, content: bytes | None) -> None:
     lite = load_catalog(CATALOG)["Lite"]
-    assert isinstance(lite, BoxModel)
+    assert isinstance(lite, DetectorModel)
     file = tmp_path / FROZEN_GRAPH
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(ModelError, match=r"OpenVINO cannot load the graph .*frozen_graph\.pb"):
-        openvino_backend.load_graph(file, lite.graph, threads=None)
+    with pytest.raises(ModelError, match=r"OpenVINO cannot load the network .*frozen_graph\.pb"):
+        openvino_backend.load_detector(file, lite, threads=None)
     with pytest.raises(ModelError, match="OpenVINO cannot load a SavedModel"):
         openvino_backend.load_saved_model(tmp_path, threads=None)
 
 
 def test_a_graph_without_the_named_outputs_is_refused(lite_file: Path) -> None:
     lite = load_catalog(CATALOG)["Lite"]
-    assert isinstance(lite, BoxModel)
-    other = lite.graph.model_copy(update={"scores": "Postprocessor/Masks"})
-    with pytest.raises(ModelError, match="has no tensor Postprocessor/Masks:0"):
-        openvino_backend.load_graph(lite_file, other, threads=None)
+    assert isinstance(lite, DetectorModel)
+    other = lite.model_copy(update={"output": lite.output.model_copy(update={"scores": "Postprocessor/Masks"})})
+    with pytest.raises(ModelError, match=r"the output Postprocessor/Masks, but there are: .*Postprocessor"):
+        openvino_backend.load_detector(lite_file, other, threads=None)
 
 
 def test_auto_goes_on_with_tensorflow_where_openvino_cannot_and_says_why(

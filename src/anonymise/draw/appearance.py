@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from anonymise.labels import COCO
+from anonymise.labels import LABELS, unknown_classes
 
 __all__ = ["Appearance", "Kind", "Outline", "Rgb", "StaticMaskOptions"]
 
@@ -38,8 +38,8 @@ class Appearance(BaseModel):
     @field_validator("mask_colors")
     @classmethod
     def _known_classes(cls, colors: Mapping[str, Rgb]) -> Mapping[str, Rgb]:
-        if unknown := sorted(set(colors) - set(COCO.values())):
-            raise ValueError(f"{', '.join(unknown)}: no COCO class; the classes are {', '.join(COCO.values())}")
+        if problem := unknown_classes(*colors):
+            raise ValueError(problem)
         return colors
 
     @model_validator(mode="after")
@@ -61,7 +61,7 @@ class Appearance(BaseModel):
 
     def color_of(self, label: int) -> Rgb:
         """The colour of a class: ``mask_color`` if set, else the one of the class, else a neutral grey."""
-        return self.mask_color or self.mask_colors.get(COCO.get(label, ""), _NEUTRAL)
+        return self.mask_color or self.mask_colors.get(LABELS.get(label, ""), _NEUTRAL)
 
 
 class StaticMaskOptions(BaseModel):

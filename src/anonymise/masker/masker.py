@@ -1,11 +1,10 @@
 """From what a network finds to the instances that are to be hidden."""
 
 import itertools
-import json
+import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import cv2
@@ -13,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anonymise.detections import Box, Instance, RgbImage, Size, full_mask
-from anonymise.errors import ModelError
-from anonymise.labels import COCO
-from anonymise.masker.catalog import BoxModel, InstanceModel, load_catalog
-from anonymise.masker.fetch import ORIGIN, fetch, is_fetched
+from anonymise.labels import LABELS
+from anonymise.masker.fetch import fetch
 from anonymise.masker.network import Found, Network
-from anonymise.masker.options import ModelOptions
+from anonymise.masker.options import ModelOptions, of_class
 from anonymise.masker.runtimes import load_network
-from anonymise.resources import CATALOG, default_model_folder
+from anonymise.masker.selection import select
 
-__all__ = ["Masker", "ModelMasker", "load_masker", "model_folder", "model_identity"]
+__all__ = ["Masker", "ModelMasker", "load_masker", "model_identity"]
+
+log = logging.getLogger(__name__)
 
 _MASK_THRESHOLD = 0.5
 """Pixels with a higher mask probability belong to the object, as in the Mask R-CNN paper (He et al. 2017, 3.1)."""
@@ -48,13 +47,22 @@ class Masker(Protocol):
 
 
 class ModelMasker:
-    """A `Masker` around one network or several, each of which sees every image."""
+    """A `Masker` around one network or several, each of which sees every image.
 
-    def __init__(self, networks: Sequence[Network], options: ModelOptions, identity: str) -> None:
+    Args:
+        networks: the models, ready to run.
+        hidden: class ids that are hidden.
+        options: thresholds, padding and the largest image.
+        identity: as in `Masker`.
+    """
+
+    def __init__(
+        self, networks: Sequence[Network], hidden: frozenset[int], options: ModelOptions, identity: str
+    ) -> None:
         self._networks = tuple(networks)
         self.identity = identity
-        self._labels = frozenset(number for number, name in COCO.items() if name in options.mask_classes)
-        self._score_threshold = options.score_threshold
+        self._thresholds = _by_class(options.score_threshold, hidden)
+        self._padding = _by_class(options.box_padding, hidden)
         self._max_num_pixels = options.max_num_pixels
 
     def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
@@ -84,9 +92,14 @@ class ModelMasker:
     def _instances(self, found: Found, size: Size) -> tuple[Instance, ...]:
         """The objects of one image that are to be hidden, in its pixels, whatever size the network saw it in."""
         width, height = size
+        thresholds = np.array([self._thresholds.get(label, math.inf) for label in found.labels.tolist()])
         instances = []
-        for index in np.flatnonzero((found.scores >= self._score_threshold) & np.isin(found.labels, [*self._labels])):
+        for index in np.flatnonzero(found.scores >= thresholds):
+            label = int(found.labels[index])
             top, left, bottom, right = (found.boxes[index] * (height, width, height, width)).tolist()
+            if found.masks is None:
+                more = self._padding[label] * (bottom - top), self._padding[label] * (right - left)
+                top, left, bottom, right = top - more[0], left - more[1], bottom + more[0], right + more[1]
             # Outwards to whole pixels: a pixel that the object touches is hidden.
             outer = (math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom))
             inside = (max(0, outer[0]), max(0, outer[1]), min(width, outer[2]), min(height, outer[3]))
@@ -98,8 +111,12 @@ class ModelMasker:
                 mask = _paste(found.masks[index], Box(*outer), box)
                 if not mask.any():
                     continue
-            instances.append(Instance(int(found.labels[index]), float(found.scores[index]), box, mask))
+            instances.append(Instance(label, float(found.scores[index]), box, mask))
         return tuple(instances)
+
+
+def _by_class(value: float | Mapping[str, float], labels: Iterable[int]) -> dict[int, float]:
+    return {label: of_class(value, label) for label in labels}
 
 
 def _paste(probabilities: NDArray[np.floating], box: Box, visible: Box) -> NDArray[np.bool_]:
@@ -109,55 +126,30 @@ def _paste(probabilities: NDArray[np.floating], box: Box, visible: Box) -> NDArr
     return inside[visible.within(box).slices]
 
 
-def model_folder(options: ModelOptions) -> Path:
-    """The folder that holds the fetched models."""
-    return Path(options.model_folder) if options.model_folder else default_model_folder()
-
-
 def load_masker(options: ModelOptions, *, progress: bool) -> ModelMasker:
-    """The masker that the configuration asks for; fetches its model at first use.
+    """The masker that the configuration asks for; fetches its models at first use.
 
     Raises:
-        ModelError: the model cannot be had or loaded.
+        ModelError: a model cannot be had or loaded.
     """
-    model = _catalogued(options)
-    if model is None:
-        folder, graph = Path(options.model_type), None
-    else:
-        folder = fetch(options.model_type, model, model_folder(options), progress=progress)
-        graph = model.graph if isinstance(model, BoxModel) else None
-    return ModelMasker([load_network(folder, graph, options)], options, _identity(folder))
+    selection = select(options)
+    for warning in selection.warnings:
+        log.warning(warning)
+    thresholds = _by_class(options.score_threshold, selection.hidden)
+    networks = []
+    for model in selection.models:
+        names = ", ".join(LABELS[label] for label in sorted(model.labels & selection.hidden))
+        log.info("Loading the model %s, which finds: %s", model.name, names)
+        if model.entry is not None:
+            fetch(model.name, model.entry, model.folder.parent, progress=progress)
+        networks.append(load_network(model.folder, model.detector, options, thresholds))
+    return ModelMasker(networks, selection.hidden, options, selection.identity or "")
 
 
 def model_identity(options: ModelOptions) -> str | None:
-    """The ``identity`` that the masker would have, without loading it; None while its model is not fetched.
+    """The ``identity`` that the masker would have, without loading it; None while a model is not fetched.
 
     Raises:
         ModelError: there is no such model.
     """
-    if _catalogued(options) is None:
-        return _identity(Path(options.model_type))
-    folder = model_folder(options)
-    return _identity(folder / options.model_type) if is_fetched(options.model_type, folder) else None
-
-
-def _catalogued(options: ModelOptions) -> BoxModel | InstanceModel | None:
-    """The catalog's entry of the model; None for a folder of the operator's own."""
-    models = load_catalog(CATALOG)
-    name = options.model_type
-    if name in models:
-        return models[name]
-    if Path(name).is_dir():
-        return None
-    raise ModelError(
-        f"model_type {name!r} is neither a model of the catalog ({', '.join(models)}) nor the folder of a SavedModel."
-    )
-
-
-def _identity(folder: Path) -> str:
-    """What a model folder holds: of fetched models their checksums, of others names, sizes and times of the files."""
-    origin = folder / ORIGIN
-    if origin.is_file():
-        return str(json.loads(origin.read_text("utf-8"))["sha256"])
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return "\n".join(f"{p.relative_to(folder)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files)
+    return select(options).identity

@@ -1,34 +1,78 @@
 """The keys of the configuration about the model."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from anonymise.labels import COCO
+from anonymise.labels import LABELS, TARGETS, label_of, unknown_classes
 
-__all__ = ["ModelOptions", "Runtime"]
+__all__ = ["ModelOptions", "Runtime", "of_class"]
 
 Runtime = Literal["auto", "tensorflow", "openvino"]
+Target = Literal["person", "vehicle", "face", "plate"]
+
+_Name = Annotated[str, Field(min_length=1)]
+_Score = Annotated[float, Field(gt=0, lt=1)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+_DEFAULT = "default"
+"""In a value that is given by class: what the classes have that are not named."""
 
 
 class ModelOptions(BaseModel):
-    """Keys of the configuration that choose the model and what it looks for."""
+    """Keys of the configuration that choose the models and what they look for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model_type: str = Field(min_length=1)
+    model_type: _Name | Annotated[tuple[_Name, ...], Field(min_length=1)]
     model_folder: str | None
-    mask_classes: tuple[str, ...] = Field(min_length=1)
-    score_threshold: float = Field(gt=0, lt=1)
+    targets: tuple[Target, ...] = Field(min_length=1)
+    mask_classes: Annotated[tuple[str, ...], Field(min_length=1)] | None
+    score_threshold: _Score | Mapping[str, _Score]
+    box_padding: _Share | Mapping[str, _Share]
     nms_iou_threshold: float = Field(gt=0, le=1)
     batch_size: int = Field(ge=1)
     runtime: Runtime
     model_threads: int | None = Field(ge=1)
     max_num_pixels: int = Field(ge=1)
 
+    @field_validator("model_type")
+    @classmethod
+    def _each_once(cls, names: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not isinstance(names, str) and len(set(names)) < len(names):
+            raise ValueError("a model is named twice")
+        return names
+
     @field_validator("mask_classes")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := sorted(set(names) - set(COCO.values())):
-            raise ValueError(f"{', '.join(unknown)}: no COCO class; the classes are {', '.join(COCO.values())}")
+    def _known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names is not None and (problem := unknown_classes(*names)):
+            raise ValueError(problem)
         return names
+
+    @field_validator("score_threshold", "box_padding")
+    @classmethod
+    def _known_and_complete(cls, value: float | Mapping[str, float]) -> float | Mapping[str, float]:
+        if isinstance(value, Mapping):
+            if problem := unknown_classes(*(value.keys() - {_DEFAULT})):
+                raise ValueError(problem)
+            if _DEFAULT not in value:
+                raise ValueError(f"{_DEFAULT} is missing, for the classes that are not named")
+        return value
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that the operator names, each a name of the catalog or a folder."""
+        return (self.model_type,) if isinstance(self.model_type, str) else self.model_type
+
+    @property
+    def hidden(self) -> frozenset[int]:
+        """The class ids that the operator wants hidden."""
+        names = self.mask_classes or [name for target in self.targets for name in TARGETS[target]]
+        return frozenset(map(label_of, names))
+
+
+def of_class(value: float | Mapping[str, float], label: int) -> float:
+    """What a value that may be given by class is for one of them."""
+    return value.get(LABELS[label], value[_DEFAULT]) if isinstance(value, Mapping) else value

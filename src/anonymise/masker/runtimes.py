@@ -3,77 +3,77 @@
 import ctypes
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from anonymise.errors import ModelError
-from anonymise.masker.catalog import Graph
-from anonymise.masker.fetch import FROZEN_GRAPH
+from anonymise.masker.catalog import DetectorModel
+from anonymise.masker.detector import DetectorNetwork
+from anonymise.masker.fetch import network_file
 from anonymise.masker.network import Network
 from anonymise.masker.options import ModelOptions
-from anonymise.masker.ssd import Run, SsdNetwork
 
 __all__ = ["load_network"]
 
 log = logging.getLogger(__name__)
 
 
-def load_network(folder: Path, graph: Graph | None, options: ModelOptions) -> Network:
+def load_network(
+    folder: Path, model: DetectorModel | None, options: ModelOptions, thresholds: Mapping[int, float]
+) -> Network:
     """The model in a folder on the runtime that the configuration asks for.
 
     ``auto`` takes TensorFlow on a GPU, else OpenVINO where it can run the model, else TensorFlow; the log says why.
+    ONNX files run on OpenVINO only.
 
     Args:
         folder: of the model.
-        graph: names in its frozen graph; None for a SavedModel.
+        model: the entry of a detector in the catalog; None for a SavedModel.
         options: which runtime, and how it is tuned.
+        thresholds: class id → score that detections must reach.
 
     Raises:
         ModelError: the model cannot be loaded.
     """
+    is_onnx = model is not None and model.is_onnx
     if options.runtime == "tensorflow":
-        return _on_tensorflow(folder, graph, options)
-    if options.runtime == "openvino":
-        return _on_openvino(folder, graph, options)
+        return _on_tensorflow(folder, model, options, thresholds)
+    if options.runtime == "openvino" or is_onnx:
+        return _on_openvino(folder, model, options, thresholds)
     if _tensorflow_has_gpu():
-        log.info("The model runs on TensorFlow, because it sees a GPU (runtime: auto)")
-        return _on_tensorflow(folder, graph, options)
+        log.info("%s runs on TensorFlow, because it sees a GPU (runtime: auto)", folder.name)
+        return _on_tensorflow(folder, model, options, thresholds)
     try:
-        network = _on_openvino(folder, graph, options)
+        network = _on_openvino(folder, model, options, thresholds)
     except ModelError as error:
-        log.info("The model runs on TensorFlow (runtime: auto). %s", error)
-        return _on_tensorflow(folder, graph, options)
-    log.info("The model runs on OpenVINO, because there is no GPU for TensorFlow (runtime: auto)")
+        log.info("%s runs on TensorFlow (runtime: auto). %s", folder.name, error)
+        return _on_tensorflow(folder, model, options, thresholds)
+    log.info("%s runs on OpenVINO, because there is no GPU for TensorFlow (runtime: auto)", folder.name)
     return network
 
 
-def _on_tensorflow(folder: Path, graph: Graph | None, options: ModelOptions) -> Network:
+def _on_tensorflow(
+    folder: Path, model: DetectorModel | None, options: ModelOptions, thresholds: Mapping[int, float]
+) -> Network:
     # The runtimes take long to import, TensorFlow seconds, so only the one that is needed.
-    from anonymise.masker import tensorflow_backend
+    from anonymise.masker import tensorflow_backend as backend
 
-    if graph is None:
-        return tensorflow_backend.load_saved_model(folder, threads=options.model_threads)
-    file = folder / FROZEN_GRAPH
-    run = tensorflow_backend.load_graph(file, graph, threads=options.model_threads, batch_size=options.batch_size)
-    return _ssd(run, graph, options)
-
-
-def _on_openvino(folder: Path, graph: Graph | None, options: ModelOptions) -> Network:
-    from anonymise.masker import openvino_backend
-
-    if graph is None:
-        return openvino_backend.load_saved_model(folder, threads=options.model_threads)
-    return _ssd(
-        openvino_backend.load_graph(folder / FROZEN_GRAPH, graph, threads=options.model_threads), graph, options
-    )
+    if model is None:
+        return backend.load_saved_model(folder, threads=options.model_threads)
+    file = network_file(folder, model)
+    run = backend.load_detector(file, model, threads=options.model_threads, batch_size=options.batch_size)
+    return DetectorNetwork(run, model, thresholds=thresholds, nms_iou_threshold=options.nms_iou_threshold)
 
 
-def _ssd(run: Run, graph: Graph, options: ModelOptions) -> SsdNetwork:
-    return SsdNetwork(
-        run,
-        side=graph.input_side,
-        score_threshold=options.score_threshold,
-        nms_iou_threshold=options.nms_iou_threshold,
-    )
+def _on_openvino(
+    folder: Path, model: DetectorModel | None, options: ModelOptions, thresholds: Mapping[int, float]
+) -> Network:
+    from anonymise.masker import openvino_backend as backend
+
+    if model is None:
+        return backend.load_saved_model(folder, threads=options.model_threads)
+    run = backend.load_detector(network_file(folder, model), model, threads=options.model_threads)
+    return DetectorNetwork(run, model, thresholds=thresholds, nms_iou_threshold=options.nms_iou_threshold)
 
 
 def _tensorflow_has_gpu() -> bool:

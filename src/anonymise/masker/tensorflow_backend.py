@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from anonymise.detections import RgbImage
 from anonymise.errors import ModelError
-from anonymise.masker.catalog import Graph
+from anonymise.masker.catalog import DetectorModel, Input
+from anonymise.masker.detector import Run
+from anonymise.masker.layouts import Tensors
 from anonymise.masker.object_detection import InstanceNetwork, check_signature
 from anonymise.masker.quiet_tensorflow import import_tensorflow
-from anonymise.masker.ssd import Output, Run
 
-__all__ = ["has_gpu", "load_graph", "load_saved_model"]
+__all__ = ["has_gpu", "load_detector", "load_saved_model"]
 
 
 def has_gpu() -> bool:
@@ -23,38 +24,56 @@ def has_gpu() -> bool:
     return bool(import_tensorflow().config.list_physical_devices("GPU"))
 
 
-def load_graph(file: Path, graph: Graph, *, threads: int | None, batch_size: int) -> Run:
-    """A frozen graph, ready to run.
+def load_detector(file: Path, model: DetectorModel, *, threads: int | None, batch_size: int) -> Run:
+    """A detector, ready to run.
 
     Args:
         file: the serialised GraphDef.
-        graph: names in it.
+        model: its entry in the catalog.
         threads: of the CPU that it may use; None is all.
-        batch_size: images that go through it at once.
+        batch_size: pictures that go through it at once, if it takes several.
 
     Raises:
-        ModelError: the file is missing, or not the graph that the catalog describes.
+        ModelError: the file is missing, not the network that the catalog describes, or an ONNX file.
     """
+    if model.is_onnx:
+        raise ModelError(
+            f"{file} is an ONNX file, which TensorFlow cannot run: it needs OpenVINO. Set runtime: auto, which takes "
+            "OpenVINO for such models alone, or runtime: openvino."
+        )
     tf = _import(threads)
     from tensorflow.core.framework import graph_pb2
 
+    wanted = model.input
     try:
         frozen = graph_pb2.GraphDef.FromString(file.read_bytes())
         imported = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(frozen, name=""), [])
-        function = imported.prune(f"{graph.input}:0", [f"{graph.scores}:0", f"{graph.boxes}:0"])
+        function = imported.prune(f"{wanted.name}:0", [f"{name}:0" for name in model.output.names])
+        dtype = function.inputs[0].dtype
     except Exception as error:  # TensorFlow raises errors of many unrelated types here
-        raise ModelError(f"TensorFlow cannot load the graph {file}: {error}") from error
+        raise ModelError(f"TensorFlow cannot load the network {file}: {error}") from error
 
-    def run(images: Iterable[RgbImage]) -> Iterator[Output]:
+    def run(images: Iterable[RgbImage]) -> Iterator[Tensors]:
         remaining = iter(images)
-        while batch := list(itertools.islice(remaining, batch_size)):
+        while batch := list(itertools.islice(remaining, batch_size if wanted.batches else 1)):
             try:
-                scores, boxes = function(tf.constant(np.stack(batch)))
+                outputs = function(tf.constant(_as_input(np.stack(batch), wanted), dtype))
             except tf.errors.OpError as error:
-                raise ModelError(f"TensorFlow could not run the graph {file}: {error.message}") from error
-            yield from zip(scores.numpy(), boxes.numpy().reshape(len(batch), -1, 4), strict=True)
+                raise ModelError(f"TensorFlow could not run the network {file}: {error.message}") from error
+            arrays = [output.numpy() for output in outputs]
+            yield from (
+                [array.reshape(len(batch), 1, *array.shape[1:])[n] for array in arrays] for n in range(len(batch))
+            )
 
     return run
+
+
+def _as_input(pictures: NDArray[np.uint8], wanted: Input) -> NDArray[Any]:
+    """Pictures (n, height, width, 3), red, green, blue, as the network wants them."""
+    array: NDArray[Any] = pictures[..., ::-1] if wanted.colors == "BGR" else pictures
+    if wanted.is_normalised:
+        array = (array - np.array(wanted.mean, np.float32)) / np.array(wanted.deviation, np.float32)
+    return array if wanted.layout == "NHWC" else array.transpose(0, 3, 1, 2)
 
 
 def load_saved_model(folder: Path, *, threads: int | None) -> InstanceNetwork:

@@ -1,0 +1,81 @@
+"""Networks that find boxes, as the catalog describes them, whatever runs them."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anonymise.detections import RgbImage
+from anonymise.masker.catalog import DetectorModel
+from anonymise.masker.fitting import Fit, fitted
+from anonymise.masker.layouts import Candidates, Tensors, decode
+from anonymise.masker.network import Found
+
+__all__ = ["DetectorNetwork", "Run"]
+
+Run = Callable[[Iterable[RgbImage]], Iterator[Tensors]]
+"""Runs a network on pictures of a size that it takes, uint8 (height, width, 3), as it gets on with the work.
+
+What the network wants in place of such pictures (order of axes and channels, mean and deviation) is the runtime's work.
+"""
+
+_NONE_OF_INTEREST = np.inf
+
+
+class DetectorNetwork:
+    """Fits images to the network's input, runs it, and keeps the best boxes of each class.
+
+    Args:
+        run: the network.
+        model: its entry in the catalog.
+        thresholds: class id → score that its boxes must reach; other classes are left out.
+        nms_iou_threshold: of two boxes of one class that overlap more than this (intersection over union), the one
+            with the lower score is dropped.
+
+    Raises:
+        ModelError: the network's outputs do not fit the entry.
+    """
+
+    def __init__(
+        self, run: Run, model: DetectorModel, *, thresholds: Mapping[int, float], nms_iou_threshold: float
+    ) -> None:
+        self._run = run
+        self._model = model
+        self._labels = np.array([label or 0 for label in model.columns], np.int64)
+        self._thresholds = np.array(
+            [thresholds.get(label or 0, _NONE_OF_INTEREST) for label in model.columns], np.float32
+        )
+        self._nms_iou_threshold = nms_iou_threshold
+        # Better at the start than at the first image.
+        next(self([np.zeros((64, 64, 3), np.uint8)]))
+
+    def __call__(self, images: Iterable[RgbImage]) -> Iterator[Found]:
+        """What is in each of the images."""
+        fits: deque[Fit] = deque()
+
+        def pictures() -> Iterator[RgbImage]:
+            for image in images:
+                picture, fit = fitted(image, self._model.input)
+                fits.append(fit)
+                yield picture
+
+        for tensors in self._run(pictures()):
+            fit = fits.popleft()
+            candidates = decode(self._model.output, tensors, fit.picture, self._thresholds)
+            kept = self._best(candidates)
+            yield Found(
+                fit.in_image(candidates.boxes[kept]), candidates.scores[kept], self._labels[candidates.columns[kept]]
+            )
+
+    def _best(self, candidates: Candidates) -> NDArray[np.int64]:
+        """Numbers of the candidates that non-maximum suppression leaves of each class, the best first."""
+        boxes, scores, columns = candidates
+        if not len(scores):
+            return np.zeros(0, np.int64)
+        corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+        kept = cv2.dnn.NMSBoxesBatched(
+            corner_and_size.tolist(), scores.tolist(), columns.tolist(), 0.0, self._nms_iou_threshold
+        )
+        return np.asarray(kept, np.int64)

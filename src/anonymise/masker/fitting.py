@@ -1,0 +1,96 @@
+"""Images of any size as the pictures that a network takes, and the boxes found there back in the images."""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anonymise.detections import RgbImage, Size
+from anonymise.masker.catalog import DynamicSize, Input
+
+__all__ = ["Fit", "fitted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Where an image lies in a network's picture.
+
+    Attributes:
+        picture: size of the picture.
+        inner: size of the image in it.
+        shares: how much of the image's height and width is there; the rest, less than a pixel of the picture, is not.
+    """
+
+    picture: Size
+    inner: Size
+    shares: tuple[float, float]
+
+    @property
+    def offset(self) -> tuple[int, int]:
+        """(down, right) of the image in the picture."""
+        return (self.picture.height - self.inner.height) // 2, (self.picture.width - self.inner.width) // 2
+
+    def in_image(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Boxes (n, 4), [ymin, xmin, ymax, xmax] in pixels of the picture, as shares of the image."""
+        scale = self.shares[0] / self.inner.height, self.shares[1] / self.inner.width
+        return (boxes - np.array(self.offset * 2, np.float32)) * np.array(scale * 2, np.float32)
+
+
+def fitted(image: RgbImage, to: Input) -> tuple[RgbImage, Fit]:
+    """An image as a picture for a network, uint8 (height, width, 3), and where it lies there."""
+    size = Size(image.shape[1], image.shape[0])
+    picture, inner = _sizes(size, to)
+    halvings = _halvings(size.height, inner.height), _halvings(size.width, inner.width)
+    height, width = size.height >> halvings[0] << halvings[0], size.width >> halvings[1] << halvings[1]
+    fit = Fit(picture, inner, (height / size.height, width / size.width))
+    resized = _resized(image[:height, :width], inner, halvings)
+    if inner == picture:
+        return resized, fit
+    padded: RgbImage = np.full((picture.height, picture.width, 3), to.padding, np.uint8)
+    top, left = fit.offset
+    padded[top : top + inner.height, left : left + inner.width] = resized
+    return padded, fit
+
+
+def _sizes(size: Size, to: Input) -> tuple[Size, Size]:
+    """The size of the picture for an image, and that of the image in it."""
+    if isinstance(to.size, DynamicSize):
+        scale = min(1.0, math.sqrt(to.size.max_pixels / (size.width * size.height)))
+        inner = _scaled(size, scale)
+        width, height = (-(-length // to.size.multiple_of) * to.size.multiple_of for length in inner)
+        picture = Size(width, height)
+    else:
+        picture = Size(*to.size)
+        inner = _scaled(size, min(picture.width / size.width, picture.height / size.height))
+        inner = Size(min(inner.width, picture.width), min(inner.height, picture.height))
+    return picture, picture if to.fit == "stretch" else inner
+
+
+def _scaled(size: Size, scale: float) -> Size:
+    return Size(max(1, round(size.width * scale)), max(1, round(size.height * scale)))
+
+
+def _halvings(length: int, target: int) -> int:
+    """How often a length can be halved and still be at least the target."""
+    return max(1, length // target).bit_length() - 1
+
+
+def _resized(image: RgbImage, to: Size, halvings: tuple[int, int]) -> RgbImage:
+    """The image in another size.
+
+    Sampling alone would alias small objects away, so the size is halved while that is possible; OpenCV averages the
+    pixels of exact halves quickly. The rest is bilinear: averaging there takes six times as long, blurs, and finds less
+    (Lite, pedestrians on the street frames: 0.909 instead of 0.917 of their pixels).
+
+    Args:
+        image: a multiple of ``2 ** halvings`` pixels high and wide.
+        to: the size wanted.
+        halvings: how often to halve the height and the width.
+    """
+    for step in range(max(halvings)):
+        height, width = image.shape[0] >> (step < halvings[0]), image.shape[1] >> (step < halvings[1])
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    resized: RgbImage = cv2.resize(image, to, interpolation=cv2.INTER_LINEAR)
+    return resized

@@ -1,0 +1,147 @@
+"""Which models run, and which classes are hidden: what the operator names, and what that needs besides.
+
+Fail closed: a class that is to be hidden and that no model would find gets a model that does, or what it is a part of
+is hidden.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from anonymise.errors import ModelError
+from anonymise.labels import COCO, LABELS, label_of
+from anonymise.masker.catalog import DetectorModel, Model, load_catalog
+from anonymise.masker.fetch import ORIGIN, is_fetched
+from anonymise.masker.options import ModelOptions
+from anonymise.resources import CATALOG, default_model_folder
+
+__all__ = ["Chosen", "Selection", "model_folder", "models_of_catalog", "select"]
+
+_INSTEAD = {"plate": ("car", "motorcycle", "bus", "truck")}
+"""Class → what is hidden instead while no model that finds it is there. Such models are not fetched unasked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A model that is to run.
+
+    Attributes:
+        name: in the catalog, or the folder of a SavedModel.
+        entry: in the catalog; None for a folder of the operator's own.
+        folder: where it is, or will be once it is fetched.
+    """
+
+    name: str
+    entry: Model | None
+    folder: Path
+
+    @property
+    def detector(self) -> DetectorModel | None:
+        """The entry of a detector; None for SavedModels."""
+        return self.entry if isinstance(self.entry, DetectorModel) else None
+
+    @property
+    def labels(self) -> frozenset[int]:
+        """The class ids that it finds."""
+        return frozenset(COCO) if self.entry is None else self.entry.labels
+
+    @property
+    def identity(self) -> str | None:
+        """A text that is another for a model that may find something else; None while it is not fetched.
+
+        Of fetched models it is made of their checksums and of what the catalog says about their inputs and outputs, of
+        others of the names, sizes and times of the files.
+        """
+        if self.entry is None:
+            files = sorted(path for path in self.folder.rglob("*") if path.is_file())
+            return "\n".join(f"{p.relative_to(self.folder)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files)
+        if not is_fetched(self.folder.name, self.folder.parent):
+            return None
+        sums = json.loads((self.folder / ORIGIN).read_text("utf-8"))["sha256"]
+        return json.dumps(
+            [sums, self.entry.model_dump(mode="json", exclude={"summary", "licence", "sources", "files"})]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What runs.
+
+    Attributes:
+        models: each sees every image; those that the operator names come first.
+        hidden: class ids that are hidden.
+        warnings: what the operator should know.
+    """
+
+    models: tuple[Chosen, ...]
+    hidden: frozenset[int]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str | None:
+        """A text that changes with the models and the classes; None while a model is not fetched."""
+        identities = [model.identity for model in self.models]
+        return None if None in identities else json.dumps([identities, sorted(self.hidden)])
+
+
+def model_folder(options: ModelOptions) -> Path:
+    """The folder that holds the fetched models."""
+    return Path(options.model_folder) if options.model_folder else default_model_folder()
+
+
+def models_of_catalog(folder: Path) -> Mapping[str, Model]:
+    """The catalog that comes with the program, and that of the operator: ``catalog.yml`` in the folder for models.
+
+    Raises:
+        ModelError: a catalog cannot be used.
+    """
+    own = folder / CATALOG.name
+    models = load_catalog(CATALOG)
+    return {**models, **load_catalog(own)} if own.is_file() and not own.samefile(CATALOG) else models
+
+
+def select(options: ModelOptions) -> Selection:
+    """Chooses the models.
+
+    The first model of the catalog that finds it is added for a class that none of the named models finds; one that is
+    fetched already is preferred. Models that find nothing of what is to be hidden do not run.
+
+    Raises:
+        ModelError: a model does not exist, or no model finds what is to be hidden.
+    """
+    folder = model_folder(options)
+    catalog = models_of_catalog(folder)
+    models = [_named(name, catalog, folder) for name in options.models]
+    hidden, warnings = set(options.hidden), list[str]()
+    while missing := sorted(hidden.difference(*(model.labels for model in models))):
+        name = LABELS[missing[0]]
+        finders = [Chosen(key, entry, folder / key) for key, entry in catalog.items() if missing[0] in entry.labels]
+        fetched = [finder for finder in finders if is_fetched(finder.name, folder)]
+        if fetched or (finders and name not in _INSTEAD):
+            models.append((fetched or finders)[0])
+        elif name in _INSTEAD:
+            hidden.remove(missing[0])
+            hidden.update(map(label_of, _INSTEAD[name]))
+            warnings.append(
+                f"There is no model that finds the class {name}: all of {', '.join(_INSTEAD[name])} is hidden instead. "
+                "See docs/models.md on how to get one."
+            )
+        else:
+            raise ModelError(f"No model of the catalog finds the class {name}; name one that does as a model_type.")
+    return Selection(tuple(model for model in models if model.labels & hidden), frozenset(hidden), tuple(warnings))
+
+
+def _named(name: str, catalog: Mapping[str, Model], folder: Path) -> Chosen:
+    """The model that an operator names.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    if name in catalog:
+        return Chosen(name, catalog[name], folder / name)
+    if Path(name).is_dir():
+        return Chosen(name, None, Path(name))
+    raise ModelError(
+        f"model_type {name!r} is neither a model of the catalog ({', '.join(catalog)}) nor the folder of a SavedModel."
+    )
