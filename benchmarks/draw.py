@@ -70,6 +70,7 @@ def main() -> None:
                     "gray_blur": True,
                     "normalized_gray_blur": True,
                     "outline": "box",
+                    "outline_exponent": 4.0,
                     "feather": feather,
                     "inpaint_radius": 16,
                 }

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from anonymise import config
 from anonymise.detections import Detections, RgbImage, Size
 from anonymise.masker import Masker, load_masker
+from anonymise.merging import MergeOptions
 from anonymise.seam import dilated_around, split_at_seam
 from anonymise.sphere import ViewOptions, detect_around, views
 from anonymise.windows import WindowOptions, windows
@@ -37,7 +38,6 @@ _FOV = math.radians(60)
 _CLASSES = {8: "car", 9: "pedestrian", 10: "bicyclist"}
 _BACKGROUND = 3
 _MARGIN = 1
-_MIN_OVERLAP = 0.5
 _SHARED = Path(os.environ.get("ANONYMISE_SHARED", Path(__file__).parents[2] / "shared"))
 
 Labels = NDArray[np.uint8]
@@ -76,6 +76,8 @@ def _window_options(scales: Sequence[tuple[float, float]]) -> WindowOptions:
             "cutout_step_factor": (800, 800),
             "cutout_overlap": 0.25,
             "cutout_band": None,
+            "enlarged_regions_n": 1,
+            "mirror_image": False,
         }
     )
 
@@ -153,7 +155,9 @@ def _sets(shared: Path) -> Iterator[tuple[str, Iterator[Picture]]]:
     yield "nadir", (_sphere([frame], [(0.3, -math.pi / 2)]) for frame in frames[:: 2 * every])
 
 
-def _score(pictures: Iterator[Picture], masker: Masker, chosen: Sequence[Method]) -> Iterator[str]:
+def _score(
+    pictures: Iterator[Picture], masker: Masker, chosen: Sequence[Method], merging: MergeOptions
+) -> Iterator[str]:
     """A line for each method."""
     covered = np.zeros((len(chosen), 12), np.int64)
     total = np.zeros(12, np.int64)
@@ -164,7 +168,7 @@ def _score(pictures: Iterator[Picture], masker: Masker, chosen: Sequence[Method]
         total += np.bincount(picture.labels.ravel(), minlength=12)
         for row, method in enumerate(chosen):
             started = time.perf_counter()
-            found = detect_around(picture.image, masker.detect, method.windows, method.views, _MIN_OVERLAP)
+            found = detect_around(picture.image, masker.detect, method.windows, method.views, merging)
             seconds[row] += time.perf_counter() - started
             grown = [dilated_around(instance, _MARGIN, _SIZE) for instance in found]
             hidden = Detections(_SIZE, split_at_seam(grown, _SIZE.width)).union()
@@ -186,13 +190,13 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=_SHARED, help="folder with the shared pictures")
     parser.add_argument("--runtime", choices=("auto", "tensorflow", "openvino"), default="auto")
     arguments = parser.parse_args()
-    options = config.load([Path("lite_config.yml")], [f"runtime={arguments.runtime}"]).model
-    masker = load_masker(options, progress=False)
+    options = config.load([Path("lite_config.yml")], [f"runtime={arguments.runtime}"])
+    masker = load_masker(options.model, progress=False)
     chosen = list(methods())
     for name, pictures in _sets(arguments.shared):
         titles = "".join(f"{title:>12}" for title in (*_CLASSES.values(), "over-blur"))
         print(f"{name:22}{titles}{'looks':>8}{'s':>8}")
-        for line in _score(pictures, masker, chosen):
+        for line in _score(pictures, masker, chosen, options.merging):
             print(line)
         print()
 

@@ -152,6 +152,7 @@ def _appearance(**changes: object) -> Appearance:
         "gray_blur": True,
         "normalized_gray_blur": True,
         "outline": "box",
+        "outline_exponent": 4.0,
         "feather": 0,
         "inpaint_radius": 16,
     }

@@ -1,12 +1,11 @@
 import pickle
-import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from anonymise.detections import Box, Detections, Instance, Size, full_mask, merge
+from anonymise.detections import Box, Detections, Instance, Size, full_mask
 
 SIZE = Size(40, 30)
 
@@ -25,9 +24,6 @@ def instances(draw: st.DrawFn) -> Instance:
         mask = np.random.default_rng(draw(st.integers(0, 9))).random((box.height, box.width)) < 0.4
         mask[0, 0] = True
     return Instance(draw(st.sampled_from([1, 3])), draw(st.sampled_from([0.3, 0.5, 0.75])), box, mask)
-
-
-some = st.lists(instances(), max_size=5)
 
 
 def test_an_empty_box_is_refused() -> None:
@@ -83,70 +79,10 @@ def test_counts_are_by_class() -> None:
     assert found.counts() == {1: 1, 3: 2}
 
 
-def test_merging_as_in_the_users_document() -> None:
-    # One shared pixel is enough; union mask, outermost box, mean score, majority class.
-    full = [boxed(0, 0, 10, 10, label=3, score=0.9)]
-    window = [boxed(9, 9, 20, 15, label=8, score=0.6), boxed(5, 0, 12, 4, label=8, score=0.3)]
-    (one,) = merge([full, window])
-    assert one.box == Box(0, 0, 20, 15)
-    assert one.score == pytest.approx(0.6)
-    assert one.label == 8
-    assert np.count_nonzero(one.mask) == 100 + 66 + 28 - 20 - 1
-
-
-def test_a_tie_of_classes_goes_to_the_higher_scores() -> None:
-    (one,) = merge([[boxed(0, 0, 4, 4, label=8, score=0.4)], [boxed(2, 2, 6, 6, label=3, score=0.5)]])
-    assert one.label == 3
-
-
-def test_objects_that_do_not_touch_stay_apart() -> None:
-    found = merge([[boxed(0, 0, 4, 4)], [boxed(4, 0, 8, 4)]])
-    assert [i.box for i in found] == [Box(0, 0, 4, 4), Box(4, 0, 8, 4)]
-
-
-def test_boxes_that_overlap_but_masks_that_do_not_stay_apart() -> None:
-    box = Box(0, 0, 4, 4)
-    upper, lower = np.triu(np.ones((4, 4), bool)), np.tril(np.ones((4, 4), bool), -1)
-    assert len(merge([[], [Instance(1, 0.5, box, upper)], [Instance(1, 0.5, box, lower)]])) == 2
-
-
-def test_a_minimum_overlap_keeps_neighbours_apart() -> None:
-    passes = [[boxed(0, 0, 10, 10)], [boxed(7, 0, 17, 10)]]
-    assert len(merge(passes, min_overlap=0.0)) == 1
-    assert len(merge(passes, min_overlap=0.3)) == 2  # exactly 0.3 of the smaller mask is not more than 0.3
-    assert len(merge(passes, min_overlap=0.29)) == 1
-
-
-def test_a_window_joins_the_full_images_object_that_it_shares_most_with() -> None:
-    left, right = boxed(0, 0, 10, 10), boxed(14, 0, 24, 10)
-    bridge = boxed(4, 0, 16, 10)
-    found = merge([[left, right], [bridge]])
-    assert [i.box for i in found] == [Box(0, 0, 16, 10), Box(14, 0, 24, 10)]
-
-
-@settings(max_examples=200, deadline=None)
-@given(some, st.lists(some, max_size=3), st.sampled_from([0.0, 0.25, 0.6]), st.randoms(use_true_random=False))
-def test_merging_does_not_depend_on_order(
-    full: list[Instance], parts: list[list[Instance]], min_overlap: float, shuffler: random.Random
-) -> None:
-    expected = merge([full, *parts], min_overlap)
-    shuffled = [shuffler.sample(part, len(part)) for part in shuffler.sample(parts, len(parts))]
-    again = merge([shuffler.sample(full, len(full)), *shuffled], min_overlap)
-    assert [(i.label, i.score, i.box, i.mask.tobytes()) for i in again] == [
-        (i.label, i.score, i.box, i.mask.tobytes()) for i in expected
-    ]
-
-
-@settings(deadline=None)
-@given(some, st.lists(some, max_size=3), st.sampled_from([0.0, 0.5]))
-def test_merging_loses_no_pixel_and_keeps_the_full_images_objects_apart(
-    full: list[Instance], parts: list[list[Instance]], min_overlap: float
-) -> None:
-    merged = merge([full, *parts], min_overlap)
-    everything = tuple(i for part in [full, *parts] for i in part)
-    assert np.array_equal(Detections(SIZE, merged).union(), Detections(SIZE, everything).union())
-    assert len(full) <= len(merged) <= len(everything)
-
-
-def test_merging_nothing() -> None:
-    assert merge([[]]) == ()
+@given(instances())
+def test_the_mirror_image_of_an_instance_is_that_of_its_pixels(instance: Instance) -> None:
+    mirrored = instance.mirrored(SIZE.width)
+    expected = Detections(SIZE, (instance,)).union()[:, ::-1]
+    assert np.array_equal(Detections(SIZE, (mirrored,)).union(), expected)
+    assert mirrored.fills_box == instance.fills_box
+    assert mirrored.mirrored(SIZE.width).box == instance.box

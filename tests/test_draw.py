@@ -26,6 +26,7 @@ def look(**changes: object) -> Appearance:
         "gray_blur": False,
         "normalized_gray_blur": False,
         "outline": "box",
+        "outline_exponent": 4.0,
         "feather": 0,
         "inpaint_radius": 16,
     }

@@ -1,11 +1,16 @@
 """Objects around the seam, compared with the same objects in an image that is turned so that the seam is elsewhere."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymise.detections import Box, Detections, Instance, Mask, Size, full_mask, merge
+from anonymise.detections import Box, Detections, Instance, Mask, Size, full_mask
+from anonymise.merging import merge
 from anonymise.seam import dilated_around, merge_around, placed, split_at_seam
+from tests.test_merging import METHODS, options
 
 SIZE = Size(40, 12)
 
@@ -34,19 +39,25 @@ def frame(found: tuple[Instance, ...] | list[Instance]) -> Mask:
 passes = st.lists(st.lists(instances(), max_size=3), min_size=1, max_size=2)
 
 
-@settings(max_examples=300, deadline=None)
-@given(passes, st.integers(0, SIZE.width - 1), st.sampled_from([0.0, 0.25, 0.6]))
+@pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=100)
+@given(found=passes, turn=st.integers(0, SIZE.width - 1), threshold=st.sampled_from([0.0, 0.25, 0.6]))
 def test_merging_does_not_depend_on_where_the_seam_is(
-    found: list[list[Instance]], turn: int, min_overlap: float
+    method: str, found: list[list[Instance]], turn: int, threshold: float
 ) -> None:
     def turned(instance: Instance, by: int) -> Instance:
         return placed(instance.moved(by, 0), SIZE.width)
 
-    # Without a pass over the full image all that overlaps is joined, so the joins do not depend on ties.
-    expected = merge_around([[], *found], min_overlap, SIZE.width)
-    again = merge_around([[], *([turned(i, turn) for i in part] for part in found)], min_overlap, SIZE.width)
-    back = [turned(i, -turn) for i in again]
-    assert {described(i) for i in back} == {described(i) for i in expected}
+    # Each its own score: ties are settled by places in the image. Without a pass over the full image `union` joins all
+    # that overlaps.
+    scores = iter(np.linspace(0.9, 0.3, 6).tolist())
+    found = [[replace(i, score=next(scores)) for i in part] for part in found]
+    for area_method in ("int", "float"):
+        chosen = options(method, merge_min_overlap=threshold, merge_iou_threshold=threshold, area_method=area_method)
+        expected = merge_around([[], *found], chosen, SIZE.width)
+        again = merge_around([[], *([turned(i, turn) for i in part] for part in found)], chosen, SIZE.width)
+        back = [turned(i, -turn) for i in again]
+        assert {described(i) for i in back} == {described(i) for i in expected}
 
 
 def described(instance: Instance) -> tuple[int, float, Box, bytes]:
@@ -58,7 +69,7 @@ def described(instance: Instance) -> tuple[int, float, Box, bytes]:
 def test_merging_loses_no_pixel_and_keeps_the_full_images_objects_apart(
     found: list[list[Instance]], min_overlap: float
 ) -> None:
-    merged = merge_around(found, min_overlap, SIZE.width)
+    merged = merge_around(found, options(merge_min_overlap=min_overlap), SIZE.width)
     everything = [i for part in found for i in part]
     assert np.array_equal(frame(merged), frame(everything))
     assert len(found[0]) <= len(merged) <= len(everything)
@@ -69,20 +80,20 @@ def test_merging_loses_no_pixel_and_keeps_the_full_images_objects_apart(
 @given(passes)
 def test_away_from_the_seam_it_is_the_merging_of_every_image(found: list[list[Instance]]) -> None:
     inside = [[i for i in part if i.box.right <= SIZE.width] for part in found]
-    expected = {described(i) for i in merge(inside, 0.25)}
-    assert {described(i) for i in merge_around(inside, 0.25, SIZE.width)} == expected
+    expected = {described(i) for i in merge(inside, options(merge_min_overlap=0.25))}
+    assert {described(i) for i in merge_around(inside, options(merge_min_overlap=0.25), SIZE.width)} == expected
 
 
 def test_two_windows_that_see_an_object_on_the_seam_find_one() -> None:
     whole, left_part = boxed(36, 2, 44, 6), boxed(0, 2, 4, 7)
-    (one,) = merge_around([[], [whole], [left_part]], 0.5, SIZE.width)
+    (one,) = merge_around([[], [whole], [left_part]], options(merge_min_overlap=0.5), SIZE.width)
     assert one.box == Box(36, 2, 44, 7)
     assert [i.box for i in split_at_seam([one], SIZE.width)] == [Box(36, 2, 40, 7), Box(0, 2, 4, 7)]
 
 
 def test_objects_that_overlap_all_the_way_around_stay_in_the_image() -> None:
     row = [boxed(left, 0, left + 7, 5) for left in range(0, SIZE.width, 5)]
-    merged = merge_around([[], row], 0.0, SIZE.width)
+    merged = merge_around([[], row], options(), SIZE.width)
     assert frame(merged).sum() == 5 * SIZE.width
     assert all(i.box.width <= SIZE.width for i in merged)
 

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from anonymise.detections import Box, Detections, Instance, Mask, RgbImage, Size, full_mask
+from anonymise.merging import MergeOptions
 from anonymise.seam import split_at_seam
 from anonymise.sphere import View, ViewOptions, detect_around, render, to_sphere, views
 from anonymise.windows import WindowOptions
@@ -166,6 +167,17 @@ def red_objects(images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ..
         yield (tuple(parts),)
 
 
+def union_of(min_overlap: float = 0.0) -> MergeOptions:
+    return MergeOptions(
+        merging_method="union",
+        merge_min_overlap=min_overlap,
+        merge_iou_threshold=0.5,
+        area_method="float",
+        pre_merge_score_threshold=None,
+        post_merge_score_threshold=None,
+    )
+
+
 def window_options(*, use: bool, band: tuple[float, float] | None = None) -> WindowOptions:
     return WindowOptions.model_validate(
         {
@@ -174,6 +186,8 @@ def window_options(*, use: bool, band: tuple[float, float] | None = None) -> Win
             "cutout_step_factor": (800, 800),
             "cutout_overlap": 0.25,
             "cutout_band": band,
+            "enlarged_regions_n": 1,
+            "mirror_image": False,
         }
     )
 
@@ -189,7 +203,7 @@ def test_every_object_is_found_once_wherever_it_is(use_windows: bool, fov: tuple
     image[500:] = red  # over the nadir
     truth = (image[..., 0] > 210) & (image[..., 1] < 100)
     chosen = ViewOptions(view_fov=fov, view_overlap=0.25, view_side=256)
-    found = detect_around(image, red_objects, window_options(use=use_windows), chosen, 0.0)
+    found = detect_around(image, red_objects, window_options(use=use_windows), chosen, union_of())
     seam_apart = 1 if not use_windows and not fov else 0  # the full image alone has two halves
     assert len(found) == 4 + seam_apart
     covered = Detections(size, split_at_seam(found, size.width)).union()
@@ -202,7 +216,7 @@ def test_only_the_band_is_looked_at_through_windows() -> None:
     image = np.full((512, 1024, 3), 200, np.uint8)
     image[10:20, 500:520] = image[300:310, 500:520] = (220, 30, 30)
     nowhere_else = ViewOptions(view_fov=(), view_overlap=0.25, view_side=64)
-    (one,) = detect_around(image, red_objects, window_options(use=True, band=(0.4, 0.8)), nowhere_else, 0.0)
+    (one,) = detect_around(image, red_objects, window_options(use=True, band=(0.4, 0.8)), nowhere_else, union_of())
     assert one.box == Box(500, 300, 520, 310)
 
 
@@ -215,7 +229,7 @@ def test_the_embedded_model_finds_the_car_behind_across_the_seam() -> None:
     right_half = next(o.box for o in scene.objects if o.box.right == 4096)
     masker = load_masker(config.load(overrides=["model_type=Lite"]).model, progress=False)
     chosen = ViewOptions(view_fov=(90, 55), view_overlap=0.2, view_side=300)
-    found = detect_around(scene.image, masker.detect, window_options(use=False), chosen, 0.5)
+    found = detect_around(scene.image, masker.detect, window_options(use=False), chosen, union_of(0.5))
     on_seam = [i for i in found if i.box.right > 4096 and i.label == 3]
     assert len(on_seam) == 1
     covered = Detections(Size(4096, 2048), split_at_seam(on_seam, 4096)).union()

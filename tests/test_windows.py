@@ -17,6 +17,8 @@ def options(**changed: object) -> WindowOptions:
         "cutout_step_factor": (800, 800),
         "cutout_overlap": None,
         "cutout_band": None,
+        "enlarged_regions_n": 1,
+        "mirror_image": False,
     }
     return WindowOptions.model_validate(values | changed)
 

@@ -24,6 +24,7 @@ from anonymise.draw import Appearance, Center, StaticMaskOptions
 from anonymise.errors import ConfigError
 from anonymise.images import ImageOptions
 from anonymise.masker import ModelOptions
+from anonymise.merging import MergeOptions
 from anonymise.notify import EmailOptions
 from anonymise.paths import FileOptions
 from anonymise.record import RecordOptions
@@ -48,7 +49,6 @@ class RunOptions(BaseModel):
     max_num_async_workers: int = Field(ge=1)
     force_older_exif: bool
     mask_dilation_pixels: int = Field(ge=0)
-    merge_min_overlap: float = Field(ge=0, lt=1)
 
 
 class PreviewOptions(BaseModel):
@@ -107,6 +107,7 @@ class Config:
     model: ModelOptions
     windows: WindowOptions
     views: ViewOptions
+    merging: MergeOptions
     appearance: Appearance
     static_mask: StaticMaskOptions
     preview: PreviewOptions

@@ -1,11 +1,9 @@
-"""What was found in an image: boxes, instances with their masks, and how they are merged.
+"""What was found in an image: boxes, and instances with their masks.
 
 Values only: no files, no models. Arrays inside the values are read-only.
 """
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -13,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Box", "Detections", "Instance", "Mask", "RgbImage", "Size", "full_mask", "merge"]
+__all__ = ["Box", "Detections", "Instance", "Mask", "RgbImage", "Size", "full_mask"]
 
 RgbImage = NDArray[np.uint8]
 """Pixels of an image: uint8 (height, width, 3), in the order red, green, blue."""
@@ -128,7 +126,7 @@ class Instance:
     def __post_init__(self) -> None:
         if self.mask.shape != (self.box.height, self.box.width) or self.mask.dtype != np.bool_:
             raise ValueError(f"mask {self.mask.dtype}{self.mask.shape} does not fit {self.box}")
-        if self.mask.all():
+        if not self.fills_box and self.mask.all():
             object.__setattr__(self, "mask", full_mask(self.box))
         self.mask.setflags(write=False)
 
@@ -145,6 +143,11 @@ class Instance:
     def moved(self, dx: int, dy: int) -> "Instance":
         """The same object, ``dx`` pixels to the right and ``dy`` down."""
         return replace(self, box=self.box.moved(dx, dy))
+
+    def mirrored(self, width: int) -> "Instance":
+        """The same object in the mirror image of a picture of ``width`` pixels, left and right exchanged."""
+        box = Box(width - self.box.right, self.box.top, width - self.box.left, self.box.bottom)
+        return replace(self, box=box, mask=self.mask[:, ::-1])
 
     def overlap(self, other: "Instance") -> int:
         """Number of pixels that both masks cover."""
@@ -209,83 +212,3 @@ class Detections:
     def counts(self) -> dict[int, int]:
         """Number of objects of each class id, ordered by class id."""
         return dict(sorted(Counter(i.label for i in self.instances if not i.continues).items()))
-
-
-def merge(passes: Sequence[Sequence[Instance]], min_overlap: float = 0.0) -> tuple[Instance, ...]:
-    """Joins the detections of several passes over one image where they show the same object.
-
-    Two detections show the same object when their masks share pixels. A merged object has the union of the masks, the
-    outermost box, the mean score and the majority class (ties: the higher sum of scores, then the lower class id).
-
-    The first pass sees the full image, whose detections are never merged with each other, not even through a window's
-    detection that touches both. So the joins are made strongest first, and one that would bring two of them together is
-    left out: a maximum spanning forest grown from the full image's detections. The result does not depend on the order
-    of the detections within the passes, nor on that of the passes after the first.
-
-    Args:
-        passes: detections in coordinates of the full image; ``passes[0]`` is the pass over the full image.
-        min_overlap: 0 joins masks that share any pixel; otherwise the shared pixels must be more than this share of
-            the smaller mask, so that the box-shaped masks of neighbours stay apart.
-    """
-    found = sorted(
-        ((instance, number == 0) for number, instances in enumerate(passes) for instance in instances),
-        key=lambda item: (not item[1], *_canonical(item[0])),
-    )
-    instances = [instance for instance, _ in found]
-    n_full = sum(is_full for _, is_full in found)
-    parent = list(range(len(instances)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for _, first, second in sorted(_overlapping_pairs(instances, n_full, min_overlap)):
-        # The full image's detections come first, so a group that has one has it as its root.
-        low, high = sorted((root(first), root(second)))
-        if high >= n_full:
-            parent[high] = low
-    groups: dict[int, list[Instance]] = {}
-    for index, instance in enumerate(instances):
-        groups.setdefault(root(index), []).append(instance)
-    return tuple(sorted((_merged(group) for group in groups.values()), key=_canonical))
-
-
-def _overlapping_pairs(
-    instances: Sequence[Instance], n_full: int, min_overlap: float
-) -> Iterable[tuple[float, int, int]]:
-    """(-overlap in pixels, first index, second index) of the pairs that may be joined."""
-    if not instances:
-        return
-    boxes = np.array([(i.box.left, i.box.top, i.box.right, i.box.bottom) for i in instances])
-    areas = [i.area() for i in instances]
-    for first, (left, top, right, bottom) in enumerate(boxes):
-        rest = max(first + 1, n_full)
-        others = boxes[rest:]
-        touching = (others[:, 0] < right) & (others[:, 2] > left) & (others[:, 1] < bottom) & (others[:, 3] > top)
-        for second in (np.flatnonzero(touching) + rest).tolist():
-            overlap = instances[first].overlap(instances[second])
-            if overlap > min_overlap * min(areas[first], areas[second]):
-                yield -overlap, first, second
-
-
-def _merged(group: Sequence[Instance]) -> Instance:
-    if len(group) == 1:
-        return group[0]
-    box = group[0].box
-    for instance in group[1:]:
-        box = box.hull(instance.box)
-    mask = np.zeros((box.height, box.width), np.bool_)
-    for instance in group:
-        mask[instance.box.within(box).slices] |= instance.mask
-    votes = Counter(i.label for i in group)
-    score_sums = {label: math.fsum(i.score for i in group if i.label == label) for label in votes}
-    label = min(votes, key=lambda candidate: (-votes[candidate], -score_sums[candidate], candidate))
-    return Instance(label, math.fsum(i.score for i in group) / len(group), box, mask)
-
-
-def _canonical(instance: Instance) -> tuple[Box, int, float, bytes]:
-    """Sort key that depends on nothing but the instance."""
-    mask = b"" if instance.fills_box else instance.mask.tobytes()
-    return instance.box, instance.label, -instance.score, mask

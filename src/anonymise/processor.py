@@ -1,13 +1,23 @@
 """Where in an image the model looks, and how what it found there becomes the image's detections."""
 
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import cv2
+
 from anonymise.config import Config
-from anonymise.detections import Box, Detections, Instance, RgbImage, Size, merge
+from anonymise.detections import Box, Detections, Instance, RgbImage, Size
+from anonymise.draw import superellipse
 from anonymise.masker import Masker
+from anonymise.merging import merge
 from anonymise.seam import dilated_around, split_at_seam
 from anonymise.sphere import detect_around
 from anonymise.windows import windows
 
 __all__ = ["ImageProcessor"]
+
+_Passes = tuple[tuple[Instance, ...], ...]
+"""What is found in one picture: one tuple for each model, and for each way in which the picture is shown to it."""
 
 
 class ImageProcessor:
@@ -16,6 +26,8 @@ class ImageProcessor:
     def __init__(self, masker: Masker, config: Config) -> None:
         self._masker = masker
         self._config = config
+        # wbf takes the average of boxes. All else is closer to the objects if each box loses its corners first.
+        self._averages = config.merging.merging_method == "wbf"
 
     def detect(self, image: RgbImage) -> Detections:
         """All objects in an image that stands upright, merged over all passes, grown by the configured margin.
@@ -30,21 +42,61 @@ class ImageProcessor:
 
     def _flat(self, image: RgbImage, size: Size) -> tuple[Instance, ...]:
         config = self._config
-        boxes = windows(size, config.windows)
-        looks = (Box(0, 0, size.width, size.height), *boxes)
-        found = self._masker.detect(image[look.slices] for look in looks)
+        looks = (Box(0, 0, size.width, size.height), *windows(size, config.windows))
+        found = self._found(image[look.slices] for look in looks)
         # The first is the full image by the first model.
         passes = [
-            [instance.moved(look.left, look.top) for instance in one]
-            for look, by_model in zip(looks, found, strict=True)
-            for one in by_model
+            [self._before_merging(instance.moved(look.left, look.top), size) for instance in one]
+            for look, passes_of_look in zip(looks, found, strict=True)
+            for one in passes_of_look
         ]
-        merged = merge(passes, config.run.merge_min_overlap)
+        merged = [self._after_merging(instance, size) for instance in merge(passes, config.merging)]
         # After merging: grown masks of neighbours would touch and become one object.
         return tuple(instance.dilated(config.run.mask_dilation_pixels, size) for instance in merged)
 
     def _around(self, image: RgbImage, size: Size) -> tuple[Instance, ...]:
         config = self._config
-        merged = detect_around(image, self._masker.detect, config.windows, config.views, config.run.merge_min_overlap)
+
+        def detect(pictures: Iterable[RgbImage]) -> Iterator[_Passes]:
+            # In the picture, as a box is no box any more on the sphere.
+            for passes in self._found(pictures):
+                yield tuple(tuple(self._before_merging(instance) for instance in one) for one in passes)
+
+        merged = [
+            self._after_merging(instance)
+            for instance in detect_around(image, detect, config.windows, config.views, config.merging)
+        ]
         grown = [dilated_around(instance, config.run.mask_dilation_pixels, size) for instance in merged]
         return split_at_seam(grown, size.width)
+
+    def _before_merging(self, instance: Instance, size: Size | None = None) -> Instance:
+        return instance if self._averages else self._outlined(instance, size)
+
+    def _after_merging(self, instance: Instance, size: Size | None = None) -> Instance:
+        return self._outlined(instance, size) if self._averages else instance
+
+    def _outlined(self, instance: Instance, size: Size | None) -> Instance:
+        appearance = self._config.appearance
+        if appearance.outline != "superellipse":
+            return instance
+        return superellipse(instance, appearance.outline_exponent, size)
+
+    def _found(self, pictures: Iterable[RgbImage]) -> Iterator[_Passes]:
+        """What is found in each picture, and in its mirror image if that is wanted."""
+        if not self._config.windows.mirror_image:
+            return self._masker.detect(pictures)
+        return self._found_in_both(pictures)
+
+    def _found_in_both(self, pictures: Iterable[RgbImage]) -> Iterator[_Passes]:
+        widths: deque[int] = deque()
+
+        def both() -> Iterator[RgbImage]:
+            for picture in pictures:
+                widths.append(picture.shape[1])
+                yield picture
+                yield cv2.flip(picture, 1)
+
+        found = self._masker.detect(both())
+        for plain, mirrored in zip(found, found, strict=True):
+            width = widths.popleft()
+            yield *plain, *(tuple(instance.mirrored(width) for instance in one) for one in mirrored)

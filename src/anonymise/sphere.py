@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from anonymise.detections import Box, Instance, RgbImage, Size
+from anonymise.merging import MergeOptions
 from anonymise.seam import merge_around, placed
 from anonymise.windows import WindowOptions, crop_wrapped, windows
 
@@ -241,18 +242,22 @@ def _is_around_a_pole(longitude: _Points) -> bool:
 
 
 def detect_around(
-    image: RgbImage, detect: _Detect, window_options: WindowOptions, view_options: ViewOptions, min_overlap: float
+    image: RgbImage,
+    detect: _Detect,
+    window_options: WindowOptions,
+    view_options: ViewOptions,
+    merge_options: MergeOptions,
 ) -> tuple[Instance, ...]:
     """All objects in an equirectangular image: those of its windows and of its views, merged across the seam.
 
-    Without windows and views it is the full image that is looked at.
+    Without views and overlapping windows the full image is looked at.
 
     Args:
         image: the whole sphere.
-        detect: finds the objects in pictures, in their own coordinates: one tuple of instances for each model.
+        detect: finds the objects in pictures, in their own coordinates: one tuple of instances for each pass.
         window_options: which windows of the image are looked at.
         view_options: which views.
-        min_overlap: as in `detections.merge`.
+        merge_options: as in `merging.merge`.
 
     Returns:
         Instances as `anonymise.seam` has them; `split_at_seam` cuts them into what is in frame.
@@ -260,8 +265,8 @@ def detect_around(
     size = Size(image.shape[1], image.shape[0])
     boxes = windows(size, window_options, wraps=True)
     cameras = [v for fov in view_options.view_fov for v in views(math.radians(fov), view_options.view_overlap)]
-    if not boxes and not cameras:
-        boxes = (Box(0, 0, size.width, size.height),)
+    if not window_options.use_cutouts and not cameras:
+        boxes = (Box(0, 0, size.width, size.height), *boxes)
     side = view_options.view_side
     levels = _halved(image, 6 if cameras else 0)
 
@@ -275,7 +280,7 @@ def detect_around(
     found = detect(render(levels, k, side) if isinstance(k, View) else crop_wrapped(image, k) for k in looks)
     passes = [
         [back(look, instance) for instance in one]
-        for look, by_model in zip(looks, found, strict=True)
-        for one in by_model
+        for look, passes_of_look in zip(looks, found, strict=True)
+        for one in passes_of_look
     ]
-    return merge_around([[], *passes], min_overlap, size.width)
+    return merge_around([[], *passes], merge_options, size.width)

@@ -4,7 +4,7 @@ A box that goes on beyond the right edge of a 360° image, at its left, has ``ri
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -40,7 +40,7 @@ _WHOLE = Band(0, 1)
 
 
 class WindowOptions(BaseModel):
-    """Keys of the configuration that say which windows of an image are looked at."""
+    """Keys of the configuration that say which windows of an image are looked at, and how."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,6 +49,8 @@ class WindowOptions(BaseModel):
     cutout_step_factor: Step
     cutout_overlap: float | None = Field(ge=0, lt=1)
     cutout_band: Band | None
+    enlarged_regions_n: int = Field(ge=1)
+    mirror_image: bool
 
     @field_validator("cutout_band")
     @classmethod
@@ -65,20 +67,23 @@ class WindowOptions(BaseModel):
 
 
 def windows(size: Size, options: WindowOptions, *, wraps: bool = False) -> tuple[Box, ...]:
-    """All windows of an image, scale by scale, row by row; none without ``use_cutouts``.
+    """All windows of an image, scale by scale, row by row: those of ``use_cutouts``, then the enlarged regions.
 
-    At each scale they cover every pixel of the image, or of its band.
+    At each scale they cover every pixel of the image, or of its band; the regions are of the whole image.
 
     Args:
         size: of the image.
         options: the keys of the configuration.
         wraps: whether the left and the right edge of the image meet; windows then continue beyond the right one.
     """
-    if not options.use_cutouts:
-        return ()
+    cutouts = _cutouts(size, options, wraps=wraps) if options.use_cutouts else ()
+    regions = _regions(size, options.enlarged_regions_n, wraps=wraps) if options.enlarged_regions_n > 1 else ()
+    return tuple(dict.fromkeys((*cutouts, *regions)))
+
+
+def _cutouts(size: Size, options: WindowOptions, *, wraps: bool) -> Iterator[Box]:
     band = options.cutout_band or _WHOLE
     top, bottom = math.floor(size.height * band.top), math.ceil(size.height * band.bottom)
-    boxes: list[Box] = []
     for downscale in options.scales:
         window = Size(
             math.ceil(size.width / downscale.width), min(bottom - top, math.ceil(size.height / downscale.height))
@@ -88,8 +93,16 @@ def windows(size: Size, options: WindowOptions, *, wraps: bool = False) -> tuple
         else:
             step = Step(*(math.ceil((1 - options.cutout_overlap) * side) for side in (window.height, window.width)))
         cover = wrapping_grid if wraps else grid
-        boxes += (box.moved(0, top) for box in cover(Size(size.width, bottom - top), window, step))
-    return tuple(dict.fromkeys(boxes))
+        yield from (box.moved(0, top) for box in cover(Size(size.width, bottom - top), window, step))
+
+
+def _regions(size: Size, n: int, *, wraps: bool) -> tuple[Box, ...]:
+    """``n`` times ``n`` equal parts of an image, side by side; those of a 360° image have its seam inside of one."""
+    part = Size(math.ceil(size.width / n), math.ceil(size.height / n))
+    if not wraps:
+        return grid(size, part, Step(part.height, part.width))
+    lefts = [(2 * column + 1) * size.width // (2 * n) for column in range(n)]
+    return _product(_starts(size.height, part.height, part.height), lefts, part)
 
 
 def grid(size: Size, window: Size, step: Step) -> tuple[Box, ...]:

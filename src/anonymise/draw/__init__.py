@@ -10,7 +10,7 @@ No files, no models. ``docs/appearance.md`` tells the operator what the appearan
 
 from anonymise.draw.appearance import Appearance, Kind, Outline, Rgb, StaticMaskOptions
 from anonymise.draw.compose import Center, Drawn, Layer, draw, preview
-from anonymise.draw.regions import outlined, static_mask
+from anonymise.draw.regions import outlined, static_mask, superellipse
 
 __all__ = [
     "Appearance",
@@ -25,4 +25,5 @@ __all__ = [
     "outlined",
     "preview",
     "static_mask",
+    "superellipse",
 ]

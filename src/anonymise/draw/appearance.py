@@ -10,7 +10,7 @@ from anonymise.labels import LABELS, unknown_classes
 __all__ = ["Appearance", "Kind", "Outline", "Rgb", "StaticMaskOptions"]
 
 Kind = Literal["blur", "mosaic", "solid", "color", "inpaint"]
-Outline = Literal["box", "ellipse"]
+Outline = Literal["box", "ellipse", "superellipse"]
 
 _Level = Annotated[int, Field(ge=0, le=255)]
 Rgb = tuple[_Level, _Level, _Level]
@@ -32,6 +32,7 @@ class Appearance(BaseModel):
     gray_blur: bool
     normalized_gray_blur: bool
     outline: Outline
+    outline_exponent: float = Field(ge=2, le=16)
     feather: float = Field(ge=0, le=0.25)
     inpaint_radius: int = Field(ge=1, le=64)
 
