@@ -173,9 +173,21 @@ def anonymise_command(config: "Config", places: "Places", workers: "Workers", pr
     from anonymise import pipeline
     from anonymise.masker import load_masker
 
-    with database_sender(config, places) as sender:
+    with database_sender(config, places) as sender, _reader(config) as reader:
         masker = load_masker(config.model, progress=sys.stderr.isatty())
-        return pipeline.anonymise(config, places, masker, workers, progress, sender)
+        return pipeline.anonymise(config, places, masker, workers, progress, sender, reader)
+
+
+@contextlib.contextmanager
+def _reader(config: "Config") -> Iterator["Workers | None"]:
+    """A process that decodes images, unless everything is to be done in this one."""
+    from anonymise.workers import ProcessWorkers
+
+    if not config.run.enable_async:
+        yield None
+        return
+    with contextlib.closing(ProcessWorkers(1)) as reader:
+        yield reader
 
 
 @contextlib.contextmanager
@@ -228,8 +240,8 @@ def redraw_command(config: "Config", places: "Places", workers: "Workers", progr
     """The main job with what an earlier run found."""
     from anonymise import pipeline
 
-    with database_sender(config, places) as sender:
-        return pipeline.redraw(config, places, workers, progress, sender)
+    with database_sender(config, places) as sender, _reader(config) as reader:
+        return pipeline.redraw(config, places, workers, progress, sender, reader)
 
 
 def execute(args: argparse.Namespace, command: Command) -> int:

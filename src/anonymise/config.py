@@ -22,6 +22,7 @@ from anonymise.db.options import DatabaseOptions
 from anonymise.detections import Size
 from anonymise.draw import Appearance, Center, StaticMaskOptions
 from anonymise.errors import ConfigError
+from anonymise.evaluation import EvaluationOptions
 from anonymise.images import ImageOptions
 from anonymise.masker import ModelOptions
 from anonymise.merging import MergeOptions
@@ -46,7 +47,8 @@ class RunOptions(BaseModel):
     max_failures_in_a_row: int | None = Field(ge=1)
     copy_originals_to_error_folder: bool
     enable_async: bool
-    max_num_async_workers: int = Field(ge=1)
+    max_num_async_workers: int | None = Field(ge=1)
+    image_memory_megabytes: int = Field(ge=1)
     force_older_exif: bool
     mask_dilation_pixels: int = Field(ge=0)
 
@@ -116,6 +118,7 @@ class Config:
     log: LogOptions
     email: EmailOptions
     database: DatabaseOptions
+    evaluation: EvaluationOptions
     changed: date
 
     def as_yaml(self) -> str:
@@ -147,7 +150,15 @@ _WITHOUT_EFFECT_ON_RESULTS = frozenset(
         *LogOptions.model_fields,
         *EmailOptions.model_fields,
         *DatabaseOptions.model_fields,
-        *("force_remask", "lazy_paths", "enable_async", "max_num_async_workers", "max_failures_in_a_row"),
+        *EvaluationOptions.model_fields,
+        *(
+            "force_remask",
+            "lazy_paths",
+            "enable_async",
+            "max_num_async_workers",
+            "image_memory_megabytes",
+            "max_failures_in_a_row",
+        ),
         *("copy_originals_to_error_folder", "image_extensions", "max_decoded_pixels"),
         *("model_folder", "batch_size", "runtime", "model_threads"),
         # What is wanted besides: files that are missing are written whatever the journal says.

@@ -8,8 +8,9 @@ import itertools
 import logging
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePath
@@ -43,6 +44,8 @@ class Task:
     Attributes:
         paths: of the image.
         work: what the worker calls.
+        again: what it calls if it has to be tried again; None is the same.
+        release: is told when the first try has ended, with its result, or None if it was never made.
         stage: how the log calls it.
         objects: COCO class name → number of objects that were found in the image.
         seconds: stage → time that it took so far.
@@ -51,6 +54,8 @@ class Task:
 
     paths: Paths
     work: Callable[[], Work]
+    again: Callable[[], Work] | None = None
+    release: Callable[[Future[Work] | None], None] | None = None
     stage: str = "write"
     objects: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -79,7 +84,7 @@ class Book:
 def run(
     config: Config,
     places: Places,
-    tasks: Callable[[Iterable[Found]], Iterator[Task | Outcome]],
+    tasks: Callable[[Iterable[Found]], Generator[Task | Outcome]],
     workers: Workers,
     progress: Progress,
     book: Book,
@@ -120,8 +125,11 @@ def run(
             progress.found(len(keys))
             book.expect(keys)
             found = (Paths(PurePath(key), places) if isinstance(key, str) else key for key in known)
-        for task in tasks(itertools.takewhile(lambda _: not progress.wants_to_stop(), found)):
-            settle([(None, task)] if not isinstance(task, Task) else flight.launch(task))
+        ready = tasks(itertools.takewhile(lambda _: not progress.wants_to_stop(), found))
+        # Closed at once also where the run stops, so that nothing goes on being read.
+        with closing(ready):
+            for task in ready:
+                settle([(None, task)] if not isinstance(task, Task) else flight.launch(task))
 
     def land() -> None:
         settle(flight.land())
@@ -224,7 +232,7 @@ def outcome_of(source: Path, stage: str, function: Callable[[], _T], tries: int 
         return Failed(source, stage, f"unexpected {type(error).__name__}: {error}")
 
 
-def ahead(function: Callable[[_S], _T], items: Iterable[_S], depth: int) -> Iterator[_T]:
+def ahead(function: Callable[[_S], _T], items: Iterable[_S], depth: int) -> Generator[_T]:
     """``map(function, items)`` whose next ``depth`` results are made in a thread while the caller works."""
     if depth == 0:
         yield from map(function, items)
@@ -268,10 +276,17 @@ class _Flight:
         self._workers.kill()
 
     def _start(self, task: Task, tries: int) -> _Arrived:
+        work = task.again if task.again is not None and tries > 1 else task.work
         try:
-            self._pending[self._workers.submit(task.work)] = task, tries
+            future = self._workers.submit(work)
         except WorkerDied:
+            if task.release is not None and tries == 1:
+                task.release(None)
             yield from self._recovered([task])
+            return
+        self._pending[future] = task, tries
+        if task.release is not None and tries == 1:
+            future.add_done_callback(task.release)
 
     def _landed(self) -> _Arrived:
         future = next(iter(wait(self._pending, return_when=FIRST_COMPLETED).done))
@@ -288,7 +303,9 @@ class _Flight:
         """After a worker died: each task that was under way again, alone."""
         tasks = [*tasks, *(task for task, _ in self._pending.values())]
         self._pending.clear()
-        for task, future in zip(tasks, each_alone(self._workers, [task.work for task in tasks]), strict=True):
+        for task, future in zip(
+            tasks, each_alone(self._workers, [task.again or task.work for task in tasks]), strict=True
+        ):
             if isinstance(future.exception(), WorkerDied):
                 reason = "the worker process died on it twice: out of memory, or a crash in a library"
                 yield task, Failed(task.paths.source, task.stage, reason)

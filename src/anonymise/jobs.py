@@ -15,9 +15,20 @@ from anonymise.errors import ImageError, RecordError
 from anonymise.labels import LABELS
 from anonymise.paths import ExpectedFile, FileKind, Paths, Place, expected_files
 from anonymise.resources import CONFIG_FOLDER
+from anonymise.sharing import SharedPixels
 from anonymise.workers import collected_log
 
-__all__ = ["ExifWorker", "Job", "SaveWorker", "Work", "delete_input", "finish", "make_preview", "make_record"]
+__all__ = [
+    "ExifWorker",
+    "Job",
+    "SaveWorker",
+    "Work",
+    "decode_into",
+    "delete_input",
+    "finish",
+    "make_preview",
+    "make_record",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,8 @@ class Job:
         data: its file, as it was read.
         detections: in pixels as they are stored in the file.
         modified: time of the file's last change, in seconds since the epoch.
+        pixels: of the file, uint8 (height, width, 3) in this process's own memory, or in shared memory, which is drawn
+            on; None if they have to be decoded.
         static: what is hidden in every image of the run, in pixels as they are stored; None hides nothing more.
     """
 
@@ -36,6 +49,7 @@ class Job:
     data: bytes
     detections: Detections
     modified: float
+    pixels: SharedPixels | RgbImage | None = None
     static: Detections | None = None
 
 
@@ -126,15 +140,16 @@ class SaveWorker:
             WriteError, StorageError: a file cannot be written.
         """
         config, paths = self._config, job.paths
-        with _timed(seconds, "decode"):
-            image = images.decode(job.data, max_pixels=config.images.max_decoded_pixels)
+        pixels = _pixels(job, config, seconds)
         with _timed(seconds, "draw"):
             outlined = draw.outlined(job.detections, config.appearance.outline)
             static = None
             if job.static is not None:
                 static = draw.Layer(job.static, config.static_mask.appearance(config.appearance))
             wraps = config.record.is_360
-            drawn = draw.draw(image.pixels, outlined, config.appearance, static=static, wraps=wraps)
+            drawn = draw.draw(
+                pixels, outlined, config.appearance, static=static, wraps=wraps, in_place=pixels.flags.writeable
+            )
         with _timed(seconds, "encode"):
             rewritten = images.rewrite(job.data, drawn.image, drawn.changed, config.images)
         expected = expected_files(paths, config.files)
@@ -144,7 +159,7 @@ class SaveWorker:
                     _write([file], job.data if file.place is Place.ARCHIVE else rewritten.data, config)
         if previews := [f for f in expected if f.kind is FileKind.PREVIEW]:
             with _timed(seconds, "preview"):
-                upright = images.to_upright(drawn.image, image.orientation)
+                upright = images.to_upright(drawn.image, images.header(job.data).orientation)
                 _write(previews, _encoded_preview(upright, config), config)
         if found := [f for f in expected if f.kind is FileKind.INSTANCES]:
             text = instances.dumps(job.detections, paths.relative.name)
@@ -154,6 +169,26 @@ class SaveWorker:
                 hidden = drawn.changed if config.appearance.draw_mask else outlined.union()
                 _write(masks, images.encode_png(np.where(hidden, np.uint8(0), np.uint8(255))), config)
         return rewritten.notes
+
+
+def decode_into(pixels: SharedPixels, data: bytes, max_pixels: int) -> None:
+    """Decodes an image file into shared memory.
+
+    Raises:
+        UnreadableImage: the image cannot be decoded.
+        OSError: the memory is gone.
+    """
+    np.copyto(pixels.open(), images.decode(data, max_pixels=max_pixels).pixels)
+
+
+def _pixels(job: Job, config: Config, seconds: dict[str, float]) -> RgbImage:
+    """The job's pixels; writeable if nobody else needs them as they are."""
+    if isinstance(job.pixels, SharedPixels):
+        return job.pixels.open()
+    if job.pixels is not None:
+        return job.pixels
+    with _timed(seconds, "decode"):
+        return images.decode(job.data, max_pixels=config.images.max_decoded_pixels).pixels
 
 
 def finish(job: Job, config: Config) -> Work:

@@ -1,12 +1,13 @@
 """The runs over all images: the main job, drawing again, previews only, records only.
 
-The model runs in this process; everything after it runs in workers, which get the image's file as it was read, not its
-pixels.
+The model runs in this process; another one decodes images ahead of it, and everything after it runs in workers. They
+get the image's file as it was read, and its pixels in memory that they share.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,20 +15,21 @@ from anonymise import instances
 from anonymise.bookkeeping import JournalBook
 from anonymise.config import Config
 from anonymise.db.sender import Sender
-from anonymise.detections import Detections, Size
+from anonymise.detections import Detections, RgbImage, Size
 from anonymise.draw import StaticMaskOptions, static_mask
 from anonymise.engine import Book, Found, Task, ahead, outcome_of, problem_outcome, run
-from anonymise.errors import DrawError, ImageError, InstancesError, UnreadableImage, UsageError
-from anonymise.images import SourceImage, decode, detections_to_stored, header, to_upright
+from anonymise.errors import DrawError, ImageError, InstancesError, UsageError
+from anonymise.images import decode, detections_to_stored, header, to_upright
 from anonymise.jobs import Job, Work, finish, make_preview, make_record
 from anonymise.journal import Journal
 from anonymise.labels import LABELS
+from anonymise.loading import Loaded, Loader
 from anonymise.masker import Masker
-from anonymise.outcomes import Outcome, Progress, Report, Skipped
+from anonymise.outcomes import Outcome, Progress, Report
 from anonymise.paths import FileKind, FileOptions, Paths, Place, Places, TreeWalker
 from anonymise.processor import ImageProcessor
-from anonymise.storage import read
-from anonymise.workers import Workers
+from anonymise.sharing import PixelMemory, SharedPixels
+from anonymise.workers import SerialWorkers, Workers
 
 __all__ = ["anonymise", "make_previews", "make_records", "redraw"]
 
@@ -39,6 +41,7 @@ def anonymise(
     workers: Workers,
     progress: Progress | None = None,
     sender: Sender | None = None,
+    reader: Workers | None = None,
 ) -> Report:
     """The main job over a whole folder.
 
@@ -49,22 +52,31 @@ def anonymise(
         workers: do everything after that.
         progress: is told how many images there are, and of every outcome.
         sender: sends the rows of finished images to the database, with ``write_exif_to_db``.
+        reader: decodes images; None does it in this process, which then ends where a damaged file crashes a codec.
     """
     processor = ImageProcessor(masker, config)
 
-    def look(loaded: "_Loaded") -> Detections:
-        orientation = loaded.image.orientation
-        return detections_to_stored(processor.detect(to_upright(loaded.image.pixels, orientation)), orientation)
+    def look(loaded: Loaded, pixels: RgbImage) -> Detections:
+        upright = processor.detect(to_upright(pixels, loaded.orientation))
+        return detections_to_stored(upright, loaded.orientation)
 
-    return _finish_each(look, masker.identity, config, places, workers, progress, sender)
+    return _finish_each(look, masker.identity, config, places, workers, reader, progress, sender)
 
 
 def redraw(
-    config: Config, places: Places, workers: Workers, progress: Progress | None = None, sender: Sender | None = None
+    config: Config,
+    places: Places,
+    workers: Workers,
+    progress: Progress | None = None,
+    sender: Sender | None = None,
+    reader: Workers | None = None,
 ) -> Report:
-    """The main job again with what an earlier run found: the input is its archive, with the saved instances."""
+    """The main job again with what an earlier run found: the input is its archive, with the saved instances.
 
-    def look(loaded: "_Loaded") -> Detections:
+    The arguments are those of `anonymise`.
+    """
+
+    def look(loaded: Loaded, pixels: RgbImage) -> Detections:  # noqa: ARG001 - nobody looks again
         file = loaded.paths.file(FileKind.INSTANCES, Place.LOCAL)
         assert file is not None  # there is always an input folder
         try:
@@ -72,20 +84,20 @@ def redraw(
         except (OSError, UnicodeDecodeError) as error:
             raise InstancesError(f"{file} cannot be read; anonymise with archive_instances: True first") from error
         found = instances.loads(text)
-        height, width = loaded.image.pixels.shape[:2]
-        if found.size != (width, height):
+        if found.size != loaded.size:
             raise InstancesError(f"{file} is of an image of {found.size.width}x{found.size.height} pixels")
         return found
 
-    return _finish_each(look, "saved instances", config, places, workers, progress, sender)
+    return _finish_each(look, "saved instances", config, places, workers, reader, progress, sender)
 
 
 def _finish_each(
-    look: Callable[["_Loaded"], Detections],
+    look: Callable[[Loaded, RgbImage], Detections],
     model: str,
     config: Config,
     places: Places,
     workers: Workers,
+    reader: Workers | None,
     progress: Progress | None,
     sender: Sender | None,
 ) -> Report:
@@ -97,19 +109,32 @@ def _finish_each(
         config: the configuration.
         places: the folders.
         workers: do the rest.
+        reader: decodes; None does it here.
         progress: is told of everything.
         sender: sends rows.
     """
     static = _StaticMask(config.static_mask, config.images.max_decoded_pixels)
     static.check(places, config.files)
 
-    def task(loaded: "_Loaded") -> Task:
+    memory = PixelMemory(config.run.image_memory_megabytes << 20)
+
+    def task(loaded: Loaded) -> Task:
         started = time.perf_counter()
-        detections = look(loaded)
-        seconds = {"read": loaded.seconds, "model": time.perf_counter() - started}
+        detections = look(loaded, loader.pixels(loaded))
+        seconds = {**loaded.seconds, "model": time.perf_counter() - started}
         objects = {LABELS[label]: n for label, n in detections.counts().items()}
-        job = Job(loaded.paths, loaded.data, detections, loaded.modified, static.of(detections.size))
-        return Task(loaded.paths, partial(finish, job, config), objects=objects, seconds=seconds)
+        again = Job(loaded.paths, loaded.data, detections, loaded.modified, static=static.of(detections.size))
+        if not workers.in_process and not isinstance(loaded.pixels, SharedPixels):
+            return Task(loaded.paths, partial(finish, again, config), objects=objects, seconds=seconds)
+        job = replace(again, pixels=loaded.pixels)
+        return Task(
+            loaded.paths,
+            work=partial(finish, job, config),
+            again=partial(finish, again, config),  # what the first try has drawn on is no original any more
+            release=partial(loader.release, loaded),
+            objects=objects,
+            seconds=seconds,
+        )
 
     access = config.storage
     journal = Journal(
@@ -119,21 +144,29 @@ def _finish_each(
         timeout_seconds=access.file_access_timeout_seconds,
     )
     book = JournalBook(journal, config, places, sender)
+    loader = Loader(config, book, reader or SerialWorkers(), memory)
 
-    def load(found: Found) -> "_Loaded | Outcome":
+    def load(found: Found) -> Loaded | Outcome:
         if not isinstance(found, Paths):
             return problem_outcome(found)
-        return outcome_of(found.source, "read", partial(_load, found, config, book))
+        return outcome_of(found.source, "read", partial(loader.load, found))
 
-    def tasks(found: Iterable[Found]) -> Iterator[Task | Outcome]:
-        for loaded in ahead(load, found, depth=2 if config.run.enable_async else 0):
-            if isinstance(loaded, _Loaded):
-                yield outcome_of(loaded.paths.source, "model", partial(task, loaded))
-            else:
-                yield loaded
+    def tasks(found: Iterable[Found]) -> Generator[Task | Outcome]:
+        depth = 2 if config.run.enable_async else 0
+        with closing(ahead(load, found, depth)) as loading, ExitStack() as stack:
+            stack.callback(memory.let_go)  # before the thread that reads ahead is waited for
+            for loaded in loading:
+                if not isinstance(loaded, Loaded):
+                    yield loaded
+                    continue
+                ready = outcome_of(loaded.paths.source, "model", partial(task, loaded))
+                if not isinstance(ready, Task):
+                    loader.release(loaded)
+                yield ready
 
     # The book is closed, and so the journal committed, in the run, which reports it if that fails.
-    return run(config, places, tasks, workers, progress or Progress(), book)
+    with closing(memory):
+        return run(config, places, tasks, workers, progress or Progress(), book)
 
 
 class _StaticMask:
@@ -200,32 +233,8 @@ def _each(
 ) -> Report:
     """Does something in the workers with each image that needs no preparation here."""
 
-    def tasks(found: Iterable[Found]) -> Iterator[Task | Outcome]:
+    def tasks(found: Iterable[Found]) -> Generator[Task | Outcome]:
         for paths in found:
             yield Task(paths, partial(work, paths, config)) if isinstance(paths, Paths) else problem_outcome(paths)
 
     return run(config, places, tasks, workers, progress or Progress(), Book())
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """An image that is ready for the model."""
-
-    paths: Paths
-    data: bytes
-    image: SourceImage
-    modified: float
-    seconds: float
-
-
-def _load(paths: Paths, config: Config, book: JournalBook) -> _Loaded | Skipped:
-    started = time.perf_counter()
-    try:
-        identity = book.begin(paths)
-    except OSError as error:
-        raise UnreadableImage(f"the file cannot be read: {error.strerror or error}") from error
-    if identity is None:
-        return Skipped(paths.source, "finished by an earlier run; force_remask: True does it again")
-    data = read(paths.source, paths.places.input, config.storage)
-    image = decode(data, max_pixels=config.images.max_decoded_pixels)
-    return _Loaded(paths, data, image, identity.mtime_ns / 1e9, time.perf_counter() - started)

@@ -5,10 +5,12 @@ without concurrency.
 """
 
 import contextlib
+import ctypes
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -33,6 +35,11 @@ class Workers(Protocol):
     @property
     def n_parallel(self) -> int:
         """How many calls run at the same time."""
+        ...
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the calls run in this process, so that what they get need not be pickled."""
         ...
 
     def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
@@ -69,6 +76,7 @@ class SerialWorkers:
     """Does each call at once, in this process."""
 
     n_parallel = 1
+    in_process = True
 
     def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Does the call before it returns."""
@@ -92,8 +100,16 @@ class SerialWorkers:
 class ProcessWorkers:
     """Does calls in other processes, which start with nothing of this one (spawn), as on all systems."""
 
-    def __init__(self, n_parallel: int) -> None:
-        self.n_parallel = n_parallel
+    in_process = False
+
+    def __init__(self, n_parallel: int | None) -> None:
+        """Starts no process yet.
+
+        Args:
+            n_parallel: number of processes; None is 2, or half the cores that this process may use where that is more:
+                the model needs the others.
+        """
+        self.n_parallel = n_parallel or max(2, _n_cores() // 2)
         self._executor = self._started()
 
     def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
@@ -151,7 +167,29 @@ def collected_log() -> Iterator[list[str]]:
         logger.removeHandler(collector)
 
 
+def _n_cores() -> int:
+    # A container may give fewer cores than the machine has.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc use large blocks again instead of giving them back to the system.
+
+    Faulting the pages of an image's coefficients in anew, for each image, costs more than the work on them. Elsewhere
+    the system's own rule stays.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
+        mallopt(m_mmap_max, 0)
+        mallopt(m_trim_threshold, 2**31 - 1)
+
+
 def _set_up_worker() -> None:
+    _keep_freed_memory()
     logging.getLogger("anonymise").addHandler(logging.NullHandler())
     # Ctrl-C reaches every process of the terminal; the main process decides what it means for work in flight.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -49,6 +49,7 @@ def draw(
     *,
     static: Layer | None = None,
     wraps: bool = False,
+    in_place: bool = False,
 ) -> Drawn:
     """Hides what was found in an image.
 
@@ -56,12 +57,13 @@ def draw(
     first. The same input gives the same output, in whatever order the instances come.
 
     Args:
-        image: not modified.
+        image: uint8 (height, width, 3); not modified, unless asked for.
         detections: what to hide.
         appearance: how to hide it.
         static: areas to hide in every image, which come over everything else.
         wraps: whether the left edge continues the right one, as in 360° images. The halves of an object at this seam
             are then drawn as one.
+        in_place: draw on ``image`` itself, which saves the memory of a copy; with a feather it is copied all the same.
 
     Raises:
         DrawError: the image is not 8-bit RGB, or the detections are those of an image of another size.
@@ -79,8 +81,10 @@ def draw(
     if not regions:
         return Drawn(image, hidden)
     scene = Scene(image, hidden, frame)
-    out = image.copy()
-    changed = hidden.copy() if any(region.appearance.feather for region in regions) else hidden
+    feathers = any(region.appearance.feather for region in regions)
+    # Without a feather, fills look at the pixels of their own region and at those that nobody hides.
+    out = image if in_place and not feathers else image.copy()
+    changed = hidden.copy() if feathers else hidden
     for region in regions:
         content = fill(region, scene)
         _put(out, region, content, frame)

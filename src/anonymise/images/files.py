@@ -98,17 +98,25 @@ class Rewritten(NamedTuple):
     notes: tuple[str, ...]
 
 
-def header(data: bytes) -> Header:
+def header(data: bytes, *, max_pixels: int | None = None) -> Header:
     """Size, kind and orientation of an image file, without decoding it.
 
+    Args:
+        data: the file.
+        max_pixels: a larger picture is refused.
+
     Raises:
-        UnreadableImage: the file is empty, truncated within its headers, or neither JPEG nor PNG.
+        UnreadableImage: the file is empty, truncated within its headers, too large, or neither JPEG nor PNG.
     """
     if _kind(data) == "jpeg":
         frame, segments = jpegfile.read_frame(data)
-        return Header(frame.width, frame.height, "jpeg", _orientation(exif_of_segments(segments)))
-    size = png.read_header(data)
-    return Header(size.width, size.height, "png", _orientation(exif_of_chunks(png.parse(data))))
+        found = Header(frame.width, frame.height, "jpeg", _orientation(exif_of_segments(segments)))
+    else:
+        size = png.read_header(data)
+        found = Header(size.width, size.height, "png", _orientation(exif_of_chunks(png.parse(data))))
+    if max_pixels is not None:
+        _check_size(found.width, found.height, max_pixels)
+    return found
 
 
 def decode(data: bytes, *, max_pixels: int) -> SourceImage:
