@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from anonymise.detections import Box, Detections, Instance, RgbImage, Size, full_mask
-from anonymise.draw import Appearance, Center, Layer, StaticMaskOptions, draw, outlined, preview, static_mask
+from anonymise.draw import (
+    Appearance,
+    Center,
+    Layer,
+    StaticMaskOptions,
+    draw,
+    outlined,
+    preview,
+    static_mask,
+    superellipse,
+)
 from anonymise.errors import DrawError
 
 KINDS = ("blur", "mosaic", "solid", "color", "inpaint")
@@ -334,6 +344,39 @@ def test_an_ellipse_is_round_and_little_larger_than_the_box() -> None:
     (instance,) = outlined(detections, "ellipse").instances
     assert not instance.mask[0, 0]
     assert 1.2 < instance.area() / 10_000 < 1.35
+
+
+def test_a_superellipse_of_exponent_two_is_an_ellipse() -> None:
+    # Pixels whose middles are in it: (x - 3)² / 9 + (y - 2)² / 4 <= 1; (2.5 / 3)² + (1.5 / 2)² = 1.26 in the corner.
+    mask = superellipse(filled(Box(5, 5, 11, 9)), 2.0).mask
+    expected = ["·####·", "######", "######", "·####·"]
+    assert ["".join("·#"[value] for value in row.tolist()) for row in mask.astype(int)] == expected
+
+
+@pytest.mark.parametrize(("exponent", "share"), [(2.0, 0.785), (4.0, 0.927), (6.0, 0.964)])
+def test_the_area_of_a_superellipse(exponent: float, share: float) -> None:
+    # Of the box: Γ(1 + 1/n)² / Γ(1 + 2/n), which is π/4 for n = 2.
+    assert superellipse(filled(Box(0, 0, 301, 202)), exponent).area() / (301 * 202) == pytest.approx(share, abs=0.002)
+
+
+def test_a_superellipse_keeps_its_corners_at_the_edges_of_the_image() -> None:
+    size = Size(40, 30)
+    for box, corners in (
+        (Box(5, 5, 35, 25), [False, False, False, False]),
+        (Box(0, 5, 35, 25), [True, False, True, False]),
+        (Box(5, 0, 40, 25), [True, True, False, True]),
+        (Box(0, 0, 40, 30), [True, True, True, True]),
+    ):
+        mask = superellipse(filled(box), 4.0, size).mask
+        assert [bool(mask[y, x]) for y in (0, -1) for x in (0, -1)] == corners
+        assert mask[mask.shape[0] // 2].all()
+        assert mask[:, mask.shape[1] // 2].all()
+    assert not superellipse(filled(Box(0, 0, 40, 30)), 4.0).mask[0, 0]
+
+
+def test_objects_with_masks_of_their_own_are_no_superellipses() -> None:
+    masked = ellipse(Box(5, 5, 35, 25))
+    assert superellipse(masked, 4.0) is masked
 
 
 def test_wrong_images_are_refused() -> None:

@@ -93,6 +93,38 @@ def test_windows_larger_than_the_image_and_steps_of_nothing_are_refused(wrong: d
         options(**wrong)
 
 
+@given(width=sides, height=sides, n=st.integers(2, 9), wraps=st.booleans())
+def test_enlarged_regions_cover_every_pixel_and_hardly_overlap(width: int, height: int, n: int, wraps: bool) -> None:
+    boxes = windows(Size(width, height), options(use_cutouts=False, enlarged_regions_n=n), wraps=wraps)
+    covered = np.zeros(2 * width, int)
+    rows = np.zeros(height, int)
+    for left, right in {(b.left, b.right) for b in boxes}:
+        assert 0 <= left < width
+        covered[left:right] += 1
+    for top, bottom in {(b.top, b.bottom) for b in boxes}:
+        rows[top:bottom] += 1
+    columns = covered[:width] + covered[width:]
+    assert columns.min() == rows.min() == 1
+    assert np.count_nonzero(columns > 1) <= n**2
+    assert np.count_nonzero(rows > 1) <= n**2
+    if min(width, height) >= n**2:
+        assert len(boxes) == n**2
+
+
+def test_enlarged_regions_are_parts_side_by_side() -> None:
+    chosen = options(use_cutouts=False, enlarged_regions_n=2)
+    assert windows(Size(8, 4), chosen) == (Box(0, 0, 4, 2), Box(4, 0, 8, 2), Box(0, 2, 4, 4), Box(4, 2, 8, 4))
+    # The seam of a 360° image lies in the middle of one.
+    assert windows(Size(8, 4), chosen, wraps=True)[:2] == (Box(2, 0, 6, 2), Box(6, 0, 10, 2))
+
+
+def test_enlarged_regions_come_besides_the_windows() -> None:
+    both = windows(Size(80, 40), options(cutout_band=Band(0.5, 1.0), enlarged_regions_n=3))
+    alone = windows(Size(80, 40), options(cutout_band=Band(0.5, 1.0)))
+    assert both[: len(alone)] == alone
+    assert len(both) == len(alone) + 9
+
+
 def test_a_single_pair_is_one_scale() -> None:
     assert options(cutout_dim_downscale=[4, 2]).scales == (Downscale(4, 2),)
 
