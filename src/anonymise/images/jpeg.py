@@ -5,6 +5,7 @@ blocks that a changed pixel touches are computed anew, from the changed picture 
 tables; all others keep their coefficients bit for bit. "T.81" in the comments is ITU-T T.81, the JPEG standard.
 """
 
+from collections.abc import Iterator
 from itertools import groupby
 from typing import Final
 
@@ -54,14 +55,10 @@ def replace_regions(file: JpegFile, image: RgbImage, changed: Mask) -> bytes:
     planes = dct.read(file.picture, grids)
     for (h, v), group in groupby(enumerate(frame.components), key=lambda item: (item[1].h, item[1].v)):
         numbers = [number for number, _ in group]
-        height, width = 8 * frame.max_v // v, 8 * frame.max_h // h
-        rows, columns = np.nonzero(_touched(changed, height, width))
-        for start in range(0, rows.size, _BLOCKS_AT_ONCE):
-            some = slice(start, start + _BLOCKS_AT_ONCE)
-            channels = _channels(image, rows[some], columns[some], height, width, file.is_rgb)
+        for rows, columns, samples in _blocks(image, changed, 8 * frame.max_v // v, 8 * frame.max_h // h, file.is_rgb):
             for number in numbers:
                 plane = planes[number]
-                plane.blocks[rows[some], columns[some]] = _quantised(channels[..., number], plane.table)
+                plane.blocks[rows, columns] = _quantised(samples[..., number], plane.table)
     if len(grids) == 1:  # the factors of a single component mean nothing (T.81, A.2.2), and 2×2 would pad the picture
         grids = (dct.BlockGrid(grids[0].rows, grids[0].columns, 1, 1),)
     best = b""
@@ -90,32 +87,52 @@ def _cells(array: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     return padded.reshape(rows, height, columns, width)
 
 
-def _channels(
-    image: RgbImage, rows: NDArray[np.intp], columns: NDArray[np.intp], height: int, width: int, rgb: bool
+def _blocks(
+    image: RgbImage, changed: Mask, height: int, width: int, rgb: bool
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint8]]]:
+    """The blocks of ``height`` × ``width`` pixels (multiples of 8) that a changed pixel touches, some at a time.
+
+    Yields:
+        Their rows and columns, and their samples: uint8 (blocks, 8, 8, 3), either R, G, B or Y, Cb, Cr.
+    """
+    touched = _touched(changed, height, width)
+    n_rows = max(1, _BLOCKS_AT_ONCE // touched.shape[1])
+    for start in range(0, touched.shape[0], n_rows):
+        some = touched[start : start + n_rows]
+        if some.any():
+            rows, columns = np.nonzero(some)
+            gathered = [
+                _row_of_blocks(image, start + row, np.flatnonzero(in_row), height, width, rgb)
+                for row, in_row in enumerate(some)
+                if in_row.any()
+            ]
+            yield rows + start, columns, np.concatenate(gathered)
+
+
+def _row_of_blocks(
+    image: RgbImage, row: int, columns: NDArray[np.intp], height: int, width: int, rgb: bool
 ) -> NDArray[np.uint8]:
-    """The pixels under some blocks: uint8 (blocks, height, width, 3), either R, G, B or Y, Cb, Cr.
+    """The samples of some blocks of one row; uint8 (blocks, 8, 8, 3).
 
     Beyond the edge of the image the last pixel is repeated, as encoders do.
     """
-    y = np.minimum(rows[:, None] * height + np.arange(height), image.shape[0] - 1)
-    x = np.minimum(columns[:, None] * width + np.arange(width), image.shape[1] - 1)
-    pixels: NDArray[np.uint8] = image[y[:, :, None], x[:, None, :]]
+    strip = image[row * height : (row + 1) * height]
+    below, beside = height - strip.shape[0], -strip.shape[1] % width
+    if below or beside:
+        strip = cv2.copyMakeBorder(strip, 0, below, 0, beside, cv2.BORDER_REPLICATE)
+    pixels = strip.reshape(height, -1, width, 3)[:, columns].reshape(height, -1, 3)
     if not rgb:
-        # OpenCV's weights are JFIF's (BT.601, full range), its order is Y, Cr, Cb.
-        ycrcb = cv2.cvtColor(pixels.reshape(-1, width, 3), cv2.COLOR_RGB2YCrCb)
-        pixels = ycrcb.reshape(pixels.shape)[..., [0, 2, 1]]
-    return pixels
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)  # its weights are JFIF's (BT.601, full range)
+    # Whole factors, so that blocks do not mix; rounded to 8 bits, as encoders do.
+    samples: NDArray[np.uint8] = cv2.resize(pixels, (8 * columns.size, 8), interpolation=cv2.INTER_AREA)
+    blocks = samples.reshape(8, columns.size, 8, 3).transpose(1, 0, 2, 3)
+    return blocks if rgb else blocks[..., [0, 2, 1]]
 
 
-def _quantised(channel: NDArray[np.uint8], table: NDArray[np.uint16]) -> NDArray[np.int16]:
-    """Coefficients of blocks: averaged down to 8×8, transformed (T.81, A.3.3) and quantised; int16 (blocks, 64)."""
-    count, height, width = channel.shape
-    if (height, width) == (8, 8):
-        samples = channel.astype(np.float32)
-    else:
-        samples = channel.reshape(count, 8, height // 8, 8, width // 8).mean(axis=(2, 4), dtype=np.float32)
+def _quantised(samples: NDArray[np.uint8], table: NDArray[np.uint16]) -> NDArray[np.int16]:
+    """Coefficients of blocks (blocks, 8, 8): transformed (T.81, A.3.3) and quantised; int16 (blocks, 64)."""
     # A stack of small products, since a large one wakes the threads of BLAS, which takes longer than the product.
-    coefficients = (_DCT @ (samples - 128) @ _DCT.T).reshape(count, 64)
+    coefficients = (_DCT @ (samples.astype(np.float32) - 128) @ _DCT.T).reshape(-1, 64)
     # 8-bit samples need 11 bits for the DC and 10 for the AC coefficients (T.81, F.1.2); rounding may step over.
     return np.clip(np.rint(coefficients / np.maximum(table, 1)), -1023, 1023).astype(np.int16)
 
