@@ -275,7 +275,8 @@ def _united(group: Sequence[Instance]) -> Instance:
     return Instance(label, _mean_score(group), *_union([(i.box, i.mask) for i in group]))
 
 
-def _canonical(instance: Instance) -> tuple[Box, int, float, bytes]:
+def _canonical(instance: Instance) -> tuple[int, int, int, int, int, float, bytes]:
     """Sort key that depends on nothing but the instance."""
+    box = instance.box
     mask = b"" if instance.fills_box else instance.mask.tobytes()
-    return instance.box, instance.label, -instance.score, mask
+    return box.left, box.top, box.right, box.bottom, instance.label, -instance.score, mask
