@@ -198,7 +198,7 @@ def superellipse(instance: Instance, exponent: float, size: Size | None = None) 
         x[box.width // 2 :] *= box.right < size.width
         y[: box.height // 2] *= box.top > 0
         y[box.height // 2 :] *= box.bottom < size.height
-    return replace(instance, mask=x.T <= 1 - y)
+    return replace(instance, mask=y <= 1 - x.T)
 
 
 def _around(instance: Instance, size: Size) -> Instance:
