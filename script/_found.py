@@ -1,0 +1,162 @@
+"""What was hidden in the images of an evaluation: by the model, by the masks of a run, or by its saved instances."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from anonymise import draw, images, instances
+from anonymise.config import Config
+from anonymise.detections import Detections, Instance, Mask, RgbImage, Size
+from anonymise.errors import ImageError, UnreadableImage
+from anonymise.evaluation.tally import check_size
+from anonymise.evaluation.truth import FileIndex, Found, Truth
+from anonymise.masker import Masker, load_masker
+from anonymise.masker.options import of_class
+from anonymise.processor import ImageProcessor
+
+__all__ = ["Finder", "by_instances", "by_masks", "by_model"]
+
+Finder = Callable[[Truth], Found]
+"""Tells what was hidden in an image, from its ground truth's name and size; raises `ImageError` where it cannot."""
+
+
+def by_masks(masks: FileIndex[Path], missing: list[str]) -> Finder:
+    """The exported masks of a run: PNG, 0 where the image was anonymised, 255 elsewhere.
+
+    Args:
+        masks: the files.
+        missing: takes the names of the images without a mask, in which nothing counts as hidden.
+    """
+
+    def find(truth: Truth) -> Found:
+        file = masks.find(truth.name)
+        if file is None:
+            missing.append(truth.name)
+            return Found(np.zeros((truth.size.height, truth.size.width), np.bool_))
+        encoded = np.frombuffer(_read(file), np.uint8)
+        mask = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE) if encoded.size else None
+        if mask is None:
+            raise ImageError(f"the mask {file} cannot be decoded")
+        check_size(truth, Size(mask.shape[1], mask.shape[0]))
+        return Found(mask < 128)
+
+    return find
+
+
+def by_instances(files: FileIndex[Path], config: Config, missing: list[str]) -> Finder:
+    """The saved instances of a run (``archive_instances``).
+
+    Args:
+        files: the files.
+        config: says how objects are outlined, and the thresholds of the curves.
+        missing: takes the names of the images without such a file, in which nothing counts as found.
+    """
+
+    def find(truth: Truth) -> Found:
+        file = files.find(truth.name)
+        if file is None:
+            missing.append(truth.name)
+            detections = Detections(truth.size)
+        else:
+            try:
+                detections = instances.loads(_read(file).decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise ImageError(f"{file}: no saved instances: {error}") from error
+        check_size(truth, detections.size)
+        return _found(detections, config)
+
+    return find
+
+
+def by_model(config: Config, files: FileIndex[Path], *, curves: bool, progress: bool) -> Finder:
+    """The configured model, run on each image as in the main job.
+
+    For the curves the model looks once and keeps what it finds from the lowest threshold on. Everything that comes
+    after the model is then done again at each threshold, so that the masks are those of a run with that threshold. 360°
+    images are an exception: there it would take too long, and the curves are as those of saved instances.
+
+    Args:
+        config: of the run.
+        files: the images.
+        curves: whether the model is asked for everything from the lowest of ``evaluation_thresholds`` on.
+        progress: whether fetching the model shows a bar.
+
+    Raises:
+        ModelError: the model cannot be had or loaded.
+    """
+    thresholds = config.evaluation.evaluation_thresholds
+    wanted = config.model.score_threshold
+    lowest = min(thresholds[0], *(wanted.values() if isinstance(wanted, Mapping) else [wanted]))
+    options = config.model.model_copy(update={"score_threshold": lowest}) if curves else config.model
+    masker = load_masker(options, progress=progress)
+
+    def find(truth: Truth) -> Found:
+        file = files.find(truth.name)
+        if file is None:
+            raise ImageError("there is no such image, or several in different folders, in the folder of images (-i)")
+        source = images.decode(_read(file), max_pixels=config.images.max_decoded_pixels)
+        check_size(truth, Size(source.pixels.shape[1], source.pixels.shape[0]))
+        upright = images.to_upright(source.pixels, source.orientation)
+        memory = _Memory(masker)
+
+        def detect(threshold: float | Mapping[str, float]) -> Detections:
+            memory.threshold = threshold
+            found = ImageProcessor(memory, config).detect(upright)
+            return images.detections_to_stored(found, source.orientation)
+
+        found = _found(detect(wanted), config)
+        if not curves:
+            return Found(found.hidden, found.instances)
+        if config.record.is_360:
+            return Found(found.hidden, found.instances, _found(detect(lowest), config).levels)
+        levels = np.zeros(found.hidden.shape, np.uint8)
+        for level, threshold in enumerate(thresholds, start=1):
+            levels[_hidden(detect(threshold), config)] = level
+        return Found(found.hidden, found.instances, levels)
+
+    return find
+
+
+class _Memory:
+    """A masker that looks at one image once, and then gives what it found as with any higher threshold."""
+
+    identity = ""
+
+    def __init__(self, masker: Masker) -> None:
+        self._masker = masker
+        self._seen: list[tuple[tuple[Instance, ...], ...]] = []
+        self._has_looked = False
+        self.threshold: float | Mapping[str, float] = 0.0
+
+    def detect(self, pictures: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
+        if self._has_looked:
+            for _, passes in zip(pictures, self._seen, strict=True):
+                yield self._kept(passes)
+            return
+        for passes in self._masker.detect(pictures):
+            self._seen.append(passes)
+            yield self._kept(passes)
+        self._has_looked = True
+
+    def _kept(self, passes: tuple[tuple[Instance, ...], ...]) -> tuple[tuple[Instance, ...], ...]:
+        return tuple(tuple(i for i in one if i.score >= of_class(self.threshold, i.label)) for one in passes)
+
+
+def _hidden(detections: Detections, config: Config) -> Mask:
+    return draw.outlined(detections, config.appearance.outline).union()
+
+
+def _found(detections: Detections, config: Config) -> Found:
+    """What is hidden when these are drawn; the instances stay as the model found them."""
+    outlined = draw.outlined(detections, config.appearance.outline)
+    found = Found.of(outlined, config.evaluation.evaluation_thresholds)
+    return Found(found.hidden, detections.instances, found.levels)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(f"{file} cannot be read: {error.strerror or error}") from error

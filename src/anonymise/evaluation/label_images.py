@@ -1,0 +1,78 @@
+"""Ground truth from label images: PNG files whose pixels are numbers of classes, such as those of CamVid."""
+
+import io
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import PngImagePlugin
+
+from anonymise.detections import Box, Size, full_mask
+from anonymise.errors import ImageError, UsageError
+from anonymise.evaluation.options import EvaluationOptions, found_as
+from anonymise.evaluation.truth import Annotated, Truth, TruthObject
+
+__all__ = ["annotated_by_labels", "read_labels"]
+
+
+def annotated_by_labels(folder: Path, wanted: Collection[int], options: EvaluationOptions) -> tuple[Annotated, ...]:
+    """The images that have a label image.
+
+    Args:
+        folder: holds ``<image>.png`` or ``<image>_labels.png``, also in subfolders as those of the images.
+        wanted: the classes that are to be hidden, by their ids; all others are background.
+        options: which number is which class.
+
+    Raises:
+        UsageError: there is none, or two are for one image.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"The folder of label images {folder} does not exist or is no folder (--labels).")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.png")):
+        name = path.relative_to(folder).with_suffix("").as_posix().removesuffix("_labels")
+        if name in files:
+            raise UsageError(f"{files[name]} and {path} are both label images of {name}; leave one of them (--labels).")
+        files[name] = path
+    if not files:
+        raise UsageError(f"There are no label images (*.png) in {folder} (--labels).")
+    return tuple(Annotated(name, partial(read_labels, path, name, wanted, options)) for name, path in files.items())
+
+
+def read_labels(path: Path, name: str, wanted: Collection[int], options: EvaluationOptions) -> Truth:
+    """The ground truth of one label image.
+
+    Objects are the connected areas (8 neighbours) of a class: objects of one class that touch are one object, and one
+    that is seen in two parts is two. Areas below ``evaluation_min_object_pixels`` count with their pixels only.
+
+    Raises:
+        ImageError: it cannot be read, or is not of one channel with 8 bits.
+    """
+    try:
+        # Pillow, because OpenCV turns the numbers of a palette into colours; and not Image.open, whose limit of size is
+        # a global and a warning.
+        with PngImagePlugin.PngImageFile(io.BytesIO(path.read_bytes())) as picture:
+            mode, labels = picture.mode, np.asarray(picture)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(f"the label image {path} cannot be read: {error}") from error
+    if mode not in ("L", "P"):
+        raise ImageError(f"the label image {path} has colours or 16 bits; its pixels must be numbers of classes")
+    objects: list[TruthObject] = []
+    regions = {}
+    for category, value in options.evaluation_label_classes.items():
+        label = found_as(category, options.evaluation_class_synonyms)
+        if label is None or label not in wanted:
+            continue
+        regions[category] = labels == value
+        count, parts, stats, _ = cv2.connectedComponentsWithStats(regions[category].astype(np.uint8), connectivity=8)
+        for number in range(1, count):
+            left, top, width, height, area = (int(figure) for figure in stats[number])
+            if area < options.evaluation_min_object_pixels:
+                continue
+            box = Box(left, top, left + width, top + height)
+            mask = full_mask(box) if area == box.area else parts[box.slices] == number
+            objects.append(TruthObject(category, label, box, mask, (left, top, width, height), area))
+    void = np.isin(labels, options.evaluation_label_void)
+    return Truth(name, Size(labels.shape[1], labels.shape[0]), tuple(objects), regions, void)
