@@ -365,6 +365,7 @@ def test_a_superellipse_keeps_its_corners_at_the_edges_of_the_image() -> None:
         (Box(5, 5, 35, 25), [False, False, False, False]),
         (Box(0, 5, 35, 25), [True, False, True, False]),
         (Box(5, 0, 40, 25), [True, True, False, True]),
+        (Box(5, 5, 39, 25), [False, False, False, False]),
         (Box(0, 0, 40, 30), [True, True, True, True]),
     ):
         mask = superellipse(filled(box), 4.0, size).mask
@@ -372,6 +373,8 @@ def test_a_superellipse_keeps_its_corners_at_the_edges_of_the_image() -> None:
         assert mask[mask.shape[0] // 2].all()
         assert mask[:, mask.shape[1] // 2].all()
     assert not superellipse(filled(Box(0, 0, 40, 30)), 4.0).mask[0, 0]
+    # A large box that ends a pixel or two from the edge reaches it.
+    assert superellipse(filled(Box(2, 0, 200, 100)), 4.0, Size(400, 100)).mask[0, 0]
 
 
 def test_objects_with_masks_of_their_own_are_no_superellipses() -> None:

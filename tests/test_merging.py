@@ -191,8 +191,8 @@ def test_fusion_is_that_of_the_authors() -> None:
 @settings(max_examples=50)
 @given(st.lists(instances(), max_size=12), st.sampled_from([5**0.5 - 2, 2**0.5 - 1, (5**0.5 - 1) / 2]))
 def test_suppression_is_that_of_opencv(found: list[Instance], threshold: float) -> None:
-    # Each its own score: OpenCV settles ties by the order of its input. It computes in 32 bits, so the thresholds are as
-    # far from fractions of small numbers, which intersections over unions are, as can be.
+    # Each its own score: OpenCV settles ties by the order of its input. It computes in 32 bits, so the thresholds are
+    # as far from fractions of small numbers, which intersections over unions are, as can be.
     found = [boxed(*_corners(i), score=0.9 - n / 50) for n, i in enumerate(found)]
     rectangles = [(i.box.left, i.box.top, i.box.width, i.box.height) for i in found]
     kept = cv2.dnn.NMSBoxes(rectangles, [i.score for i in found], 0.01, threshold) if found else []
