@@ -1,126 +1,172 @@
-"""Throughput of the main job: images per second, peak memory of the process tree, time of each stage.
+"""Speed and memory of the whole program, and of each stage alone: ``python -m benchmarks.throughput [CASE ...]``.
 
-    python -m benchmarks.throughput [--images 20] [--size 2692x1032] [--config config/lite_config.yml] [--set KEY=VALUE]
+Cases (all of them, if none is named):
 
-Draws its own street images, so that anyone can repeat it. Each case is a run of ``python -m anonymise`` of its own, so
-its time includes the start: importing, loading the model, starting the workers.
+    road     40 images of 2692x1032, without windows and with windows of all scales (config/lite_config.yml)
+    pano     panoramas of 8192x4096, covered completely by views and by flat windows (config/360_lite_config.yml)
+    slow     road images with a model that takes a second an image, on all cores
+    workers  road images with 1 to N worker processes
+
+Street images are drawn; the panoramas are the two of the shared measuring pictures where they are there
+(ANONYMISE_SHARED), else drawn. A panorama is repeated, so that the pipeline comes to its steady state.
+
+Columns: seconds from the start to the first finished image; images/s after it; wall time of the whole run and CPU time
+of all its processes; memory of all processes together; and the wall time of each further image as a multiple of the CPU
+time of all stages measured alone, shared by all cores (1.0 is no idle core and no work twice).
 """
 
 import argparse
-import ast
 import os
-import subprocess
-import sys
+import shutil
 import tempfile
-import threading
-import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
-import psutil
 
-from anonymise.detections import Size
-from samples.scene import draw_street
+from anonymise.detections import RgbImage, Size
+from benchmarks.process import Run, run
+from benchmarks.stages import Cost, measure_stages
+from samples.scene import draw_panorama, draw_street
 
-ROOT = Path(__file__).parents[1]
+_ROAD = Size(2692, 1032)
+_PANORAMA = Size(8192, 4096)
+_SHARED = Path(os.environ.get("ANONYMISE_SHARED", Path(__file__).parents[2] / "shared"))
+_N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_DONE_FOR_EACH = ("decode", "detect", "draw", "rewrite", "record")
+_THREE_SCALES = "cutout_dim_downscale=[[2.667,4],[5.333,8],[9.333,14]]"
 
-CASES: dict[str, list[str]] = {
-    "full image only": ["use_cutouts=False"],
-    "windows of the configuration": [],
-    "windows, without workers": ["enable_async=False"],
-}
 
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One run.
+class Row(NamedTuple):
+    """A run that is measured.
 
     Attributes:
-        wall_s: whole process, start included.
-        steady_s: from the first to the last image.
-        peak_mib: resident memory of all processes of the run together, at its highest.
-        stages: stage → seconds, summed over all images and workers.
+        name: in the table.
+        source: folder with the images.
+        config: an overlay of the configuration.
+        overrides: ``KEY=VALUE``.
     """
 
-    wall_s: float
-    steady_s: float
-    peak_mib: float
-    stages: dict[str, float]
+    name: str
+    source: Path
+    config: str
+    overrides: tuple[str, ...] = ()
 
 
 def main() -> None:
-    """Runs all cases and prints a table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--images", type=int, default=20)
-    arguments.add_argument("--size", default="2692x1032", help="WIDTHxHEIGHT")
-    arguments.add_argument("--config", default="config/lite_config.yml")
-    arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    args = arguments.parse_args()
-    width, height = map(int, args.size.split("x"))
-
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        (folder / "in").mkdir()
-        for seed in range(args.images):
-            picture = draw_street(seed, Size(width, height), cars=4, people=4)
-            cv2.imwrite(str(folder / "in" / f"{seed:04}.jpg"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        print(f"{args.images} images of {width}x{height}, {args.config}, {os.cpu_count()} CPU cores")
-        print(f"{'':32}{'images/s':>10}{'of these':>12}{'peak MiB':>10}   seconds per image by stage")
-        for name, overrides in CASES.items():
-            measured = measure(folder, args.config, [*overrides, *args.set], name.replace(" ", "_"))
-            stages = ", ".join(f"{stage} {s / args.images:.3f}" for stage, s in measured.stages.items())
-            print(
-                f"{name:32}{args.images / measured.wall_s:>10.2f}{args.images / measured.steady_s:>12.2f}"
-                f"{measured.peak_mib:>10.0f}   {stages}"
-            )
-        print("images/s: of the whole process; of these: without the start, as the program's summary counts it")
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", nargs="*", choices=[[], *_CASES], metavar="CASE", help=", ".join(_CASES))
+    parser.add_argument("--images", type=int, default=40, help="road images; a fifth as many panoramas")
+    parser.add_argument("--shared", type=Path, default=_SHARED, help="folder with the shared pictures")
+    arguments = parser.parse_args()
+    print(f"{arguments.images} road images, {_N_CORES} CPU cores")
+    with tempfile.TemporaryDirectory() as folder:
+        for case in arguments.case or _CASES:
+            _CASES[case](Path(folder), arguments.images, arguments.shared)
 
 
-def measure(folder: Path, config: str, overrides: list[str], name: str) -> Measured:
-    """One run over ``folder / in``, into a new output folder."""
-    command = [sys.executable, "-m", "anonymise", "-i", str(folder / "in"), "-o", str(folder / name), "-k", config]
-    command += ["-l", str(folder / f"{name}_log"), *(part for key in overrides for part in ("--set", key))]
-    started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    peak = _Peak(process.pid)
-    output, _ = process.communicate()
-    wall_s = time.perf_counter() - started
-    peak_mib = peak.stop()
-    if process.returncode != 0:
-        sys.exit(f"{' '.join(command)} failed with exit code {process.returncode}:\n{output}")
-    (log,) = (folder / f"{name}_log").iterdir()
-    lines = {line.partition("anonymise.cli: ")[2] for line in log.read_text("utf-8").splitlines()}
-    (stages,) = (line.partition(": ")[2] for line in lines if line.startswith("Stage times"))
-    (rate,) = (line for line in output.splitlines() if line.startswith("Time:"))
-    per_second = float(rate.split(", ")[1].split()[0])
-    n_images = len(list((folder / "in").iterdir()))
-    return Measured(wall_s, n_images / per_second, peak_mib, ast.literal_eval(stages))
+def _road(folder: Path, n_images: int, _shared: Path) -> None:
+    source = _drawn_street(folder, n_images)
+    config = "config/lite_config.yml"
+    rows = [
+        Row("road, full image only", source, config, ("use_cutouts=False",)),
+        Row("road, windows of all scales", source, config),
+        Row("the same in one process", source, config, ("enable_async=False",)),
+    ]
+    _print_table(rows, folder, n_images)
 
 
-class _Peak:
-    """Watches the resident memory of a process and all its children; memory that they share counts for each."""
+def _panoramas(folder: Path, n_images: int, shared: Path) -> None:
+    source = folder / "pano"
+    source.mkdir()
+    n_panoramas = max(2, n_images // 5)
+    originals = sorted(shared.glob("images/pano/*.jpg")) or list(_drawn_panoramas(folder))
+    for n in range(n_panoramas):
+        shutil.copyfile(originals[n % len(originals)], source / f"{n:04}.jpg")
+    config = "config/360_lite_config.yml"
+    rows = [
+        Row("panorama, views", source, config),
+        Row("panorama, flat windows", source, config, ("view_fov=[]", "use_cutouts=True", _THREE_SCALES)),
+    ]
+    _print_table(rows, folder, n_panoramas)
 
-    def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
-        self._highest = 0
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
 
-    def _watch(self) -> None:
-        while not self._stopped.wait(0.05):
-            try:
-                tree = [self._process, *self._process.children(recursive=True)]
-                self._highest = max(self._highest, sum(p.memory_info().rss for p in tree))
-            except psutil.NoSuchProcess:
-                continue
+def _slow_model(folder: Path, n_images: int, _shared: Path) -> None:
+    from tests.masker import savedmodel
 
-    def stop(self) -> float:
-        """Ends the watch; the highest sum in MiB."""
-        self._stopped.set()
-        self._thread.join()
-        return self._highest / 2**20
+    model = savedmodel.build(folder / "slow_model", n_products=60)
+    source = _drawn_street(folder, max(4, n_images // 4))
+    row = Row("slow model", source, "config/lite_config.yml", (f"model_type={model.as_posix()}", "use_cutouts=False"))
+    measured = run(row.source, folder / "slow", row.config, row.overrides)
+    costs = measure_stages(sorted(source.iterdir())[:3], row.config, row.overrides)
+    print(_TITLES)
+    print(_line(row.name, measured, costs))
+    print(f"{'':34}an image takes {measured.each_s / costs['model'].wall_s:.2f} times what the model alone takes\n")
+
+
+def _workers(folder: Path, n_images: int, _shared: Path) -> None:
+    source = _drawn_street(folder, n_images)
+    rows = [
+        Row(f"{n} workers", source, "config/lite_config.yml", ("use_cutouts=False", f"max_num_async_workers={n}"))
+        for n in range(1, max(2, _N_CORES) + 1)
+    ]
+    _print_table(rows, folder, n_images)
+
+
+_CASES: dict[str, Callable[[Path, int, Path], None]] = {
+    "road": _road,
+    "pano": _panoramas,
+    "slow": _slow_model,
+    "workers": _workers,
+}
+
+_TITLES = f"{'':34}{'first s':>9}{'images/s':>10}{'wall s':>8}{'CPU s':>8}{'MiB':>7}{'of bound':>10}"
+
+
+def _print_table(rows: Sequence[Row], folder: Path, n_images: int) -> None:
+    stages: dict[tuple[str, ...], dict[str, Cost]] = {}
+    print(_TITLES)
+    for row in rows:
+        # How the work is spread over processes does not change what it is.
+        key = tuple(key for key in row.overrides if "async" not in key)
+        if key not in stages:
+            stages[key] = measure_stages(sorted(row.source.iterdir())[: min(4, n_images)], row.config, key)
+        output = folder / row.name.replace(" ", "_").replace(",", "")
+        print(_line(row.name, run(row.source, output, row.config, row.overrides), stages[key]))
+        shutil.rmtree(output)
+    print()
+    for key, costs in stages.items():
+        print(f"stages alone, ms of wall time (of CPU time) an image{', ' + ' '.join(key) if key else ''}:")
+        print("  " + ", ".join(f"{s} {1000 * c.wall_s:.0f} ({1000 * c.cpu_s:.0f})" for s, c in costs.items()) + "\n")
+
+
+def _line(name: str, measured: Run, costs: dict[str, Cost]) -> str:
+    bound_s = sum(costs[stage].cpu_s for stage in _DONE_FOR_EACH) / _N_CORES
+    return (
+        f"{name:34}{measured.first_s:>9.1f}{1 / measured.each_s:>10.2f}{measured.wall_s:>8.1f}{measured.cpu_s:>8.1f}"
+        f"{measured.peak_mib:>7.0f}{measured.each_s / bound_s:>10.2f}"
+    )
+
+
+def _drawn_street(folder: Path, n: int) -> Path:
+    source = folder / f"street_{n}"
+    if not source.is_dir():
+        source.mkdir()
+        for seed in range(n):
+            _write(draw_street(seed, _ROAD, cars=4, people=4), source / f"{seed:04}.jpg")
+    return source
+
+
+def _drawn_panoramas(folder: Path) -> Iterator[Path]:
+    for seed in range(2):
+        _write(draw_panorama(seed, _PANORAMA).image, folder / f"drawn_{seed}.jpg")
+        yield folder / f"drawn_{seed}.jpg"
+
+
+def _write(picture: RgbImage, file: Path) -> None:
+    cv2.imwrite(str(file), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
 
 if __name__ == "__main__":

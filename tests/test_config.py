@@ -25,6 +25,7 @@ def problems(text: str = "", *overrides: str, has_archive: bool = False, folder:
 
 
 # The user's tables: key → default. This is the specification, so it is written out here a second time on purpose.
+# Missing is max_num_async_workers, whose 2 became null: 2 on up to five cores, more on larger machines.
 _USERS_TABLES = {
     "data_eier": None, "fylkesnummer": None, "force_fylke": False, "image_type": "Planar", "draw_mask": True,
     "delete_input": False, "force_remask": False, "lazy_paths": False, "file_access_retry_seconds": 10,
@@ -34,7 +35,7 @@ _USERS_TABLES = {
     "remove_imagetype_filepath": False, "flip_wkt": False, "remote_json": True, "local_json": False,
     "archive_json": False, "remote_preview": False, "local_preview": False, "archive_preview": False,
     "separate_preview_directory": None, "preview_dim": [2520, 1400], "preview_center": [0.45, 0.5],
-    "enable_async": True, "max_num_async_workers": 2, "model_type": "Medium", "mask_dilation_pixels": 4,
+    "enable_async": True, "model_type": "Medium", "mask_dilation_pixels": 4,
     "max_num_pixels": 1000000000, "use_cutouts": False, "cutout_step_factor": [800, 800],
     "cutout_dim_downscale": [4, 4], "mask_color": None, "blur": 15, "gray_blur": True, "normalized_gray_blur": True,
     "uncaught_exception_email": False, "processing_error_email": False, "finished_email": False,

@@ -3,6 +3,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,11 +16,13 @@ from anonymise import config, pipeline, storage
 from anonymise.config import Config
 from anonymise.detections import Box, Instance, RgbImage, full_mask
 from anonymise.errors import ModelError, StorageError
+from anonymise.jobs import Job, Work, finish
 from anonymise.journal import JournalReader
 from anonymise.outcomes import Done, Outcome, Progress
 from anonymise.paths import Places
 from anonymise.pipeline import anonymise, make_previews, make_records
 from anonymise.processor import ImageProcessor
+from anonymise.sharing import SharedPixels
 from anonymise.workers import ProcessWorkers, SerialWorkers, Workers
 from tests.fakes import CAR, Ran, RedMasker, read_image, street, write_image
 
@@ -104,25 +108,96 @@ def test_a_preview_is_never_cut_from_the_original(places: Places) -> None:
     assert tree(places.output) == {}
 
 
-@pytest.mark.parametrize("use_processes", [False, True])
-def test_serial_and_parallel_give_the_same_files(places: Places, tmp_path: Path, use_processes: bool) -> None:
+@pytest.mark.parametrize(("n_workers", "has_reader"), [(1, True), (2, False), (3, True)])
+@pytest.mark.parametrize("override", ["blur=15", "feather=0.2", "appearance=inpaint", "jpeg_quality=80"])
+def test_serial_and_parallel_give_the_same_files(
+    places: Places, tmp_path: Path, n_workers: int, has_reader: bool, override: str
+) -> None:
     for n in range(5):
-        write_image(places.input / f"{n}.jpg", street(seed=n, cars=[Box(10 * n, 20, 10 * n + 30, 50)]))
+        cars = [Box(10 * n, 20, 10 * n + 30, 50), Box(10 * n + 35, 20, 10 * n + 50, 60)]
+        write_image(places.input / f"{n}.jpg", street(seed=n, cars=cars))
+    run(places, override)
+    other = Places(places.input, tmp_path / "other")
+    storage.prepare_root(other.output)
+    with ExitStack() as stack:
+        workers = stack.enter_context(closing(ProcessWorkers(n_workers)))
+        reader = stack.enter_context(closing(ProcessWorkers(1))) if has_reader else None
+        loaded = settings("enable_async=True", override)
+        report = anonymise(loaded, other, RedMasker(), workers, reader=reader)
+    assert report.n_done == 5
+    assert tree(other.output) == tree(places.output)
+
+
+def test_doing_it_again_gives_the_same_files(places: Places) -> None:
+    write_image(places.input / "1.jpg", street())
     run(places)
     expected = tree(places.output)
-    if use_processes:
-        other = Places(places.input, tmp_path / "other")
-        storage.prepare_root(other.output)
-        workers = ProcessWorkers(2)
-        try:
-            report = anonymise(settings("enable_async=True"), other, RedMasker(), workers)
-        finally:
-            workers.close()
-        assert report.n_done == 5
-        assert tree(other.output) == expected
-    else:
-        run(places, "force_remask=True")
-        assert tree(places.output) == expected
+    run(places, "force_remask=True")
+    assert tree(places.output) == expected
+
+
+class CrashingReader(ProcessWorkers):
+    """Decodes, but dies on one image as a damaged file may make a codec do."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(1)
+        self.width = width
+        self.n_restarts = 0
+
+    def submit(self, function, *args, **kwargs):  # type: ignore[no-untyped-def]
+        if function.args[0].size.width == self.width:
+            function = partial(os._exit, 9)
+        return super().submit(function, *args, **kwargs)
+
+    def restart(self) -> None:
+        self.n_restarts += 1
+        super().restart()
+
+
+def test_an_image_that_crashes_the_decoder_fails_alone(places: Places) -> None:
+    for n in range(5):
+        write_image(places.input / f"{n}.jpg", street((176, 120) if n == 2 else (160, 120), seed=n))
+    with closing(CrashingReader(176)) as reader, closing(ProcessWorkers(2)) as workers:
+        ran = Ran()
+        ran.report = anonymise(settings("enable_async=True"), places, RedMasker(), workers, ran, reader=reader)
+    assert [(f.source.name, f.stage, f.reason[:31]) for f in ran.failed] == [
+        ("2.jpg", "read", "the process that decodes it died"[:31])
+    ]
+    assert len(ran.done) == 4
+    assert reader.n_restarts == 2
+
+
+class DiesAfterDrawing:
+    """Kills the worker that finishes an image, the first time, after it drew on the shared pixels."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, job: Job, config: Config) -> Work:
+        tried = self.folder / job.paths.relative.name
+        if job.paths.relative.name == "2.jpg" and not tried.exists():
+            tried.touch()
+            assert isinstance(job.pixels, SharedPixels)
+            job.pixels.open()[:] = 0
+            os._exit(9)
+        return finish(job, config)
+
+
+def test_what_a_dead_worker_drew_on_is_decoded_again(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(6):
+        write_image(places.input / f"{n}.jpg", street(seed=n))
+    run(places)
+    other = Places(places.input, tmp_path / "other")
+    storage.prepare_root(other.output)
+    (tmp_path / "tried").mkdir()
+    monkeypatch.setattr(pipeline, "finish", DiesAfterDrawing(tmp_path / "tried"))
+    with closing(ProcessWorkers(2)) as workers, closing(ProcessWorkers(1)) as reader:
+        report = anonymise(settings("enable_async=True"), other, RedMasker(), workers, reader=reader)
+    assert (tmp_path / "tried" / "2.jpg").exists()
+    assert report.n_done == 6
+    assert tree(other.output) == tree(places.output)
 
 
 def test_finished_images_are_skipped_unless_they_are_to_be_done_again(places: Places) -> None:

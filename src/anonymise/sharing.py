@@ -57,7 +57,10 @@ def _opened(name: str) -> SharedMemory:
 
 
 def _as_image(memory: SharedMemory, size: Size) -> RgbImage:
-    return np.ndarray((size.height, size.width, _CHANNELS), np.uint8, memory.buf)
+    assert memory.buf is not None  # it is not closed
+    # frombuffer, unlike np.ndarray, keeps the memory from being unmapped as long as the array is there.
+    pixels = np.frombuffer(memory.buf, np.uint8, math.prod(size) * _CHANNELS)
+    return pixels.reshape(size.height, size.width, _CHANNELS)
 
 
 class PixelMemory:

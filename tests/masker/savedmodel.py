@@ -11,11 +11,17 @@ N_DETECTIONS = 100
 MASK_SIDE = 33
 
 
-def build(folder: Path, *, masks: bool = True, drop: str | None = None) -> Path:
+def build(folder: Path, *, masks: bool = True, drop: str | None = None, n_products: int = 0) -> Path:
     """Saves a model that finds, in every image, a car in the upper left quarter and a person in the lower right one.
 
     The car's mask is its left half, the person's a disc. Further slots hold a dog, a car whose score is too low, and
     boxes beyond the edge. Like the zoo's models it takes one image of any size at a time.
+
+    Args:
+        folder: to save it in.
+        masks: whether it has them.
+        drop: an output that is left out.
+        n_products: of matrices of 2000×2000 that it works out besides, to be slow.
     """
     tf = import_tensorflow()
     boxes = np.zeros((1, N_DETECTIONS, 4), np.float32)
@@ -40,6 +46,11 @@ def build(folder: Path, *, masks: bool = True, drop: str | None = None) -> Path:
         @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="inputs")])  # type: ignore[untyped-decorator]
         def serve(self, inputs: Any) -> dict[str, Any]:
             one = tf.ones([tf.shape(inputs)[0]])  # ties the outputs to the input
+            matrix = tf.fill([2000, 2000], tf.cast(inputs[0, 0, 0, 0], tf.float32) / 255)
+            for _ in range(n_products):
+                matrix = tf.tanh(tf.matmul(matrix, matrix) / 1000)
+            if n_products:
+                one *= tf.minimum(matrix[0, 0] + 2, 1)  # 1, but no optimiser knows it
             found = {
                 "detection_boxes": tf.constant(boxes) * one[:, None, None],
                 "detection_scores": tf.constant(scores) * one[:, None],
