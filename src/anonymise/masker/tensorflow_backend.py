@@ -1,7 +1,8 @@
 """Networks that TensorFlow runs: frozen graphs and SavedModels."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from anonymise.masker.layouts import Tensors
 from anonymise.masker.object_detection import InstanceNetwork, check_signature
 from anonymise.masker.quiet_tensorflow import import_tensorflow
 
-__all__ = ["has_gpu", "load_detector", "load_saved_model"]
+__all__ = ["Batches", "has_gpu", "load_detector", "load_saved_model"]
+
+log = logging.getLogger(__name__)
 
 
 def has_gpu() -> bool:
@@ -53,19 +56,48 @@ def load_detector(file: Path, model: DetectorModel, *, threads: int | None, batc
     except Exception as error:  # TensorFlow raises errors of many unrelated types here
         raise ModelError(f"TensorFlow cannot load the network {file}: {error}") from error
 
-    def run(images: Iterable[RgbImage]) -> Iterator[Tensors]:
-        remaining = iter(images)
-        while batch := list(itertools.islice(remaining, batch_size if wanted.batches else 1)):
-            try:
-                outputs = function(tf.constant(_as_input(np.stack(batch), wanted), dtype))
-            except tf.errors.OpError as error:
-                raise ModelError(f"TensorFlow could not run the network {file}: {error.message}") from error
-            arrays = [output.numpy() for output in outputs]
-            yield from (
-                [array.reshape(len(batch), 1, *array.shape[1:])[n] for array in arrays] for n in range(len(batch))
-            )
+    def call(batch: Sequence[RgbImage]) -> list[Tensors]:
+        try:
+            outputs = function(tf.constant(_as_input(np.stack(batch), wanted), dtype))
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(f"TensorFlow has no memory to run the network {file}: {error.message}") from error
+        except tf.errors.OpError as error:
+            raise ModelError(f"TensorFlow could not run the network {file}: {error.message}") from error
+        arrays = [output.numpy() for output in outputs]
+        return [[array.reshape(len(batch), 1, *array.shape[1:])[n] for array in arrays] for n in range(len(batch))]
 
-    return run
+    batches = Batches(batch_size if wanted.batches else 1)
+    return lambda images: batches.run(images, call)
+
+
+class Batches:
+    """Hands pictures over in batches, which get smaller for good when one is too large for the memory."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def run(self, images: Iterable[RgbImage], call: Callable[[Sequence[RgbImage]], list[Tensors]]) -> Iterator[Tensors]:
+        """What ``call`` gives for each of the images.
+
+        Args:
+            images: of one size.
+            call: takes a batch; raises `MemoryError` where it is too large.
+
+        Raises:
+            ModelError: one image alone is too large.
+        """
+        remaining = iter(images)
+        while batch := list(itertools.islice(remaining, self.size)):
+            try:
+                results = call(batch)
+            except MemoryError as error:
+                if len(batch) == 1:
+                    raise ModelError(str(error)) from error
+                self.size = len(batch) // 2
+                log.warning("%s. Batches are of %d pictures from now on (batch_size)", error, self.size)
+                remaining = itertools.chain(batch, remaining)
+                continue
+            yield from results
 
 
 def _as_input(pictures: NDArray[np.uint8], wanted: Input) -> NDArray[Any]:
