@@ -1,7 +1,7 @@
 """Ground truth from label images: PNG files whose pixels are numbers of classes, such as those of CamVid."""
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -26,10 +26,21 @@ def annotated_by_labels(folder: Path, wanted: Collection[int], options: Evaluati
         options: which number is which class.
 
     Raises:
-        UsageError: there is none, or two are for one image.
+        UsageError: there is none, two are for one image, or nobody knows what a class is.
     """
     if not folder.is_dir():
         raise UsageError(f"The folder of label images {folder} does not exist or is no folder (--labels).")
+    labels: dict[str, int] = {}
+    for category in options.evaluation_label_classes:
+        try:
+            label = found_as(category, options.evaluation_class_synonyms)
+        except KeyError:
+            raise UsageError(
+                f"evaluation_label_classes: {category} is no known class. Say in evaluation_class_synonyms which class "
+                "the model finds it as, or null to leave it out."
+            ) from None
+        if label is not None and label in wanted:
+            labels[category] = label
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*.png")):
         name = path.relative_to(folder).with_suffix("").as_posix().removesuffix("_labels")
@@ -38,14 +49,20 @@ def annotated_by_labels(folder: Path, wanted: Collection[int], options: Evaluati
         files[name] = path
     if not files:
         raise UsageError(f"There are no label images (*.png) in {folder} (--labels).")
-    return tuple(Annotated(name, partial(read_labels, path, name, wanted, options)) for name, path in files.items())
+    return tuple(Annotated(name, partial(read_labels, path, name, labels, options)) for name, path in files.items())
 
 
-def read_labels(path: Path, name: str, wanted: Collection[int], options: EvaluationOptions) -> Truth:
+def read_labels(path: Path, name: str, classes: Mapping[str, int], options: EvaluationOptions) -> Truth:
     """The ground truth of one label image.
 
     Objects are the connected areas (8 neighbours) of a class: objects of one class that touch are one object, and one
     that is seen in two parts is two. Areas below ``evaluation_min_object_pixels`` count with their pixels only.
+
+    Args:
+        path: of the label image.
+        name: of the image.
+        classes: those of ``evaluation_label_classes`` that are to be hidden → class id that the model finds them as.
+        options: which number is which class.
 
     Raises:
         ImageError: it cannot be read, or is not of one channel with 8 bits.
@@ -61,11 +78,8 @@ def read_labels(path: Path, name: str, wanted: Collection[int], options: Evaluat
         raise ImageError(f"the label image {path} has colours or 16 bits; its pixels must be numbers of classes")
     objects: list[TruthObject] = []
     regions = {}
-    for category, value in options.evaluation_label_classes.items():
-        label = found_as(category, options.evaluation_class_synonyms)
-        if label is None or label not in wanted:
-            continue
-        regions[category] = labels == value
+    for category, label in classes.items():
+        regions[category] = labels == options.evaluation_label_classes[category]
         count, parts, stats, _ = cv2.connectedComponentsWithStats(regions[category].astype(np.uint8), connectivity=8)
         for number in range(1, count):
             left, top, width, height, area = (int(figure) for figure in stats[number])

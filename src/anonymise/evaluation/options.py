@@ -59,13 +59,6 @@ class EvaluationOptions(BaseModel):
             raise ValueError("evaluation_missed_share: should not be more than evaluation_covered_share")
         if both := set(self.evaluation_label_classes.values()) & set(self.evaluation_label_void):
             raise ValueError(f"evaluation_label_void: {sorted(both)} are also numbers of classes")
-        for name in self.evaluation_label_classes:
-            try:
-                found_as(name, self.evaluation_class_synonyms)
-            except KeyError:
-                raise ValueError(
-                    f"evaluation_label_classes: {name} is no known class; say in evaluation_class_synonyms which it is"
-                ) from None
         return self
 
 
