@@ -56,7 +56,7 @@ def as_html(evaluation: Evaluation, about: About, options: EvaluationOptions, cr
         about=about,
         options=options,
         counts=report.counts(evaluation, about),
-        plots=plots(evaluation, about.wanted),
+        plots=plots(evaluation, about.wanted, options.evaluation_min_group),
         crops=crops,
         all=ALL,
         groups=(ALL, *SIZE_GROUPS),

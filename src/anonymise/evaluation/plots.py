@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from anonymise.evaluation.evaluation import Evaluation, Row, WantedRecall
@@ -51,8 +52,14 @@ class Plot:
     picture: str
 
 
-def plots(evaluation: Evaluation, wanted: Sequence[WantedRecall]) -> tuple[Plot, ...]:
-    """All plots for which there are numbers."""
+def plots(evaluation: Evaluation, wanted: Sequence[WantedRecall], few: int) -> tuple[Plot, ...]:
+    """All plots for which there are numbers.
+
+    Args:
+        evaluation: what was measured.
+        wanted: thresholds for a wanted recall; empty without curves.
+        few: groups with fewer objects are marked.
+    """
     made = [
         Plot(
             "Covered pixels",
@@ -80,15 +87,16 @@ def plots(evaluation: Evaluation, wanted: Sequence[WantedRecall]) -> tuple[Plot,
                 _drawn(lambda axes: _over_threshold(axes, evaluation, recall)),
             ),
         ]
-    rows = evaluation.of_measure("false_negative_rate")
-    if rows:
-        made.append(
-            Plot(
-                "Missed objects by attribute",
-                "False-negative rates with confidence intervals. Intervals that are apart tell of a bias.",
-                _drawn(lambda axes: _attributes(axes, rows), height=1.0 + 0.3 * len(rows)),
+    for category in evaluation.categories:
+        rows = [row for row in evaluation.of_measure("false_negative_rate") if row.category == category]
+        if rows:
+            made.append(
+                Plot(
+                    f"Missed objects by attribute: {category}",
+                    "False-negative rates with confidence intervals. Groups of few objects are hollow.",
+                    _drawn(partial(_attributes, rows=rows, few=few), height=0.9 + 0.27 * len(rows)),
+                )
             )
-        )
     return tuple(made)
 
 
@@ -208,13 +216,17 @@ def _line(axes: "Axes", height: float, text: str) -> None:
     )
 
 
-def _attributes(axes: "Axes", rows: Sequence[Row]) -> None:
+def _attributes(axes: "Axes", rows: Sequence[Row], few: int) -> None:
     for n, row in enumerate(rows):
-        axes.errorbar(row.share or 0.0, n, xerr=_errors(row), color=_COLOURS[1], marker="o", ms=5, capsize=2.5, lw=1.3)
-        if n and (rows[n - 1].category, rows[n - 1].attribute) != (row.category, row.attribute):
+        fill = "white" if row.total < few else _COLOURS[1]
+        axes.errorbar(
+            row.share or 0.0, n, xerr=_errors(row), color=_COLOURS[1], marker="o", mfc=fill, ms=5, capsize=2.5, lw=1.3
+        )
+        if n and rows[n - 1].attribute != row.attribute:
             axes.axhline(n - 0.5, color="#cccccc", lw=0.8)
-    axes.set_yticks(range(len(rows)), [f"{row.category}, {row.attribute}: {row.value}" for row in rows])
+    axes.set_yticks(range(len(rows)), [f"{row.attribute}: {row.value}" for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlim(left=0)
+    # Room for the markers of groups of which none was missed.
+    axes.set_xlim(left=-0.02 * axes.get_xlim()[1])
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("missed objects")
