@@ -23,7 +23,6 @@ __all__ = [
     "Job",
     "SaveWorker",
     "Work",
-    "decode_into",
     "delete_input",
     "finish",
     "make_preview",
@@ -169,16 +168,6 @@ class SaveWorker:
                 hidden = drawn.changed if config.appearance.draw_mask else outlined.union()
                 _write(masks, images.encode_png(np.where(hidden, np.uint8(0), np.uint8(255))), config)
         return rewritten.notes
-
-
-def decode_into(pixels: SharedPixels, data: bytes, max_pixels: int) -> None:
-    """Decodes an image file into shared memory.
-
-    Raises:
-        UnreadableImage: the image cannot be decoded.
-        OSError: the memory is gone.
-    """
-    np.copyto(pixels.open(), images.decode(data, max_pixels=max_pixels).pixels)
 
 
 def _pixels(job: Job, config: Config, seconds: dict[str, float]) -> RgbImage:

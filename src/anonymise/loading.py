@@ -10,8 +10,8 @@ from anonymise.bookkeeping import JournalBook
 from anonymise.config import Config
 from anonymise.detections import RgbImage, Size
 from anonymise.errors import UnreadableImage
-from anonymise.images import decode, header
-from anonymise.jobs import Work, decode_into
+from anonymise.images import decode, decode_into, header
+from anonymise.jobs import Work
 from anonymise.outcomes import Skipped
 from anonymise.paths import Paths
 from anonymise.sharing import PixelMemory, SharedPixels

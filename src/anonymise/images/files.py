@@ -19,6 +19,7 @@ from anonymise.errors import UnreadableImage
 from anonymise.images import jpeg, jpegfile, png
 from anonymise.images.exifwriter import OutputMetadata, orientation_of
 from anonymise.images.sanitise import clean_chunks, clean_segments, exif_of_chunks, exif_of_segments
+from anonymise.sharing import SharedPixels
 
 __all__ = [
     "Header",
@@ -27,6 +28,7 @@ __all__ = [
     "Rewritten",
     "SourceImage",
     "decode",
+    "decode_into",
     "detections_to_stored",
     "encode_jpeg",
     "encode_png",
@@ -142,6 +144,16 @@ def decode(data: bytes, *, max_pixels: int) -> SourceImage:
     _check_size(size.width, size.height, max_pixels)
     chunks = png.parse(data)
     return SourceImage(_rgb(_decode_png(chunks)), _orientation(exif_of_chunks(chunks)), "png")
+
+
+def decode_into(pixels: SharedPixels, data: bytes, max_pixels: int) -> None:
+    """Decodes an image file into shared memory.
+
+    Raises:
+        UnreadableImage: the image cannot be decoded.
+        OSError: the memory is gone.
+    """
+    np.copyto(pixels.open(), decode(data, max_pixels=max_pixels).pixels)
 
 
 def rewrite(source: bytes, image: RgbImage, changed: Mask, options: ImageOptions) -> Rewritten:
