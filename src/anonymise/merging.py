@@ -1,7 +1,7 @@
 """How the detections of several passes over one image become its objects.
 
 A pass is what one model found in one picture: the full image, a window, a mirrored picture.
-``docs/merging.md`` compares the methods.
+``docs/accuracy.md`` compares the methods.
 """
 
 import math
