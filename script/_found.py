@@ -74,8 +74,7 @@ def by_model(config: Config, files: FileIndex[Path], *, curves: bool, progress: 
     """The configured model, run on each image as in the main job.
 
     For the curves the model looks once and keeps what it finds from the lowest threshold on. Everything that comes
-    after the model is then done again at each threshold, so that the masks are those of a run with that threshold. 360°
-    images are an exception: there it would take too long, and the curves are as those of saved instances.
+    after the model is then done again at each threshold, so that the masks are those of a run with that threshold.
 
     Args:
         config: of the run.
@@ -99,7 +98,7 @@ def by_model(config: Config, files: FileIndex[Path], *, curves: bool, progress: 
         source = images.decode(_read(file), max_pixels=config.images.max_decoded_pixels)
         check_size(truth, Size(source.pixels.shape[1], source.pixels.shape[0]))
         upright = images.to_upright(source.pixels, source.orientation)
-        memory = _Memory(masker)
+        memory = _Memory(masker, takes_pictures=config.windows.mirror_image)
 
         def detect(threshold: float | Mapping[str, float]) -> Detections:
             memory.threshold = threshold
@@ -109,8 +108,6 @@ def by_model(config: Config, files: FileIndex[Path], *, curves: bool, progress: 
         found = _found(detect(wanted), config)
         if not curves:
             return Found(found.hidden, found.instances)
-        if config.record.is_360:
-            return Found(found.hidden, found.instances, _found(detect(lowest), config).levels)
         levels = np.zeros(found.hidden.shape, np.uint8)
         for level, threshold in enumerate(thresholds, start=1):
             levels[_hidden(detect(threshold), config)] = level
@@ -124,15 +121,18 @@ class _Memory:
 
     identity = ""
 
-    def __init__(self, masker: Masker) -> None:
+    def __init__(self, masker: Masker, *, takes_pictures: bool) -> None:
         self._masker = masker
+        self._takes_pictures = takes_pictures
         self._seen: list[tuple[tuple[Instance, ...], ...]] = []
         self._has_looked = False
         self.threshold: float | Mapping[str, float] = 0.0
 
     def detect(self, pictures: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
         if self._has_looked:
-            for _, passes in zip(pictures, self._seen, strict=True):
+            # Pictures are only taken where someone counts them: a view of a 360° image takes long to make.
+            seen = zip(self._seen, pictures, strict=True) if self._takes_pictures else ((p, None) for p in self._seen)
+            for passes, _ in seen:
                 yield self._kept(passes)
             return
         for passes in self._masker.detect(pictures):

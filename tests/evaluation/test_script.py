@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anonymise import cli, config, instances
+from anonymise import cli, instances
 from anonymise.detections import Box, Detections, Size
 from anonymise.errors import UsageError
 from anonymise.evaluation import page
@@ -94,6 +94,7 @@ def test_the_model_is_measured(by_model: Path) -> None:
     content = read(by_model)
     assert content["counts"]["images"] == 3
     assert content["counts"]["annotated_objects"] >= 6
+    assert {row["class"] for row in content["measures"]} == {"all", "car", "pedestrian"}  # bicyclists do not occur
     recall, over_blur = measured(content, "pixel_recall"), measured(content, "over_blur")
     assert recall is not None
     assert over_blur is not None
@@ -104,18 +105,33 @@ def test_the_model_is_measured(by_model: Path) -> None:
     assert content["configuration"]["model_type"] == "Lite"
 
 
-def test_the_curve_passes_through_a_run_with_that_threshold(streets: Path, by_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "looks",
+    [
+        ["score_threshold=0.3"],
+        ["score_threshold={default: 0.4, person: 0.3}", "mirror_image=True"],
+        ["score_threshold=0.3", 'image_type="360"', "view_fov=[90]"],
+    ],
+    ids=["flat", "mirrored", "360"],
+)
+def test_the_curve_passes_through_a_run_with_that_threshold(streets: Path, looks: list[str], tmp_path: Path) -> None:
     """The model's findings are kept once and filtered: that must be what the model finds with the other threshold."""
-    arguments = ["-i", streets / "images", "--labels", streets / "labels", "-o", tmp_path, "--no-html", "--no-curves"]
-    assert run(*arguments, *LITE, "--set", "score_threshold=0.5") == 0
-    curve, alone = read(by_model), read(tmp_path)
-    assert measured(curve, "curve_recall", threshold=0.5) == measured(alone, "pixel_recall")
-    assert measured(curve, "curve_over_blur", threshold=0.5) == measured(alone, "over_blur")
-    threshold = config.load([ROOT / "config" / "lite_config.yml"]).model.score_threshold
-    if isinstance(threshold, float):
-        assert measured(curve, "curve_recall", threshold=threshold) == measured(curve, "pixel_recall")
+    arguments = ["-i", streets / "images", "--labels", streets / "labels", *LITE, "--no-html", "-o"]
+    keys = [argument for key in looks for argument in ("--set", key)]
+    assert run(*arguments, tmp_path / "curve", *keys) == 0
+    assert run(*arguments, tmp_path / "alone", "--no-curves", *keys) == 0
+    assert run(*arguments, tmp_path / "other", "--no-curves", *keys, "--set", "score_threshold=0.8") == 0
+    curve, alone, other = (read(tmp_path / name) for name in ("curve", "alone", "other"))
+    recall = measured(alone, "pixel_recall")
+    assert recall is not None
+    assert recall > 0.3
+    assert measured(other, "over_blur") != measured(alone, "over_blur")
+    for measure in ("pixel_recall", "over_blur", "missed_objects"):
+        assert measured(curve, measure) == measured(alone, measure)
+    assert measured(curve, "curve_recall", threshold=0.8) == measured(other, "pixel_recall")
+    assert measured(curve, "curve_over_blur", threshold=0.8) == measured(other, "over_blur")
     assert not [row for row in alone["measures"] if row["measure"] == "curve_recall"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.csv", "evaluation.json"]
+    assert sorted(path.name for path in (tmp_path / "alone").iterdir()) == ["evaluation.csv", "evaluation.json"]
 
 
 def test_the_masks_and_the_saved_instances_of_a_run_give_the_same_numbers(

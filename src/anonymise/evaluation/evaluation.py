@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 from anonymise.evaluation.average_precision import AveragePrecision, CocoImage, average_precision, coco_image
 from anonymise.evaluation.intervals import Interval, bootstrap_ratios, newcombe, wilson
 from anonymise.evaluation.options import EvaluationOptions
-from anonymise.evaluation.tally import ALL, SIZE_GROUPS, CountedObject, ImageTally, Miss, attribute_values, tally, worst
+from anonymise.evaluation.tally import (
+    ALL,
+    SIZE_GROUPS,
+    Count,
+    CountedObject,
+    ImageTally,
+    Miss,
+    attribute_values,
+    tally,
+    worst,
+)
 from anonymise.evaluation.truth import Found, Truth
 
 __all__ = ["MEASURES", "AttributeGap", "Evaluation", "Row", "WantedRecall", "evaluate"]
@@ -115,7 +125,7 @@ class Evaluation:
 
     Attributes:
         images: counts of each image.
-        categories: classes of the ground truth.
+        categories: classes of the ground truth that occur.
         rows: all shares.
         gaps: largest differences between groups, by class and attribute.
         skipped_attributes: (class, attribute) with too many values to be groups.
@@ -203,7 +213,8 @@ def evaluate(
             entries = None
         elif entries is not None:
             entries.append(coco_image(truth, found.instances))
-    categories = tuple(sorted({category for image in images for category in image.regions} - {ALL}))
+    occurring = {category for image in images for category, pixels in image.regions.items() if pixels.total}
+    categories = tuple(sorted(occurring - {ALL}))
     objects = [thing for image in images for thing in image.objects]
     by_attribute, skipped = _attribute_rows(objects, options)
     return Evaluation(
@@ -262,11 +273,11 @@ def _share_rows(images: Sequence[ImageTally], categories: Sequence[str], options
     thresholds = _informative(images, options)
     for n, image in enumerate(images):
         columns.add(n, *image.background, "over_blur", ALL, ALL)
-        for category, pixels in image.regions.items():
-            columns.add(n, *pixels, "pixel_recall", category, ALL)
+        for category in (ALL, *categories):
+            columns.add(n, *image.regions.get(category, Count(0, 0)), "pixel_recall", category, ALL)
         for thing in image.objects:
             _add_object(columns, n, thing, options)
-        _add_curves(columns, n, image, thresholds)
+        _add_curves(columns, n, image, (ALL, *categories), thresholds)
     return tuple(columns.rows(options))
 
 
@@ -294,15 +305,18 @@ def _informative(images: Sequence[ImageTally], options: EvaluationOptions) -> Ma
     return {n: t for n, t in enumerate(options.evaluation_thresholds) if n >= first}
 
 
-def _add_curves(columns: _Columns, n: int, image: ImageTally, thresholds: Mapping[int, float]) -> None:
+def _add_curves(
+    columns: _Columns, n: int, image: ImageTally, categories: Sequence[str], thresholds: Mapping[int, float]
+) -> None:
     if image.curves is None or image.background_curve is None:
         return
     for position, threshold in thresholds.items():
         over = int(image.background_curve[position])
         columns.add(n, over, image.background.total, "curve_over_blur", ALL, ALL, threshold=threshold)
-        for category, pixels in image.curves.items():
-            total = image.regions[category].total
-            columns.add(n, int(pixels[position]), total, "curve_recall", category, ALL, threshold=threshold)
+        for category in categories:
+            if category in image.curves:
+                hit, total = int(image.curves[category][position]), image.regions[category].total
+                columns.add(n, hit, total, "curve_recall", category, ALL, threshold=threshold)
 
 
 def _attribute_rows(
