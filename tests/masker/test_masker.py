@@ -129,6 +129,57 @@ def test_only_the_configured_classes_are_hidden() -> None:
     assert [COCO[i.label] for i in found] == ["dog"]
 
 
+def test_classes_have_thresholds_and_boxes_padding_of_their_own() -> None:
+    changed = options(
+        score_threshold="{default: 0.9, car: 0.95}",
+        box_padding="{default: 0, person: 0.1, truck: 1}",
+    )
+
+    def found(label: int) -> list[Box]:
+        masker = ModelMasker([OneCar((0.2, 0.4, 0.6, 0.6), label)], HIDDEN, changed, "test")
+        ((instances,),) = masker.detect([np.zeros((100, 200, 3), np.uint8)])
+        return [i.box for i in instances if i.fills_box]
+
+    assert found(3) == []  # its score is 0.9
+    assert found(6) == [Box(80, 20, 120, 60)]
+    assert found(1) == [Box(76, 16, 124, 64)]
+    assert found(8) == [Box(40, 0, 160, 100)]  # padded first, then cut to the image
+
+
+def test_masks_are_not_padded(saved_model: Path) -> None:
+    image = np.zeros((60, 100, 3), np.uint8)
+    plain, padded = (
+        load_masker(options(model_type=saved_model.as_posix(), box_padding=share), progress=False) for share in (0, 0.5)
+    )
+    (((car, person, truck),),), ((padded_ones,),) = plain.detect([image]), padded.detect([image])
+    assert [i.box for i in padded_ones] == [car.box, person.box, truck.box]
+    assert [i.mask.tobytes() for i in padded_ones] == [i.mask.tobytes() for i in (car, person, truck)]
+
+
+def test_each_network_sees_each_image_and_what_it_finds_stays_apart() -> None:
+    car, person = OneCar((0, 0, 0.5, 0.5)), OneCar((0.5, 0.5, 1, 1), label=1)
+    images = [np.zeros((10 + n, 20, 3), np.uint8) for n in range(4)]
+    found = list(ModelMasker([car, person], HIDDEN, options(), "test").detect(images))
+    assert car.seen == person.seen == [image.shape for image in images]
+    assert [[[i.label for i in one] for one in by_model] for by_model in found] == [[[3], [1]]] * 4
+    assert [by_model[1][0].box.bottom for by_model in found] == [10, 11, 12, 13]
+
+
+def test_several_networks_take_images_together_as_they_get_on() -> None:
+    """So that few are in memory at a time."""
+    n_made = 0
+
+    def images() -> Iterator[RgbImage]:
+        nonlocal n_made
+        for _ in range(100):
+            n_made += 1
+            yield np.zeros((8, 8, 3), np.uint8)
+
+    networks = [OneCar((0, 0, 1, 1)), OneCar((0, 0, 1, 1))]
+    for n, _ in enumerate(ModelMasker(networks, HIDDEN, options(), "test").detect(images()), start=1):
+        assert n_made == n
+
+
 def detector(run: Run, side: int = 30) -> DetectorNetwork:
     """Lite with another network and input size, and all classes of interest."""
     lite = load_catalog(CATALOG)["Lite"]

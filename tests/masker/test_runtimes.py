@@ -18,7 +18,9 @@ from anonymise.errors import ModelError
 from anonymise.masker import ModelOptions, load_masker, openvino_backend, tensorflow_backend
 from anonymise.masker.catalog import DetectorModel, load_catalog
 from anonymise.masker.detector import Run
-from anonymise.masker.fetch import FROZEN_GRAPH
+from anonymise.masker.fetch import FROZEN_GRAPH, network_file
+from anonymise.masker.fitting import fitted
+from anonymise.masker.runtimes import load_network
 from anonymise.resources import CATALOG, default_model_folder
 from samples.scene import draw_street
 from tests.masker import savedmodel
@@ -82,6 +84,95 @@ def test_both_runtimes_find_the_same_objects(pictures: list[RgbImage]) -> None:
     assert sum(len(first) for (first,) in found[0]) > len(pictures)
     for (first,), (second,) in zip(*found, strict=True):
         assert_same(first, second)
+
+
+@pytest.fixture(scope="module")
+def nano() -> DetectorModel:
+    load_masker(options(model_type="Nano"), progress=False)
+    return entry("Nano")
+
+
+def entry(name: str) -> DetectorModel:
+    model = load_catalog(CATALOG)[name]
+    assert isinstance(model, DetectorModel)
+    return model
+
+
+def test_both_runtimes_compute_the_same_for_nanodet(nano: DetectorModel, pictures: list[RgbImage]) -> None:
+    file = network_file(default_model_folder() / "Nano", nano)
+    inputs = [fitted(image, nano.input)[0] for image in pictures]
+    by_runtime = [
+        openvino_backend.load_detector(file, nano, threads=None)(inputs),
+        tensorflow_backend.load_detector(file, nano, threads=None, batch_size=8)(inputs),
+    ]
+    n_scores = len(nano.output.names) // 2
+    for first, second in zip(*by_runtime, strict=True):
+        assert max(scores.max() for scores in first[:n_scores]) > 0.3, "nothing is found, so it shows nothing"
+        for one, other in zip(first[:n_scores], second[:n_scores], strict=True):
+            assert np.abs(one - other).max() < _TOLERANCE
+        for one, other in zip(first[n_scores:], second[n_scores:], strict=True):
+            assert one == pytest.approx(other, rel=1e-3, abs=1e-2)
+
+
+def test_both_runtimes_find_the_same_objects_with_nanodet(nano: DetectorModel, pictures: list[RgbImage]) -> None:
+    found = [
+        list(load_masker(options(model_type="Nano", runtime=runtime), progress=False).detect(pictures))
+        for runtime in ("openvino", "tensorflow")
+    ]
+    assert sum(len(first) for (first,) in found[0]) > len(pictures)
+    for (first,), (second,) in zip(*found, strict=True):
+        assert_same(first, second)
+
+
+def test_several_models_find_what_each_of_them_finds(nano: DetectorModel, pictures: list[RgbImage]) -> None:
+    alone = [load_masker(options(model_type=name), progress=False).detect(pictures) for name in ("Lite", "Nano")]
+    together = load_masker(options(model_type="[Lite, Nano]"), progress=False).detect(pictures)
+    for (lite,), (nanodet,), both in zip(*alone, together, strict=True):
+        for one, other in zip(both, (lite, nanodet), strict=True):
+            assert [(i.label, i.score, i.box) for i in one] == [(i.label, i.score, i.box) for i in other]
+
+
+@pytest.fixture(scope="module")
+def face_file() -> Path:
+    load_masker(options(targets="[face]"), progress=False)
+    return network_file(default_model_folder() / "CenterFace", entry("CenterFace"))
+
+
+def test_an_onnx_file_gives_on_openvino_what_opencv_gives(face_file: Path, pictures: list[RgbImage]) -> None:
+    model = entry("CenterFace")
+    run = openvino_backend.load_detector(face_file, model, threads=None)
+    reference = cv2.dnn.readNetFromONNX(str(face_file))
+    inputs = [fitted(image[::2, ::2], model.input)[0] for image in pictures]
+    for image, tensors in zip(inputs, run(inputs), strict=True):
+        reference.setInput(cv2.dnn.blobFromImage(image))
+        # The fourth, the landmarks, is of no use here.
+        names = [*model.output.names, "540"]
+        for one, other in zip(tensors, reference.forward(names)[:3], strict=True):
+            assert one == pytest.approx(other, rel=1e-3, abs=1e-3)
+
+
+def test_an_onnx_file_on_tensorflow_is_refused_with_the_way_out(face_file: Path) -> None:
+    with pytest.raises(ModelError, match=r"centerface\.onnx is an ONNX file.*Set runtime: auto"):
+        load_masker(options(targets="[face]", runtime="tensorflow"), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("part", "changed", "message"),
+    [
+        ("input", {"name": "image"}, r"names the input image, but there are: input\.1"),
+        ("output", {"heatmap": "999"}, r"names the output 999, but there are: \d+ others"),
+        ("output", {"scale": "540"}, r"The output 540 has the shape \(1, 10, .* centerface needs \(1, 2, "),
+        ("output", {"stride": 8}, r"The output 537 has the shape"),
+        ("input", {"layout": "NHWC"}, r"OpenVINO could not run the network .*centerface\.onnx"),
+    ],
+)
+def test_entries_that_do_not_fit_the_network_are_refused(
+    face_file: Path, part: str, changed: dict[str, object], message: str
+) -> None:
+    model = entry("CenterFace")
+    other = model.model_copy(update={part: getattr(model, part).model_copy(update=changed)})
+    with pytest.raises(ModelError, match=message):
+        load_network(face_file.parent, other, options(), {1001: 0.3})
 
 
 def assert_same(first: tuple[Instance, ...], second: tuple[Instance, ...]) -> None:

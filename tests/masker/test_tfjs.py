@@ -10,7 +10,7 @@ from anonymise.errors import ModelError
 from anonymise.masker import tfjs
 from anonymise.masker.quiet_tensorflow import import_tensorflow
 
-_FLOAT, _INT = 1, 3
+_FLOAT, _INT, _INT64 = 1, 3, 9
 _UNUSED: dict[str, Any] = {"floatVal": [], "stringVal": []}
 
 
@@ -109,3 +109,18 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
 def test_an_output_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has no node scores"):
         tfjs.convert(write_model(tmp_path), ["y", "scores"], {})
+
+
+def test_integers_that_are_stored_with_32_bits_get_the_64_that_their_readers_want(tmp_path: Path) -> None:
+    from tensorflow.core.framework import graph_pb2
+
+    model = {
+        "modelTopology": {"node": [const("n", _INT64, [3])]},
+        "weightsManifest": [{"paths": ["shard"], "weights": [{"name": "n", "dtype": "int32", "shape": [3]}]}],
+    }
+    (tmp_path / "shard").write_bytes(np.array([1, -2, 3], "<i4").tobytes())
+    (tmp_path / "model.json").write_text(json.dumps(model))
+    frozen = graph_pb2.GraphDef.FromString(tfjs.convert(tmp_path / "model.json", ["n"], {}))
+    values = import_tensorflow().make_ndarray(frozen.node[0].attr["value"].tensor)
+    assert values.dtype == np.int64
+    assert values.tolist() == [1, -2, 3]

@@ -49,7 +49,9 @@ def convert(model_json: Path, outputs: Sequence[str], rewire: Mapping[str, str])
 
     for node in graph.node:
         if node.op == "Const" and node.name in constants:
-            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(constants[node.name]))
+            # JavaScript has no 64-bit integers: they are stored with 32, but what reads them wants what the node says.
+            dtype = node.attr["dtype"].type
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(constants[node.name], dtype))
         for index, source in enumerate(node.input):
             node.input[index] = rewire.get(source, source)
 
