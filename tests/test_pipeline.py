@@ -168,7 +168,7 @@ def test_an_image_that_crashes_the_decoder_fails_alone(places: Places) -> None:
 
 
 class DiesAfterDrawing:
-    """Kills the worker that finishes an image, the first time, after it drew on the shared pixels."""
+    """Kills the worker that finishes an image, the first time, after it drew on the shared pixels and began a file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -179,11 +179,12 @@ class DiesAfterDrawing:
             tried.touch()
             assert isinstance(job.pixels, SharedPixels)
             job.pixels.open()[:] = 0
+            (job.paths.output_image.parent / ".anonymise-0.part").write_bytes(b"half")
             os._exit(9)
         return finish(job, config)
 
 
-def test_what_a_dead_worker_drew_on_is_decoded_again(
+def test_what_a_dead_worker_drew_on_is_decoded_again_and_what_it_began_to_write_is_gone(
     places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(6):

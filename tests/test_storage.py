@@ -185,6 +185,7 @@ def test_temporary_files_of_an_interrupted_run_are_cleared_and_nothing_else(tmp_
     other = tmp_path / "a" / "film.part"
     ours.write_bytes(b"x")
     other.write_bytes(b"x")
+    assert storage.clear_temporary_files([tmp_path], below=False) == 0
     assert storage.clear_temporary_files([tmp_path, tmp_path / "gone"]) == 1
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["film.part"]
 

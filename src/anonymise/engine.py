@@ -20,7 +20,8 @@ from anonymise.config import Config
 from anonymise.errors import ImageError, RecordError, StopError
 from anonymise.jobs import Work
 from anonymise.outcomes import Done, Failed, Outcome, Progress, Report, Skipped
-from anonymise.paths import Paths, Places, TreeWalker, WalkProblem
+from anonymise.paths import Paths, Places, TreeWalker, WalkProblem, all_files
+from anonymise.storage import clear_temporary_files
 from anonymise.workers import WorkerDied, Workers, each_alone
 
 __all__ = ["Book", "Found", "Task", "ahead", "outcome_of", "problem_outcome", "run"]
@@ -152,6 +153,8 @@ def run(
             interrupted = True
             flight.abandon()
             break
+    # At once also after Ctrl-C, so not in all folders; what is left in spite of it goes at the next start.
+    clear_temporary_files(flight.folders_of_the_killed, below=False)
     return Report(
         n_done=gathering.n_done,
         n_skipped=gathering.n_skipped,
@@ -251,13 +254,18 @@ _Arrived = Iterator[tuple[Task, Outcome]]
 
 
 class _Flight:
-    """Tasks that workers are busy with; so few at a time that memory stays flat however long the folder."""
+    """Tasks that workers are busy with; so few at a time that memory stays flat however long the folder.
+
+    Attributes:
+        folders_of_the_killed: where workers that were killed may have left unfinished files.
+    """
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         # One task waits for each that is worked on, so that no worker is idle while the model runs.
         self._limit = 2 * workers.n_parallel
         self._pending: dict[Future[Work], tuple[Task, int]] = {}
+        self.folders_of_the_killed: set[Path] = set()
 
     def launch(self, task: Task) -> _Arrived:
         """Starts a task as soon as there is room; yields the outcomes that came in meanwhile."""
@@ -272,6 +280,7 @@ class _Flight:
 
     def abandon(self) -> None:
         """Gives up all tasks that are still under way."""
+        self._remember(task for task, _ in self._pending.values())
         self._pending.clear()
         self._workers.kill()
 
@@ -301,8 +310,10 @@ class _Flight:
 
     def _recovered(self, tasks: list[Task]) -> _Arrived:
         """After a worker died: each task that was under way again, alone."""
+        # One process that dies takes the others with it, whatever they are writing.
         tasks = [*tasks, *(task for task, _ in self._pending.values())]
         self._pending.clear()
+        self._remember(tasks)
         for task, future in zip(
             tasks, each_alone(self._workers, [task.again or task.work for task in tasks]), strict=True
         ):
@@ -311,6 +322,9 @@ class _Flight:
                 yield task, Failed(task.paths.source, task.stage, reason)
             else:
                 yield task, _result(task, future)
+
+    def _remember(self, tasks: Iterable[Task]) -> None:
+        self.folders_of_the_killed |= {file.path.parent for task in tasks for file in all_files(task.paths)}
 
 
 def _result(task: Task, future: Future[Work]) -> Outcome:

@@ -6,6 +6,7 @@ renamed. Contents are no concern of this module.
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import time
@@ -152,11 +153,16 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(_TEMPORARY_PREFIX) and path.name.endswith(_TEMPORARY_SUFFIX)
 
 
-def clear_temporary_files(roots: Iterable[Path]) -> int:
-    """Deletes the unfinished files that an interrupted run left, and returns how many; a gone folder is no error."""
+def clear_temporary_files(folders: Iterable[Path], *, below: bool = True) -> int:
+    """Deletes the unfinished files that an interrupted run left, and returns how many; a gone folder is no error.
+
+    Args:
+        folders: where to look.
+        below: whether to look into all folders below them, too.
+    """
     cleared = 0
-    for root in roots:
-        for folder, _, names in os.walk(root):
+    for top in folders:
+        for folder, _, names in itertools.islice(os.walk(top), None if below else 1):
             for name in names:
                 path = Path(folder, name)
                 if is_temporary(path):

@@ -117,8 +117,8 @@ class ProcessWorkers:
         return self._executor.submit(function, *args, **kwargs)
 
     def restart(self) -> None:
-        """New processes in place of the old ones, of which one died."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        """New processes in place of the old ones, of which one died and the others are ended."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
         self._executor = self._started()
 
     def kill(self) -> None:
@@ -126,7 +126,7 @@ class ProcessWorkers:
         # concurrent.futures has no public way before Python 3.14.
         for process in list((self._executor._processes or {}).values()):
             process.kill()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _started(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
