@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anonymise import config
-from anonymise.detections import Detections, RgbImage, Size
+from anonymise.detections import Detections, Instance, RgbImage, Size
 from anonymise.masker import Masker, load_masker
 from anonymise.merging import MergeOptions
-from anonymise.seam import dilated_around, split_at_seam
+from anonymise.seam import grown_around, split_at_seam
 from anonymise.sphere import ViewOptions, detect_around, views
 from anonymise.windows import WindowOptions, windows
 from samples.scene import BICYCLE, PERSON, draw_scene
@@ -155,6 +155,10 @@ def _sets(shared: Path) -> Iterator[tuple[str, Iterator[Picture]]]:
     yield "nadir", (_sphere([frame], [(0.3, -math.pi / 2)]) for frame in frames[:: 2 * every])
 
 
+def _with_margin(instance: Instance, size: Size) -> Instance:
+    return instance.dilated(_MARGIN, size)
+
+
 def _score(
     pictures: Iterator[Picture], masker: Masker, chosen: Sequence[Method], merging: MergeOptions
 ) -> Iterator[str]:
@@ -170,7 +174,7 @@ def _score(
             started = time.perf_counter()
             found = detect_around(picture.image, masker.detect, method.windows, method.views, merging)
             seconds[row] += time.perf_counter() - started
-            grown = [dilated_around(instance, _MARGIN, _SIZE) for instance in found]
+            grown = [grown_around(instance, _with_margin, _SIZE) for instance in found]
             hidden = Detections(_SIZE, split_at_seam(grown, _SIZE.width)).union()
             covered[row] += np.bincount(picture.labels[hidden], minlength=12)
     for row, method in enumerate(chosen):
@@ -190,7 +194,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=_SHARED, help="folder with the shared pictures")
     parser.add_argument("--runtime", choices=("auto", "tensorflow", "openvino"), default="auto")
     arguments = parser.parse_args()
-    options = config.load([Path("lite_config.yml")], [f"runtime={arguments.runtime}"])
+    options = config.load([Path("360_lite_config.yml")], [f"runtime={arguments.runtime}"])
     masker = load_masker(options.model, progress=False)
     chosen = list(methods())
     for name, pictures in _sets(arguments.shared):

@@ -1,14 +1,15 @@
 """What was hidden in the images of an evaluation: by the model, by the masks of a run, or by its saved instances."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from anonymise import draw, images, instances
+from anonymise import images, instances
 from anonymise.config import Config
-from anonymise.detections import Detections, Instance, Mask, RgbImage, Size
+from anonymise.detections import Detections, Instance, RgbImage, Size
 from anonymise.errors import ImageError, UnreadableImage
 from anonymise.evaluation.tally import check_size
 from anonymise.evaluation.truth import FileIndex, Found, Truth
@@ -50,7 +51,7 @@ def by_instances(files: FileIndex[Path], config: Config, missing: list[str]) -> 
 
     Args:
         files: the files.
-        config: says how objects are outlined, and the thresholds of the curves.
+        config: gives the thresholds of the curves.
         missing: takes the names of the images without such a file, in which nothing counts as found.
     """
 
@@ -65,7 +66,7 @@ def by_instances(files: FileIndex[Path], config: Config, missing: list[str]) -> 
             except UnicodeDecodeError as error:
                 raise ImageError(f"{file}: no saved instances: {error}") from error
         check_size(truth, detections.size)
-        return _found(detections, config)
+        return Found.of(detections, config.evaluation.evaluation_thresholds)
 
     return find
 
@@ -105,13 +106,13 @@ def by_model(config: Config, files: FileIndex[Path], *, curves: bool, progress: 
             found = ImageProcessor(memory, config).detect(upright)
             return images.detections_to_stored(found, source.orientation)
 
-        found = _found(detect(wanted), config)
+        found = Found.of(detect(wanted))
         if not curves:
-            return Found(found.hidden, found.instances)
+            return found
         levels = np.zeros(found.hidden.shape, np.uint8)
         for level, threshold in enumerate(thresholds, start=1):
-            levels[_hidden(detect(threshold), config)] = level
-        return Found(found.hidden, found.instances, levels)
+            levels[detect(threshold).union()] = level
+        return replace(found, levels=levels)
 
     return find
 
@@ -142,17 +143,6 @@ class _Memory:
 
     def _kept(self, passes: tuple[tuple[Instance, ...], ...]) -> tuple[tuple[Instance, ...], ...]:
         return tuple(tuple(i for i in one if i.score >= of_class(self.threshold, i.label)) for one in passes)
-
-
-def _hidden(detections: Detections, config: Config) -> Mask:
-    return draw.outlined(detections, config.appearance.outline).union()
-
-
-def _found(detections: Detections, config: Config) -> Found:
-    """What is hidden when these are drawn; the instances stay as the model found them."""
-    outlined = draw.outlined(detections, config.appearance.outline)
-    found = Found.of(outlined, config.evaluation.evaluation_thresholds)
-    return Found(found.hidden, detections.instances, found.levels)
 
 
 def _read(file: Path) -> bytes:

@@ -23,6 +23,7 @@ def detections(draw: st.DrawFn) -> Detections:
         rows, columns = np.nonzero(mask)
         if len(rows):
             box = Box(int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+            box = box.grown(draw(st.integers(0, 2)), SIZE)
             found.append(Instance(draw(st.sampled_from([1, 3, 8])), 0.5, box, mask[box.slices].copy()))
     return Detections(SIZE, tuple(found))
 
@@ -52,7 +53,10 @@ def saved() -> dict[str, Any]:
     ("path", "value"),
     [
         (["version"], 2),
-        (["instances", 0, "bbox"], [2, 1, 5, 4]),
+        (["instances", 0, "bbox"], [3, 1, 4, 4]),
+        (["instances", 0, "bbox"], [2, 1, 4, 3]),
+        (["instances", 0, "bbox"], [-1, 1, 7, 4]),
+        (["instances", 0, "bbox"], [2, 1, 12, 4]),
         (["instances", 0, "bbox"], [2, 1]),
         (["instances", 0, "segmentation", "size"], [13, 9]),
         (["instances", 0, "category_id"], 0),

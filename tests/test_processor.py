@@ -178,7 +178,7 @@ def test_a_superellipse_is_what_is_hidden_and_saved(method: str, dilation: int) 
     assert [i.box for i in found.instances] == [i.box for i in boxes.instances]
     assert all(i.area() <= j.area() for i, j in zip(found.instances, boxes.instances, strict=True))
     assert found.instances[0].area() < 0.97 * boxes.instances[0].area()
-    drawn = draw.draw(picture, draw.outlined(found, chosen.appearance.outline), chosen.appearance)
+    drawn = draw.draw(picture, found, chosen.appearance)
     assert np.array_equal(drawn.changed, found.union())
     saved = instances.loads(instances.dumps(found, "a.jpg"))
     assert np.array_equal(saved.union(), drawn.changed)
@@ -203,6 +203,26 @@ def test_each_box_is_rounded_before_it_is_merged() -> None:
     assert not averaged[10, 10]
 
 
+@pytest.mark.parametrize("dilation", [0, 3])
+def test_an_ellipse_goes_around_the_grown_box(dilation: int) -> None:
+    chosen = f"mask_dilation_pixels={dilation}"
+    boxes = detect(street((160, 120), TWO_CARS), RedMasker(), chosen)
+    found = detect(street((160, 120), TWO_CARS), RedMasker(), chosen, "outline=ellipse")
+    assert [draw.ellipse_around(i, found.size).box for i in boxes.instances] == [i.box for i in found.instances]
+    assert (found.union() >= boxes.union()).all()
+    assert not any(i.fills_box for i in found.instances)
+
+
+def test_an_ellipse_in_a_360_image_goes_on_across_the_seam() -> None:
+    def hidden(*cars: Box) -> Detections:
+        return detect(street((320, 160), cars), RedMasker(), *WHOLE_360, "enlarged_regions_n=2", "outline=ellipse")
+
+    parts = hidden(Box(0, 70, 4, 90), Box(294, 70, 320, 90))
+    assert [i.continues for i in parts.instances] == [False, True]
+    assert np.array_equal(parts.union(), np.roll(hidden(Box(134, 70, 164, 90)).union(), 160, axis=1))
+    assert np.array_equal(instances.loads(instances.dumps(parts, "a.jpg")).union(), parts.union())
+
+
 def test_the_embedded_model_finds_more_in_all_variants_and_the_same_whatever_the_threads() -> None:
     picture = draw_street(1, Size(640, 480))
     panorama = draw_panorama(2, Size(1024, 512)).image
@@ -214,7 +234,9 @@ def test_the_embedded_model_finds_more_in_all_variants_and_the_same_whatever_the
         around = settings(*lite, threads, "image_type='360'", "view_fov=[90]", "outline=superellipse")
         hidden.append([ImageProcessor(masker, flat).detect(picture), ImageProcessor(masker, around).detect(panorama)])
     for one, other in zip(*hidden, strict=True):
-        assert instances.dumps(one, "a.jpg") == instances.dumps(other, "a.jpg")
+        saved = instances.dumps(one, "a.jpg")
+        assert saved == instances.dumps(other, "a.jpg")
+        assert np.array_equal(instances.loads(saved).union(), one.union())
         assert one.instances
     plain = ImageProcessor(masker, settings("model_type=Lite", "merge_min_overlap=0.5")).detect(picture)
     assert (hidden[0][0].union() >= plain.union()).all()

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonymise import config, storage
+from anonymise import config, instances, storage
 from anonymise.config import Config
+from anonymise.detections import Box
 from anonymise.errors import UsageError
 from anonymise.outcomes import Report
 from anonymise.paths import Places
@@ -51,6 +52,21 @@ def test_drawing_again_with_the_same_appearance_gives_the_same_image(archived: P
             assert first == second
         else:
             assert json.loads(first)["detekterte_objekter"] == json.loads(second)["detekterte_objekter"]
+
+
+@pytest.mark.parametrize("outline", ["ellipse", "superellipse"])
+def test_what_the_saved_instances_say_is_what_is_hidden(tmp_path: Path, outline: str) -> None:
+    write_image(tmp_path / "in" / "1.jpg", street())
+    write_image(tmp_path / "in" / "edge.jpg", street(cars=[Box(0, 40, 60, 80), Box(100, 0, 160, 40)]))
+    run(tmp_path, f"outline={outline}", "archive_instances=True", "remote_instances=True", "remote_mask=True")
+    again(tmp_path, f"outline={outline}", "remote_instances=True", "remote_mask=True")
+    for name in ("1", "edge"):
+        saved = instances.loads((tmp_path / "out" / f"{name}_instances.json").read_text("utf-8"))
+        assert not any(i.fills_box for i in saved.instances)
+        for tree in ("out", "again"):
+            assert np.array_equal(saved.union(), read_image(tmp_path / tree / f"{name}_mask.png")[..., 0] == 0)
+        for file in (f"{name}.jpg", f"{name}_instances.json"):
+            assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "out" / file).read_bytes()
 
 
 def test_drawing_again_with_another_appearance(archived: Path) -> None:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anonymise.detections import Box, Detections, Instance, Mask, Size, full_mask
+from anonymise.draw import ellipse_around
 from anonymise.merging import merge
-from anonymise.seam import dilated_around, merge_around, placed, split_at_seam
+from anonymise.seam import grown_around, merge_around, placed, split_at_seam
 from tests.test_merging import METHODS, options
 
 SIZE = Size(40, 12)
@@ -121,7 +122,18 @@ def test_growing_goes_on_beyond_the_seam(instance: Instance, pixels: int) -> Non
     for y, x in zip(*np.nonzero(before), strict=True):
         columns = np.arange(x - pixels, x + pixels + 1) % SIZE.width
         expected[max(0, y - pixels) : y + pixels + 1, columns] = True
-    assert np.array_equal(frame([dilated_around(instance, pixels, SIZE)]), expected)
+    assert np.array_equal(frame([grown_around(instance, lambda i, size: i.dilated(pixels, size), SIZE)]), expected)
+
+
+@settings(deadline=None)
+@given(st.integers(0, SIZE.width - 1), st.integers(1, SIZE.width), st.integers(0, SIZE.width - 1))
+def test_an_ellipse_around_a_box_does_not_depend_on_where_the_seam_is(left: int, width: int, turn: int) -> None:
+    def hidden(left: int) -> Mask:
+        return frame([grown_around(boxed(left, 3, left + width, 9), ellipse_around, SIZE)])
+
+    before, turned = hidden(left), hidden((left + turn) % SIZE.width)
+    assert np.array_equal(turned, np.roll(before, turn, axis=1))
+    assert (before >= frame([boxed(left, 3, left + width, 9)])).all()
 
 
 def test_a_half_without_pixels_is_no_object() -> None:

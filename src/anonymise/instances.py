@@ -84,8 +84,11 @@ def _decoded(entry: dict[str, Any], size: Size) -> Instance:
     rle = entry["segmentation"]
     if tuple(rle["size"]) != (size.height, size.width) or entry["category_id"] not in LABELS:
         raise ValueError("an object does not belong to this image")
-    if list(coco.toBbox(rle)) != [left, top, width, height]:
-        raise ValueError(f"the mask of an object does not fit its box {entry['bbox']}")
+    n_pixels = int(coco.area(rle))
     # Only masks that are no plain box need their full frame for a moment.
-    mask = full_mask(box) if coco.area(rle) == box.area else coco.decode(rle)[box.slices].astype(bool)
+    is_plain = n_pixels == box.area and list(coco.toBbox(rle)) == [left, top, width, height]
+    mask = full_mask(box) if is_plain else coco.decode(rle)[box.slices].astype(bool)
+    # A mask need not reach the edges of its box, as where the seam of a 360° image cuts an object.
+    if np.count_nonzero(mask) != n_pixels:
+        raise ValueError(f"the mask of an object does not fit its box {entry['bbox']}")
     return Instance(int(entry["category_id"]), float(entry["score"]), box, mask, bool(entry["continues"]))

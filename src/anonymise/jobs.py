@@ -141,14 +141,12 @@ class SaveWorker:
         config, paths = self._config, job.paths
         pixels = _pixels(job, config, seconds)
         with _timed(seconds, "draw"):
-            outlined = draw.outlined(job.detections, config.appearance.outline)
             static = None
             if job.static is not None:
                 static = draw.Layer(job.static, config.static_mask.appearance(config.appearance))
             wraps = config.record.is_360
-            drawn = draw.draw(
-                pixels, outlined, config.appearance, static=static, wraps=wraps, in_place=pixels.flags.writeable
-            )
+            in_place = pixels.flags.writeable
+            drawn = draw.draw(pixels, job.detections, config.appearance, static=static, wraps=wraps, in_place=in_place)
         with _timed(seconds, "encode"):
             rewritten = images.rewrite(job.data, drawn.image, drawn.changed, config.images)
         expected = expected_files(paths, config.files)
@@ -165,7 +163,7 @@ class SaveWorker:
             _write(found, text.encode("utf-8"), config)
         if masks := [f for f in expected if f.kind in (FileKind.MASK, FileKind.COLMAP_MASK)]:
             with _timed(seconds, "mask"):
-                hidden = drawn.changed if config.appearance.draw_mask else outlined.union()
+                hidden = drawn.changed if config.appearance.draw_mask else job.detections.union()
                 _write(masks, images.encode_png(np.where(hidden, np.uint8(0), np.uint8(255))), config)
         return rewritten.notes
 

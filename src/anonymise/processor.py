@@ -7,10 +7,10 @@ import cv2
 
 from anonymise.config import Config
 from anonymise.detections import Box, Detections, Instance, RgbImage, Size
-from anonymise.draw import superellipse
+from anonymise.draw import ellipse_around, superellipse
 from anonymise.masker import Masker
 from anonymise.merging import merge
-from anonymise.seam import dilated_around, split_at_seam
+from anonymise.seam import grown_around, split_at_seam
 from anonymise.sphere import detect_around
 from anonymise.windows import windows
 
@@ -30,7 +30,7 @@ class ImageProcessor:
         self._averages = config.merging.merging_method == "wbf"
 
     def detect(self, image: RgbImage) -> Detections:
-        """All objects in an image that stands upright, merged over all passes, grown by the configured margin.
+        """All objects in an image that stands upright: merged over all passes, outlined and grown as configured.
 
         Raises:
             ModelError: the model cannot be run.
@@ -51,8 +51,7 @@ class ImageProcessor:
             for one in passes_of_look
         ]
         merged = [self._after_merging(instance, size) for instance in merge(passes, config.merging)]
-        # After merging: grown masks of neighbours would touch and become one object.
-        return tuple(instance.dilated(config.run.mask_dilation_pixels, size) for instance in merged)
+        return tuple(self._grown(instance, size) for instance in merged)
 
     def _around(self, image: RgbImage, size: Size) -> tuple[Instance, ...]:
         config = self._config
@@ -66,8 +65,7 @@ class ImageProcessor:
             self._after_merging(instance)
             for instance in detect_around(image, detect, config.windows, config.views, config.merging)
         ]
-        grown = [dilated_around(instance, config.run.mask_dilation_pixels, size) for instance in merged]
-        return split_at_seam(grown, size.width)
+        return split_at_seam([grown_around(instance, self._grown, size) for instance in merged], size.width)
 
     def _before_merging(self, instance: Instance, size: Size | None = None) -> Instance:
         return instance if self._averages else self._outlined(instance, size)
@@ -80,6 +78,12 @@ class ImageProcessor:
         if appearance.outline != "superellipse":
             return instance
         return superellipse(instance, appearance.outline_exponent, size)
+
+    def _grown(self, instance: Instance, size: Size) -> Instance:
+        # After merging: grown masks of neighbours would touch and become one object. The margin comes first, so that
+        # what it has grown is still a box, which an ellipse goes around.
+        grown = instance.dilated(self._config.run.mask_dilation_pixels, size)
+        return ellipse_around(grown, size) if self._config.appearance.outline == "ellipse" else grown
 
     def _found(self, pictures: Iterable[RgbImage]) -> Iterator[_Passes]:
         """What is found in each picture, and in its mirror image if that is wanted."""

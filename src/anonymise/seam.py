@@ -4,7 +4,7 @@ Here an object that crosses the seam is one instance whose box goes on beyond th
 and ``box.right`` is at most ``box.left + width``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from anonymise.detections import Box, Instance, Size
 from anonymise.merging import MergeOptions, may_join, merge
 
-__all__ = ["dilated_around", "merge_around", "placed", "split_at_seam"]
+__all__ = ["grown_around", "merge_around", "placed", "split_at_seam"]
 
 
 def placed(instance: Instance, width: int) -> Instance:
@@ -81,10 +81,16 @@ def _touching(instance: Instance, boxes: NDArray[np.int64], width: int) -> Itera
             yield index, turn
 
 
-def dilated_around(instance: Instance, pixels: int, size: Size) -> Instance:
-    """The object grown by ``pixels`` in all directions, also across the seam."""
+def grown_around(instance: Instance, grow: Callable[[Instance, Size], Instance], size: Size) -> Instance:
+    """The object made larger, also across the seam.
+
+    Args:
+        instance: with a box as this module has them.
+        grow: makes an object larger within an image of some size, by less than the image's width to each side.
+        size: of the image.
+    """
     turn = instance.moved(size.width, 0)
-    return placed(turn.dilated(pixels, Size(4 * size.width, size.height)), size.width)
+    return placed(grow(turn, Size(4 * size.width, size.height)), size.width)
 
 
 def split_at_seam(instances: Sequence[Instance], width: int) -> tuple[Instance, ...]:

@@ -10,7 +10,7 @@ No files, no models. ``docs/appearance.md`` tells the operator what the appearan
 
 from anonymise.draw.appearance import Appearance, Kind, Outline, Rgb, StaticMaskOptions
 from anonymise.draw.compose import Center, Drawn, Layer, draw, preview
-from anonymise.draw.regions import outlined, static_mask, superellipse
+from anonymise.draw.regions import ellipse_around, static_mask, superellipse
 
 __all__ = [
     "Appearance",
@@ -22,7 +22,7 @@ __all__ = [
     "Rgb",
     "StaticMaskOptions",
     "draw",
-    "outlined",
+    "ellipse_around",
     "preview",
     "static_mask",
     "superellipse",

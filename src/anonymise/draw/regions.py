@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anonymise.detections import Box, Detections, Instance, Mask, Size, full_mask
-from anonymise.draw.appearance import Appearance, Outline
+from anonymise.draw.appearance import Appearance
 from anonymise.errors import DrawError
 
-__all__ = ["Frame", "Region", "any_within", "join_seam", "outlined", "partition", "static_mask", "superellipse"]
+__all__ = ["Frame", "Region", "any_within", "ellipse_around", "join_seam", "partition", "static_mask", "superellipse"]
 
 _Array = TypeVar("_Array", bound=NDArray[np.generic])
 
@@ -165,20 +165,6 @@ def _joined(right_edge: Instance, left_edge: Instance, width: int) -> Instance:
     return Instance(larger.label, larger.score, box, mask)
 
 
-def outlined(detections: Detections, outline: Outline) -> Detections:
-    """Gives the objects whose masks are whole boxes another outline; objects with masks of their own stay.
-
-    Objects that are to be superellipses have been made so with `superellipse` before they were merged.
-
-    ``ellipse`` is a superellipse of degree 4 around the box. It is wider than the box by 19 %, because one inside the
-    box would uncover its corners, and what is in them.
-    """
-    if outline != "ellipse":
-        return detections
-    instances = (_around(i, detections.size) if i.fills_box else i for i in detections.instances)
-    return replace(detections, instances=tuple(instances))
-
-
 def superellipse(instance: Instance, exponent: float, size: Size | None = None) -> Instance:
     """An object whose mask is a whole box, as the superellipse |x/a|^n + |y/b|^n <= 1 (Lamé curve) inside the box.
 
@@ -204,7 +190,14 @@ def superellipse(instance: Instance, exponent: float, size: Size | None = None) 
     return replace(instance, mask=y <= 1 - x.T)
 
 
-def _around(instance: Instance, size: Size) -> Instance:
+def ellipse_around(instance: Instance, size: Size) -> Instance:
+    """An object whose mask is a whole box, as the superellipse of degree 4 around the box, within an image of ``size``.
+
+    It is wider than the box by 19 %, because one inside the box would uncover its corners, and what is in them. Objects
+    with masks of their own stay.
+    """
+    if not instance.fills_box:
+        return instance
     box = instance.box
     around = 2 ** (1 / _DEGREE)
     radius_x, radius_y = around * box.width / 2, around * box.height / 2
