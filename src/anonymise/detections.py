@@ -107,7 +107,7 @@ class Instance:
     """One object.
 
     Attributes:
-        label: class id as COCO counts them (1 is person).
+        label: class id, as `labels.LABELS` has them (1 is person).
         score: 0 to 1.
         box: where it is in the full image.
         mask: bool (box.height, box.width), the crop inside the box; read-only.

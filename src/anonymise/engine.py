@@ -48,7 +48,7 @@ class Task:
         again: what it calls if it has to be tried again; None is the same.
         release: is told when the first try has ended, with its result, or None if it was never made.
         stage: how the log calls it.
-        objects: COCO class name → number of objects that were found in the image.
+        objects: class name → number of objects that were found in the image.
         seconds: stage → time that it took so far.
         is_follow_up: whether the image had its outcome already; only a failure changes that.
     """

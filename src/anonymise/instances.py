@@ -2,7 +2,8 @@
 
 Objects are written as COCO's results format has them (https://cocodataset.org/#format-results): ``category_id``,
 ``score``, ``bbox`` [left, top, width, height] and ``segmentation``, the run-length encoded mask of the full image.
-``continues`` is true for the rest of an object that crosses the left and right edge of a 360° image.
+``category`` is the name of the class; besides COCO's there are face and plate (`labels.LABELS`). ``continues`` is true
+for the rest of an object that crosses the left and right edge of a 360° image.
 """
 
 import json

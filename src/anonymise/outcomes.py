@@ -15,7 +15,7 @@ class Done:
 
     Attributes:
         source: the input image.
-        objects: COCO class name → number of objects that were found in it.
+        objects: class name (`labels.LABELS`) → number of objects that were found in it.
         notes: what the operator should know about it although it succeeded.
         seconds: stage → time that it took.
         record: the image's record as JSON text, if it is to become a row of the database.
@@ -71,7 +71,7 @@ class Report:
         n_done: images that were finished by this run.
         n_skipped: images that were finished before.
         failed: images and folders that could not be done, by path.
-        objects: COCO class name → number of objects that were found in the images done, the most frequent first.
+        objects: class name → number of objects that were found in the images done, the most frequent first.
         stage_seconds: stage → time that it took, summed over all images and workers.
         n_folders: folders with images.
         n_passed_over: previews and masks in the input folder, which are not images to work on.

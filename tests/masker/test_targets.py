@@ -11,6 +11,7 @@ from anonymise.detections import Box, Instance, RgbImage, full_mask
 from anonymise.labels import label_of
 from anonymise.paths import Places
 from anonymise.pipeline import anonymise, redraw
+from anonymise.record.schema import problems_of
 from anonymise.workers import SerialWorkers
 from tests.fakes import read_image, street, write_image
 
@@ -39,7 +40,9 @@ def test_faces_and_plates_are_counted_drawn_and_saved_like_everything_else(tmp_p
     report = anonymise(loaded, places, FacesAndPlates(), SerialWorkers())
     assert (report.n_done, dict(report.objects)) == (1, {"face": 2, "plate": 1})
 
-    record = json.loads((tmp_path / "out" / "1.json").read_text("utf-8"))
+    text = (tmp_path / "out" / "1.json").read_text("utf-8")
+    assert problems_of(text) == ()
+    record = json.loads(text)
     assert record["detekterte_objekter"] == {"face": "2", "plate": "1"}
     drawn = read_image(tmp_path / "out" / "1.png")
     colors = loaded.appearance.mask_colors

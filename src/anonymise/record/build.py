@@ -134,7 +134,7 @@ def build_record(
 
     Args:
         metadata: what the image tells.
-        detections: COCO class name → number of objects; None where no detection was run.
+        detections: class name (`labels.LABELS`) → number of objects; None where no detection was run.
         preview_name: file name of the preview; None where none is written.
         version: see ``version_text``.
         options: what the configuration says.
