@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-LITE := models/Lite/origin.json
+MODELS := $(VENV)/.models
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo picture test lint types layers unit postgis wheel lock benchmark clean
@@ -13,7 +13,7 @@ LITE := models/Lite/origin.json
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
-setup: $(READY) $(LITE)
+setup: $(READY) $(MODELS)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' || \
@@ -25,9 +25,9 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-$(LITE): $(READY) models/catalog.yml
-	$(BIN)/python -m script.fetch_models Lite
-	@touch $(LITE)
+$(MODELS): $(READY) models/catalog.yml
+	$(BIN)/python -m script.fetch_models
+	@touch $(MODELS)
 
 demo: setup
 	$(BIN)/python -m samples demo/in

@@ -2,7 +2,7 @@
 
 Cases (all of them, if none is named):
 
-    road     40 images of 2692x1032, without windows and with windows of all scales (config/lite_config.yml)
+    road     40 images of 2692x1032 with Lite, without windows and with windows of all scales, and with lite_config.yml
     pano     panoramas of 8192x4096, covered completely by views and by flat windows (config/360_lite_config.yml)
     slow     road images with a model that takes a second an image, on all cores
     workers  road images with 1 to N worker processes
@@ -35,6 +35,7 @@ _PANORAMA = Size(8192, 4096)
 _SHARED = Path(os.environ.get("ANONYMISE_SHARED", Path(__file__).parents[2] / "shared"))
 _N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _DONE_FOR_EACH = ("decode", "detect", "draw", "rewrite", "record")
+_TWO_MORE_SCALES = ("use_cutouts=True", "cutout_dim_downscale=[[1.75,1.75],[2.5,2.5]]", "cutout_overlap=0.25")
 _THREE_SCALES = "cutout_dim_downscale=[[2.667,4],[5.333,8],[9.333,14]]"
 
 
@@ -71,8 +72,9 @@ def _road(folder: Path, n_images: int, _shared: Path) -> None:
     source = _drawn_street(folder, n_images)
     config = "config/lite_config.yml"
     rows = [
-        Row("road, full image only", source, config, ("use_cutouts=False",)),
-        Row("road, windows of all scales", source, config),
+        Row("road, Lite, full image only", source, config, ("model_type=Lite",)),
+        Row("road, Lite, windows, three scales", source, config, ("model_type=Lite", *_TWO_MORE_SCALES)),
+        Row("road, lite_config.yml", source, config),
         Row("the same in one process", source, config, ("enable_async=False",)),
     ]
     _print_table(rows, folder, n_images)
@@ -98,7 +100,7 @@ def _slow_model(folder: Path, n_images: int, _shared: Path) -> None:
 
     model = savedmodel.build(folder / "slow_model", n_products=60)
     source = _drawn_street(folder, max(4, n_images // 4))
-    row = Row("slow model", source, "config/lite_config.yml", (f"model_type={model.as_posix()}", "use_cutouts=False"))
+    row = Row("slow model", source, "config/lite_config.yml", (f"model_type={model.as_posix()}",))
     measured = run(row.source, folder / "slow", row.config, row.overrides)
     costs = measure_stages(sorted(source.iterdir())[:3], row.config, row.overrides)
     print(_TITLES)
@@ -109,7 +111,7 @@ def _slow_model(folder: Path, n_images: int, _shared: Path) -> None:
 def _workers(folder: Path, n_images: int, _shared: Path) -> None:
     source = _drawn_street(folder, n_images)
     rows = [
-        Row(f"{n} workers", source, "config/lite_config.yml", ("use_cutouts=False", f"max_num_async_workers={n}"))
+        Row(f"{n} workers", source, "config/lite_config.yml", ("model_type=Lite", f"max_num_async_workers={n}"))
         for n in range(1, max(2, _N_CORES) + 1)
     ]
     _print_table(rows, folder, n_images)

@@ -8,7 +8,7 @@ from anonymise.cli import guarded, parser
 from anonymise.errors import ExitCode
 
 _EXAMPLES = """examples:
-  python -m script.fetch_models            (the small embedded model, Lite)
+  python -m script.fetch_models            (the small embedded models, Lite and Nano)
   python -m script.fetch_models Medium CenterFace
   python -m script.fetch_models --list
 
@@ -18,7 +18,9 @@ exit codes: 0 all are there, 2 usage, 3 a model could not be fetched"""
 def main() -> int:
     """Runs the command; returns the exit code."""
     arguments = parser("python -m script.fetch_models", __doc__ or "", _EXAMPLES)
-    arguments.add_argument("names", nargs="*", default=["Lite"], metavar="NAME", help="models; Lite if none is named")
+    arguments.add_argument(
+        "names", nargs="*", default=["Lite", "Nano"], metavar="NAME", help="models; Lite and Nano if none is named"
+    )
     arguments.add_argument("--model-folder", type=Path, help="where to put them instead of the usual folder")
     arguments.add_argument("--list", action="store_true", help="only show the catalog")
     args = arguments.parse_args()

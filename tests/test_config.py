@@ -110,13 +110,14 @@ def test_later_files_and_single_keys_win(tmp_path: Path) -> None:
 
 def test_a_configuration_that_comes_along_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert config.load([Path("config/lite_config.yml")]).model.model_type == "Lite"
+    assert config.load([Path("config/lite_config.yml")]).model.model_type == "Nano"
     (tmp_path / "lite_config.yml").write_text("model_type: Fast")
     assert config.load([Path("lite_config.yml")]).model.model_type == "Fast"
 
 
 def test_the_written_configuration_gives_the_same_again(tmp_path: Path) -> None:
-    first = config.load([CONFIG_FOLDER / "lite_config.yml"], ["mask_color=[1,2,3]"])
+    scales = "cutout_dim_downscale=[[1.75, 1.75], [2.5, 2.5]]"
+    first = config.load([CONFIG_FOLDER / "lite_config.yml"], ["mask_color=[1,2,3]", scales])
     (tmp_path / "again.yml").write_text(first.as_yaml(), "utf-8")
     again = config.load([tmp_path / "again.yml"])
     assert again.as_yaml() == first.as_yaml()

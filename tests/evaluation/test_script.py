@@ -22,7 +22,7 @@ from tests.evaluation.scenes import CAR, STREET_SIZE, coco_file, found_in, write
 from tests.fakes import street, write_image
 
 ROOT = Path(__file__).parents[2]
-LITE = ["-k", "lite_config.yml", "--set", "cutout_dim_downscale=[[1.75, 1.75]]"]
+LITE = ["-k", "lite_config.yml"]
 FEW = ["--set", "evaluation_bootstrap_samples=100"]
 
 
@@ -102,7 +102,7 @@ def test_the_model_is_measured(by_model: Path) -> None:
     assert content["coco"]["bbox"]["all"]["AP50"] > 0.3
     assert set(content["coco"]["bbox"]["by_image"]) == {"street_0", "street_1", "street_2"}
     assert [image["image"] for image in content["images"]] == ["street_0", "street_1", "street_2"]
-    assert content["configuration"]["model_type"] == "Lite"
+    assert content["configuration"]["model_type"] == "Nano"
 
 
 @pytest.mark.parametrize(

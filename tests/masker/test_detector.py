@@ -1,5 +1,6 @@
 """What the outputs of detectors mean, worked out by hand, and images of all sizes on their way in and back."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from anonymise.detections import RgbImage, Size
 from anonymise.errors import ModelError
-from anonymise.masker.catalog import DetectorModel, Input, Output, load_catalog
+from anonymise.masker.catalog import DetectorModel, DynamicSize, Input, Output, load_catalog
 from anonymise.masker.detector import DetectorNetwork
 from anonymise.masker.fitting import fitted
 from anonymise.masker.layouts import Tensors, decode
@@ -164,6 +165,7 @@ _INPUTS = [
     model([64, 48], "letterbox").input,
     model({"multiple_of": 32, "max_pixels": 40_000}, "stretch").input,
     model({"multiple_of": 32, "max_pixels": 40_000}, "letterbox").input,
+    model({"multiple_of": 32, "nominal": [320, 160]}, "letterbox").input,
 ]
 
 
@@ -179,6 +181,7 @@ def test_pictures_fit_the_network_and_boxes_the_image(to: Input, height: int, wi
         assert fit.picture == to.size
     else:
         assert not any(length % 32 for length in fit.picture)
+    if isinstance(to.size, DynamicSize):
         assert max(0, fit.picture.width - 33) * max(0, fit.picture.height - 33) <= 40_000
     if to.fit == "letterbox":
         # Of the same shape, but for half a pixel.
@@ -206,6 +209,20 @@ def test_a_network_of_any_size_sees_images_as_they_are() -> None:
     picture, fit = fitted(image, _INPUTS[3])
     assert fit.picture == (128, 96)
     assert np.array_equal(picture[13:83, 14:114], image)
+
+
+@given(st.integers(1, 4000), st.integers(1, 4000), st.floats(0.5, 4))
+@settings(max_examples=100, deadline=None)
+def test_a_scalable_network_gets_its_area_in_the_shape_of_the_image(height: int, width: int, scale: float) -> None:
+    picture, fit = fitted(np.zeros((height, width, 3), np.uint8), _INPUTS[4], scale)
+    assert picture.shape[:2] == (fit.picture.height, fit.picture.width)
+    wanted = scale * math.sqrt(320 * 160)
+    ideal = wanted * math.sqrt(height / width), wanted * math.sqrt(width / height)
+    for length, target in zip(picture.shape, ideal, strict=False):
+        assert length % 32 == 0
+        assert abs(length - target) <= 16 or length == 32
+    # The image fills the picture in one direction.
+    assert fit.inner.width == fit.picture.width or fit.inner.height == fit.picture.height
 
 
 def test_objects_come_back_in_shares_of_the_image_and_doubles_are_dropped() -> None:

@@ -126,6 +126,19 @@ def test_unknown_checksums_are_recorded_and_hold_from_then_on(server: tuple[str,
         fetch("Tiny", box_model(url), models, progress=False)
 
 
+def test_a_model_whose_conversion_changed_in_the_catalog_is_made_again(
+    server: tuple[str, Path], tmp_path: Path
+) -> None:
+    url, www = server
+    write_model(www)
+    model = box_model(url, folder=www)
+    file = fetch("Tiny", model, tmp_path / "models", progress=False) / FROZEN_GRAPH
+    fetch("Tiny", model.model_copy(update={"rewire": {}}), tmp_path / "models", progress=False)
+    assert run(file.read_bytes(), [1, 1])[0] == pytest.approx(-2 - 5)
+    shutil.rmtree(www)
+    fetch("Tiny", model.model_copy(update={"rewire": {}, "licence": "MIT"}), tmp_path / "models", progress=False)
+
+
 def test_an_interrupted_fetch_is_done_again(server: tuple[str, Path], tmp_path: Path) -> None:
     url, www = server
     write_model(www)

@@ -151,6 +151,8 @@ def test_values_by_class() -> None:
         ("mask_classes", "[nose]", "nose: no known class"),
         ("model_type", "[]", "at least 1"),
         ("model_type", "[Lite, Lite]", "a model is named twice"),
+        ("input_scales", "[1, 1.5, 1]", "a scale is named twice"),
+        ("input_scales", "[0]", "greater than 0"),
         ("model_type", "''", "at least 1"),
     ],
 )

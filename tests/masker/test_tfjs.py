@@ -60,7 +60,7 @@ def write_model(folder: Path, *, old: bool = True, cut: int = 0) -> Path:
     return folder / "model.json"
 
 
-def run(graph: bytes, x: list[float]) -> Any:
+def run(graph: bytes, x: Any) -> Any:
     tf = import_tensorflow()
     from tensorflow.core.framework import graph_pb2
 
@@ -71,12 +71,12 @@ def run(graph: bytes, x: list[float]) -> Any:
 
 @pytest.mark.parametrize("old", [True, False])
 def test_a_converted_graph_computes_what_the_model_describes(tmp_path: Path, old: bool) -> None:
-    graph = tfjs.convert(write_model(tmp_path, old=old), ["y"], {})
+    graph = tfjs.convert(write_model(tmp_path, old=old), ["y"], {}, None)
     assert run(graph, [10, 10]) == pytest.approx([-10 * 2 - 5.0, -10 * 3 + 20.5])
 
 
 def test_rewiring_takes_a_part_out(tmp_path: Path) -> None:
-    graph = tfjs.convert(write_model(tmp_path), ["y"], {"slow": "x"})
+    graph = tfjs.convert(write_model(tmp_path), ["y"], {"slow": "x"}, None)
     assert run(graph, [10, 10]) == pytest.approx([10 * 2 - 5.0, 10 * 3 + 20.5])
     assert b"slow" not in graph
     assert b"unused" not in graph
@@ -85,7 +85,7 @@ def test_rewiring_takes_a_part_out(tmp_path: Path) -> None:
 def test_texts_in_attributes_are_kept(tmp_path: Path) -> None:
     from tensorflow.core.framework import graph_pb2
 
-    converted = [tfjs.convert(write_model(tmp_path, old=old), ["y"], {}) for old in (True, False)]
+    converted = [tfjs.convert(write_model(tmp_path, old=old), ["y"], {}, None) for old in (True, False)]
     graphs = [graph_pb2.GraphDef.FromString(graph) for graph in converted]
     assert graphs[0] == graphs[1]
     (y,) = (node for node in graphs[0].node if node.name == "y")
@@ -96,19 +96,48 @@ def test_texts_in_attributes_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [1, 5])
 def test_shards_that_are_too_short_are_refused(tmp_path: Path, cut: int) -> None:
     with pytest.raises(ModelError, match="not a complete TensorFlow"):
-        tfjs.convert(write_model(tmp_path, cut=cut), ["y"], {})
+        tfjs.convert(write_model(tmp_path, cut=cut), ["y"], {}, None)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"modelTopology": {"node": [{"op": 3}]}}'])
 def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "model.json").write_text(content)
     with pytest.raises(ModelError, match="not a complete TensorFlow"):
-        tfjs.convert(tmp_path / "model.json", ["y"], {})
+        tfjs.convert(tmp_path / "model.json", ["y"], {}, None)
 
 
 def test_an_output_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has no node scores"):
-        tfjs.convert(write_model(tmp_path), ["y", "scores"], {})
+        tfjs.convert(write_model(tmp_path), ["y", "scores"], {}, None)
+
+
+def write_resizing_model(folder: Path) -> Path:
+    """A map of half the size, of a picture (1, 8, 6, 1) as exported."""
+    shape = {"shape": {"dim": [{"size": str(n)} for n in (1, 8, 6, 1)]}}
+    nodes = [
+        op("x", "Placeholder", [], dtype={"type": _FLOAT}, shape=shape),
+        const("size", _INT, [2]),
+        op("y", "ResizeBilinear", ["x", "size"], T={"type": _FLOAT}, half_pixel_centers={"b": True}),
+    ]
+    weights = [{"name": "size", "dtype": "int32", "shape": [2]}]
+    model = {"modelTopology": {"node": nodes}, "weightsManifest": [{"paths": ["shard"], "weights": weights}]}
+    (folder / "shard").write_bytes(np.array([4, 3], "<i4").tobytes())
+    (folder / "model.json").write_text(json.dumps(model))
+    return folder / "model.json"
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 6), (16, 30), (4, 2)])
+def test_fixed_sizes_follow_the_picture(tmp_path: Path, height: int, width: int) -> None:
+    graph = tfjs.convert(write_resizing_model(tmp_path), ["y"], {}, tfjs.Scalable("x", (1, 2), (8, 6)))
+    picture = np.arange(height * width, dtype=np.float32).reshape(1, height, width, 1)
+    # Half the size is the mean of two by two pixels.
+    expected = picture.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
+    assert run(graph, picture)[0, ..., 0] == pytest.approx(expected)
+
+
+def test_an_input_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no input image"):
+        tfjs.convert(write_resizing_model(tmp_path), ["y"], {}, tfjs.Scalable("image", (1, 2), (8, 6)))
 
 
 def test_integers_that_are_stored_with_32_bits_get_the_64_that_their_readers_want(tmp_path: Path) -> None:
@@ -120,7 +149,7 @@ def test_integers_that_are_stored_with_32_bits_get_the_64_that_their_readers_wan
     }
     (tmp_path / "shard").write_bytes(np.array([1, -2, 3], "<i4").tobytes())
     (tmp_path / "model.json").write_text(json.dumps(model))
-    frozen = graph_pb2.GraphDef.FromString(tfjs.convert(tmp_path / "model.json", ["n"], {}))
+    frozen = graph_pb2.GraphDef.FromString(tfjs.convert(tmp_path / "model.json", ["n"], {}, None))
     values = import_tensorflow().make_ndarray(frozen.node[0].attr["value"].tensor)
     assert values.dtype == np.int64
     assert values.tolist() == [1, -2, 3]

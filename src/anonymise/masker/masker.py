@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from anonymise.detections import Box, Instance, RgbImage, Size, full_mask
 from anonymise.labels import LABELS
+from anonymise.masker.catalog import ScalableSize
 from anonymise.masker.fetch import fetch
 from anonymise.masker.network import Found, Network
 from anonymise.masker.options import ModelOptions, of_class
@@ -142,7 +143,11 @@ def load_masker(options: ModelOptions, *, progress: bool) -> ModelMasker:
         log.info("Loading the model %s, which finds: %s", model.name, names)
         if model.entry is not None:
             fetch(model.name, model.entry, model.folder.parent, progress=progress)
-        networks.append(load_network(model.folder, model.detector, options, thresholds))
+        is_scalable = model.detector is not None and isinstance(model.detector.input.size, ScalableSize)
+        networks += [
+            load_network(model.folder, model.detector, options, thresholds, scale)
+            for scale in (options.input_scales if is_scalable else [1.0])
+        ]
     return ModelMasker(networks, selection.hidden, options, selection.identity or "")
 
 

@@ -32,6 +32,7 @@ class ModelOptions(BaseModel):
     score_threshold: _Score | Mapping[str, _Score]
     box_padding: _Share | Mapping[str, _Share]
     nms_iou_threshold: float = Field(gt=0, le=1)
+    input_scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
     batch_size: int = Field(ge=1)
     runtime: Runtime
     model_threads: int | None = Field(ge=1)
@@ -43,6 +44,13 @@ class ModelOptions(BaseModel):
         if not isinstance(names, str) and len(set(names)) < len(names):
             raise ValueError("a model is named twice")
         return names
+
+    @field_validator("input_scales")
+    @classmethod
+    def _differ(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(scales)) < len(scales):
+            raise ValueError("a scale is named twice")
+        return scales
 
     @field_validator("mask_classes")
     @classmethod

@@ -9,7 +9,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,27 @@ from numpy.typing import NDArray
 from anonymise.errors import ModelError
 from anonymise.masker.quiet_tensorflow import import_tensorflow
 
-__all__ = ["convert"]
+__all__ = ["Scalable", "convert"]
+
+
+class Scalable(NamedTuple):
+    """The input of a network that is to take pictures of any size.
+
+    Attributes:
+        input: its name.
+        axes: of its height and width.
+        nominal: (height, width) for which the network was exported.
+    """
+
+    input: str
+    axes: tuple[int, int]
+    nominal: tuple[int, int]
+
 
 _DTYPES = {"float32": "<f4", "float16": "<f2", "int32": "<i4", "uint8": "u1", "uint16": "<u2", "bool": "?"}
 
 
-def convert(model_json: Path, outputs: Sequence[str], rewire: Mapping[str, str]) -> bytes:
+def convert(model_json: Path, outputs: Sequence[str], rewire: Mapping[str, str], scalable: Scalable | None) -> bytes:
     """The serialised frozen GraphDef of a graph model, cut down to what its outputs need.
 
     Args:
@@ -30,6 +45,7 @@ def convert(model_json: Path, outputs: Sequence[str], rewire: Mapping[str, str])
         outputs: names of the output nodes.
         rewire: node name → node name: what reads the first reads the second instead. This takes out parts of the
             graph that are better done outside, such as resizing the images one at a time.
+        scalable: the input of a network that is to take pictures of any size; None leaves its size as it was exported.
 
     Raises:
         ModelError: a file is missing, too short, or not of this format.
@@ -55,6 +71,8 @@ def convert(model_json: Path, outputs: Sequence[str], rewire: Mapping[str, str])
         for index, source in enumerate(node.input):
             node.input[index] = rewire.get(source, source)
 
+    if scalable is not None:
+        _let_sizes_follow(scalable, graph)
     nodes = {node.name: node for node in graph.node}
     needed: set[str] = set()
     waiting = list(outputs)
@@ -67,6 +85,50 @@ def convert(model_json: Path, outputs: Sequence[str], rewire: Mapping[str, str])
             waiting += [source.lstrip("^").partition(":")[0] for source in nodes[name].input]
     frozen = graph_pb2.GraphDef(node=[node for node in graph.node if node.name in needed])
     return bytes(frozen.SerializeToString(deterministic=True))
+
+
+def _let_sizes_follow(wanted: Scalable, graph: Any) -> None:
+    """Takes the fixed sizes out of a graph: of its input, and of feature maps that are resized to constant sizes.
+
+    Raises:
+        ModelError: the graph has no such input.
+    """
+    tf = import_tensorflow()
+    placeholders = [node for node in graph.node if node.op == "Placeholder" and node.name == wanted.input]
+    if not placeholders:
+        raise ModelError(f"the network has no input {wanted.input}")
+    dimensions = placeholders[0].attr["shape"].shape.dim
+    for axis in wanted.axes:
+        dimensions[axis].size = -1
+
+    def add(name: str, op: str, inputs: Sequence[str], **attributes: Any) -> str:
+        node = graph.node.add(name=f"sizes_follow/{name}", op=op, input=inputs)
+        for key, value in attributes.items():
+            if key == "value":
+                node.attr[key].tensor.CopyFrom(tf.make_tensor_proto(value, tf.int32))
+            else:
+                node.attr[key].type = value.as_datatype_enum
+        return str(node.name)
+
+    def constant(name: str, value: Sequence[int] | int) -> str:
+        return add(name, "Const", [], dtype=tf.int32, value=value)
+
+    shape = add("shape", "Shape", [wanted.input], T=tf.float32, out_type=tf.int32)
+    height_and_width = add(
+        "height_and_width",
+        "GatherV2",
+        [shape, constant("axes", wanted.axes), constant("first", 0)],
+        Tparams=tf.int32,
+        Tindices=tf.int32,
+        Taxis=tf.int32,
+    )
+    nominal = constant("nominal", wanted.nominal)
+    sizes = {node.name for node in graph.node if node.op == "Const"}
+    for node in list(graph.node):
+        if node.op.startswith("Resize") and node.input[1] in sizes:
+            # Multiplied first: a map of 13 for an input of 416 has a 32nd of any other input, exactly.
+            product = add(f"{node.name}/product", "Mul", [height_and_width, node.input[1]], T=tf.int32)
+            node.input[1] = add(f"{node.name}/size", "FloorDiv", [product, nominal], T=tf.int32)
 
 
 def _as_proto_json(value: Any) -> Any:
