@@ -17,7 +17,7 @@ from anonymise.masker import Masker, load_masker
 from anonymise.masker.options import of_class
 from anonymise.processor import ImageProcessor
 
-__all__ = ["Finder", "by_instances", "by_masks", "by_model"]
+__all__ = ["Finder", "Memory", "by_instances", "by_masks", "by_model"]
 
 Finder = Callable[[Truth], Found]
 """Tells what was hidden in an image, from its ground truth's name and size; raises `ImageError` where it cannot."""
@@ -99,7 +99,7 @@ def by_model(config: Config, files: FileIndex[Path], *, curves: bool, progress: 
         source = images.decode(_read(file), max_pixels=config.images.max_decoded_pixels)
         check_size(truth, Size(source.pixels.shape[1], source.pixels.shape[0]))
         upright = images.to_upright(source.pixels, source.orientation)
-        memory = _Memory(masker, takes_pictures=config.windows.mirror_image)
+        memory = Memory(masker, takes_pictures=config.windows.mirror_image)
 
         def detect(threshold: float | Mapping[str, float]) -> Detections:
             memory.threshold = threshold
@@ -117,7 +117,7 @@ def by_model(config: Config, files: FileIndex[Path], *, curves: bool, progress: 
     return find
 
 
-class _Memory:
+class Memory:
     """A masker that looks at one image once, and then gives what it found as with any higher threshold."""
 
     identity = ""

@@ -197,12 +197,15 @@ def ssd(scores: np.ndarray, boxes: np.ndarray) -> DetectorNetwork:
     return detector(run)
 
 
-def test_non_maximum_suppression_is_by_class() -> None:
-    boxes = np.array([(0, 0, 0.5, 0.5), (0, 0, 0.5, 0.45), (0.5, 0.5, 1, 1), (0, 0, 0.5, 0.5)], np.float32)
-    scores = np.zeros((4, 90), np.float32)
+def test_non_maximum_suppression_is_by_class_and_a_vehicle_has_one() -> None:
+    boxes = np.array(
+        [(0, 0, 0.5, 0.51), (0, 0, 0.5, 0.45), (0.5, 0.5, 1, 1), (0, 0, 0.5, 0.45), (0, 0, 0.5, 0.46)], np.float32
+    )
+    scores = np.zeros((5, 90), np.float32)
     scores[0, 2], scores[1, 2] = 0.6, 0.9  # two boxes of one car: the better one stays
     scores[2, 2] = 0.29  # too weak
-    scores[3, 0], scores[0, 7] = 0.8, 0.5  # a person in front of it, and the car taken for a truck as well
+    scores[3, 0], scores[0, 7] = 0.8, 0.5  # a person in front of it, and a truck that is larger than the car
+    scores[4, 5] = 0.7  # the car taken for a bus as well
     (found,) = ssd(scores, boxes)([np.zeros((30, 30, 3), np.uint8)])
     by_label = sorted(
         zip(found.labels.tolist(), (round(s, 2) for s in found.scores.tolist()), found.boxes.tolist(), strict=True)

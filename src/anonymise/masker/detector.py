@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anonymise.detections import RgbImage
+from anonymise.labels import TARGETS, label_of
 from anonymise.masker.catalog import DetectorModel
 from anonymise.masker.fitting import Fit, fitted
 from anonymise.masker.layouts import Candidates, Tensors, decode
@@ -22,6 +23,11 @@ What the network wants in place of such pictures (order of axes and channels, me
 """
 
 _NONE_OF_INTEREST = np.inf
+
+_VEHICLES = [label_of(name) for name in TARGETS["vehicle"]]
+
+_COINCIDE = 0.9
+"""Intersection over union of boxes of one object, which differ by a pixel or two."""
 
 
 class DetectorNetwork:
@@ -55,6 +61,7 @@ class DetectorNetwork:
         self._thresholds = np.array(
             [thresholds.get(label or 0, _NONE_OF_INTEREST) for label in model.columns], np.float32
         )
+        self._kinds = np.where(np.isin(self._labels, _VEHICLES), _VEHICLES[0], self._labels)
         self._nms_iou_threshold = nms_iou_threshold
         # Better at the start than at the first image.
         next(self([np.zeros((64, 64, 3), np.uint8)]))
@@ -78,12 +85,17 @@ class DetectorNetwork:
             )
 
     def _best(self, candidates: Candidates) -> NDArray[np.int64]:
-        """Numbers of the candidates that non-maximum suppression leaves of each class, the best first."""
+        """Numbers of the candidates that non-maximum suppression leaves of each class.
+
+        Boxes of several vehicles that coincide are one, of the class with the best score: a network that scores each
+        class for itself says of some cars that they are trucks, too, and they would be counted twice.
+        """
         boxes, scores, columns = candidates
         if not len(scores):
             return np.zeros(0, np.int64)
         corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-        kept = cv2.dnn.NMSBoxesBatched(
-            corner_and_size.tolist(), scores.tolist(), columns.tolist(), 0.0, self._nms_iou_threshold
-        )
-        return np.asarray(kept, np.int64)
+        kept = np.arange(len(scores))
+        for kinds, threshold in ((columns, self._nms_iou_threshold), (self._kinds[columns], _COINCIDE)):
+            boxes_and_more = corner_and_size[kept].tolist(), scores[kept].tolist(), kinds[kept].tolist()
+            kept = kept[np.asarray(cv2.dnn.NMSBoxesBatched(*boxes_and_more, 0.0, threshold), np.int64)]
+        return kept

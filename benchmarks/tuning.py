@@ -1,0 +1,208 @@
+"""Thresholds of candidates for ``config/lite_config.yml``, chosen on half of annotated frames, reported on the other.
+
+    python -m benchmarks.tuning [NAME ...] [--tiles N] [--shared FOLDER]
+
+The frames are those of the shared measuring pictures (``images/street``, ANONYMISE_SHARED). They come from three
+drives, partly a third of a second apart, so the halves are made of whole stretches of road: neighbours look alike. For
+each candidate the thresholds of people and vehicles are the highest, by their sum and in steps of 0.02, with which the
+wanted recall is reached on the tuning half; if none does, those that come closest. (Those that hide the least
+background there are lower: what rare large false alarms would hide on other roads, few frames do not show.) With
+``--tiles 2`` two by two frames are put together, as one image in which everything is smaller.
+"""
+
+import argparse
+import itertools
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anonymise import config, images
+from anonymise.config import Config
+from anonymise.detections import Mask, RgbImage
+from anonymise.masker import load_masker
+from anonymise.processor import ImageProcessor
+from script._found import Memory
+
+_SHARED = Path(os.environ.get("ANONYMISE_SHARED", Path(__file__).parents[2] / "shared"))
+_TUNING_HALF = (
+    ("0001TP", "0001TP_999999"),
+    ("0016E5_00600", "0016E5_02400"),
+    ("0016E5_04620", "0016E5_05820"),
+    ("0016E5_07959", "0016E5_08049"),
+)
+"""First and last name of each stretch."""
+
+_BACKGROUND_BELOW = 8
+_CLASSES = {"car": 8, "pedestrian": 9, "bicyclist": 10}
+_WANTED = np.array([0.985, 0.955, 0.98])
+_MAX_OVER_BLUR = 0.055
+_STEPS = tuple(round(0.02 * n, 2) for n in range(6, 21))
+_NEVER = 2.0
+_ROUNDS = 3
+_MAX_PIXELS = 10_000_000
+
+_WINDOWS = ("use_cutouts=True", "cutout_overlap=0.25")
+_CANDIDATES: dict[str, tuple[str, ...]] = {
+    "Lite, full": ("model_type=Lite",),
+    "Lite, 2 scales": ("model_type=Lite", *_WINDOWS, "cutout_dim_downscale=[1.75, 1.75]"),
+    "Lite, 3 scales": ("model_type=Lite", *_WINDOWS, "cutout_dim_downscale=[[1.75, 1.75], [2.5, 2.5]]"),
+    "Nano 1": ("input_scales=[1]",),
+    "Nano 1.5": ("input_scales=[1.5]",),
+    "Nano 2": ("input_scales=[2]",),
+    "Nano 1, 1.3": ("input_scales=[1, 1.3]",),
+    "Nano 1, 1.5": ("input_scales=[1, 1.5]",),
+    "Nano 1, 1.5, boxes": ("input_scales=[1, 1.5]", "outline=box"),
+    "Nano 1, 1.5, exponent 6": ("input_scales=[1, 1.5]", "outline_exponent=6.0"),
+    "Nano 1, 1.5, no margin": ("input_scales=[1, 1.5]", "mask_dilation_pixels=0"),
+    "Nano 1, 1.5, margin 2": ("input_scales=[1, 1.5]", "mask_dilation_pixels=2"),
+    "Nano 1, 1.5, nms": ("input_scales=[1, 1.5]", "merging_method=nms"),
+    "Nano 1, 1.5, wbf": ("input_scales=[1, 1.5]", "merging_method=wbf"),
+    "Nano 1, 1.5, mirrored": ("input_scales=[1, 1.5]", "mirror_image=True"),
+    "Nano 1, 1.8": ("input_scales=[1, 1.8]",),
+    "Nano 1, 1.5, 2": ("input_scales=[1, 1.5, 2]",),
+    "Nano 1, 1.5, 3": ("input_scales=[1, 1.5, 3]",),
+    "Nano 1, windows": ("input_scales=[1]", *_WINDOWS, "cutout_dim_downscale=[1.75, 1.75]"),
+    "Lite, Nano 1.5": ("model_type=[Lite, Nano]", "input_scales=[1.5]"),
+    "Lite, Nano 1, 1.5": ("model_type=[Lite, Nano]", "input_scales=[1, 1.5]"),
+}
+"""Name → changes to ``config/lite_config.yml``. Times are given as shares of that of Lite with three scales."""
+
+
+class Frame(NamedTuple):
+    """An image and the number of the class of each of its pixels; whether it is of the tuning half."""
+
+    image: RgbImage
+    labels: NDArray[np.uint8]
+    is_tuned_on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a candidate reaches.
+
+    Attributes:
+        seconds: for an image, from its pixels to its detections; the best of several rounds.
+        shares: (thresholds of people, thresholds of vehicles, halves, 4): covered shares of the classes, and over-blur;
+            the halves are the tuning half, the other one, and all frames.
+    """
+
+    seconds: float
+    shares: NDArray[np.float64]
+
+    def best(self) -> tuple[int, int]:
+        """Where in ``shares`` the thresholds are that the tuning half suggests."""
+        tuned = self.shares[:, :, 0]
+        short = np.maximum(0, _WANTED - tuned[..., :3]).sum(axis=2)
+        sums = np.add.outer(_STEPS, _STEPS).round(2)
+        # What is missed counts first.
+        order = np.lexsort((tuned[..., 3].ravel(), -sums.ravel(), short.ravel()))
+        person, vehicle = divmod(int(order[0]), len(_STEPS))
+        return person, vehicle
+
+
+def main() -> None:
+    """Prints a line for each candidate."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *_CANDIDATES], metavar="NAME", help="; ".join(_CANDIDATES))
+    parser.add_argument("--tiles", type=int, default=1, help="put so many frames together in each direction")
+    parser.add_argument("--shared", type=Path, default=_SHARED, help="folder with the shared pictures")
+    arguments = parser.parse_args()
+    frames = list(_tiled(_frames(arguments.shared), arguments.tiles))
+    if not frames:
+        print(f"There are no measuring pictures in {arguments.shared / 'images' / 'street'} (--shared): nothing to do.")
+        return
+    print(f"{sum(frame.is_tuned_on for frame in frames)} images to tune on, {len(frames)} in all")
+    print("covered: car, pedestrian, bicyclist; over-blur. * reaches what is wanted")
+    print(f"{'':26}{'ms':>6}{'time':>6}  person vehicle  {'tuning half':28}{'other half':28}all")
+    names = arguments.names or list(_CANDIDATES)
+    reference = None
+    for name in dict.fromkeys(("Lite, 3 scales", *names)):
+        measured = _measure(config.load([Path("lite_config.yml")], _CANDIDATES[name]), frames)
+        reference = reference or measured.seconds
+        person, vehicle = measured.best()
+        halves = "".join(f"{_text(half):28}" for half in measured.shares[person, vehicle])
+        print(
+            f"{name:26}{measured.seconds * 1000:>6.1f}{measured.seconds / reference:>6.2f}"
+            f"{_STEPS[person]:>8}{_STEPS[vehicle]:>8}  {halves}".rstrip(),
+            flush=True,
+        )
+
+
+def _text(shares: NDArray[np.float64]) -> str:
+    reached = (shares[:3] >= _WANTED).all() and shares[3] <= _MAX_OVER_BLUR
+    return " ".join(f"{share:.3f}" for share in shares) + (" *" if reached else "")
+
+
+def _frames(shared: Path) -> Iterator[Frame]:
+    for file in sorted((shared / "images" / "street" / "images").glob("*.jpg")):
+        (labels,) = (shared / "images" / "street" / "labels").glob(f"{file.stem}*.png")
+        yield Frame(
+            _pixels(file),
+            _pixels(labels)[..., 0],
+            any(first <= file.stem <= last for first, last in _TUNING_HALF),
+        )
+
+
+def _pixels(file: Path) -> RgbImage:
+    return images.decode(file.read_bytes(), max_pixels=_MAX_PIXELS).pixels
+
+
+def _tiled(frames: Iterator[Frame], n: int) -> Iterator[Frame]:
+    """Frames of one half put together, n in each direction; those that are left over stay away."""
+    every = list(frames)
+    for half in (True, False):
+        own = [frame for frame in every if frame.is_tuned_on is half]
+        for first in range(0, len(own) - n * n + 1, n * n):
+            rows = [own[first + n * row : first + n * (row + 1)] for row in range(n)]
+            yield Frame(
+                np.vstack([np.hstack([frame.image for frame in row]) for row in rows]),
+                np.vstack([np.hstack([frame.labels for frame in row]) for row in rows]),
+                half,
+            )
+
+
+def _measure(settings: Config, frames: Sequence[Frame]) -> Measured:
+    processor = ImageProcessor(load_masker(settings.model, progress=False), settings)
+    seconds = float("inf")
+    for _ in range(_ROUNDS):
+        started = time.perf_counter()
+        for frame in frames:
+            processor.detect(frame.image)
+        seconds = min(seconds, (time.perf_counter() - started) / len(frames))
+
+    masker = load_masker(settings.model.model_copy(update={"score_threshold": _STEPS[0]}), progress=False)
+    n = len(_STEPS)
+    covered, total = np.zeros((n, n, 2, 12), np.int64), np.zeros((2, 12), np.int64)
+    for frame in frames:
+        half = 0 if frame.is_tuned_on else 1
+        total[half] += np.bincount(frame.labels.ravel(), minlength=12)
+        memory = Memory(masker, takes_pictures=settings.windows.mirror_image)
+
+        def hidden(thresholds: dict[str, float], image: RgbImage = frame.image, memory: Memory = memory) -> Mask:
+            memory.threshold = thresholds
+            return ImageProcessor(memory, settings).detect(image).union()
+
+        # Whatever joins people and vehicles hides both in full, so each can be looked at alone.
+        people = [hidden({"default": _NEVER, "person": threshold}) for threshold in _STEPS]
+        vehicles = [hidden({"default": threshold, "person": _NEVER}) for threshold in _STEPS]
+        for person, vehicle in itertools.product(range(n), repeat=2):
+            both = people[person] | vehicles[vehicle]
+            covered[person, vehicle, half] += np.bincount(frame.labels[both], minlength=12)
+    return Measured(seconds, np.stack([_shares(covered, total, halves) for halves in ([0], [1], [0, 1])], axis=2))
+
+
+def _shares(covered: NDArray[np.int64], total: NDArray[np.int64], halves: list[int]) -> NDArray[np.float64]:
+    hidden, there = covered[:, :, halves].sum(axis=2), total[halves].sum(axis=0)
+    numbers = list(_CLASSES.values())
+    over_blur = hidden[..., :_BACKGROUND_BELOW].sum(axis=-1) / there[:_BACKGROUND_BELOW].sum()
+    return np.concatenate([hidden[..., numbers] / there[numbers], over_blur[..., np.newaxis]], axis=-1)
+
+
+if __name__ == "__main__":
+    main()
