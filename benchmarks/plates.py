@@ -1,8 +1,11 @@
 """How much of the number plates in photographs of cars is hidden, also where no model finds plates.
 
-    python -m benchmarks.plates [-k CONFIG.yml] [--set KEY=VALUE] [--shared FOLDER] [--sheet SHEET.png]
+    python -m benchmarks.plates [-k CONFIG.yml] [--set KEY=VALUE] [--width PIXELS] [--shared FOLDER] [--sheet OUT.png]
 
-Without a model for plates, ``targets: [plate]`` hides whole vehicles; `docs/models.md` says how to get one.
+Without a model for plates, ``targets: [plate]`` hides whole vehicles; `docs/models.md` says how to get one. The cars
+fill most of their photographs, as cars on a street do not: with ``--width`` each photograph is laid into a drawn street
+without vehicles, so large that its plate has that width. It stands out there: take that for a comparison of settings,
+not for what is found on real streets.
 
 The photographs are looked for in ``images/plates_eu`` of the shared pictures, which are not part of the project: in the
 folder of ``--shared``, else where ANONYMISE_SHARED says, else in ``shared`` beside the checkout. Each comes with a text
@@ -20,14 +23,16 @@ import cv2
 import numpy as np
 
 from anonymise import config, images
-from anonymise.detections import Box, Detections, RgbImage
+from anonymise.detections import Box, Mask, RgbImage, Size
 from anonymise.masker import load_masker
 from anonymise.processor import ImageProcessor
+from samples.scene import draw_street
 
 _SHARED = Path(os.environ.get("ANONYMISE_SHARED", Path(__file__).parents[2] / "shared"))
 _TARGETS = ("[plate]", "[vehicle]")
 _MODELS = ("Lite", "Nano", "[Lite, Nano]")
 _COVERED = 0.95
+_STREET = Size(1280, 720)
 _TILE = (320, 240)
 _TILES_IN_A_ROW = 5
 
@@ -47,39 +52,38 @@ def main() -> None:
         "-k", "--config", type=Path, action="append", metavar="CONFIG.yml", help="config/lite_config.yml"
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--width", type=int, metavar="PIXELS", help="of the plates, in drawn streets")
     parser.add_argument("--shared", type=Path, default=_SHARED, help="the folder of the shared pictures")
-    parser.add_argument("--sheet", type=Path, help="write a picture of what the last row leaves visible")
+    parser.add_argument("--sheet", type=Path, help="write a picture of the plates that stay visible, row by row")
     arguments = parser.parse_args()
     folder = arguments.shared / "images" / "plates_eu"
     pictures = [_picture(file) for file in sorted(folder.glob("*.txt"))]
     if not pictures:
         raise SystemExit(f"Nothing is measured: {folder} has no photographs with plates (--shared, ANONYMISE_SHARED).")
+    if arguments.width is not None:
+        pictures = [_in_a_street(picture, arguments.width, seed) for seed, picture in enumerate(pictures)]
     logging.disable(logging.WARNING)  # that there is no model for plates
     files = arguments.config or [Path("lite_config.yml")]
 
     print(f"{len(pictures)} plates; the settings are those of {', '.join(map(str, files))} {' '.join(arguments.set)}")
     heads = ("targets", "model_type", f">= {_COVERED:.0%}", "partly", "not at all", "share of plates", "of pictures")
     print("{:12}{:14}{:>8}{:>8}{:>12}{:>17}{:>13}".format(*heads))
-    missed: list[tuple[Picture, Detections]] = []
+    tiles: list[RgbImage] = []
     for targets in _TARGETS:
         for model in _MODELS:
             overrides = [*arguments.set, f"targets={targets}", f"model_type={model}"]
-            found = _found(pictures, config.load(files, overrides))
-            hidden = [detections.union() for detections in found]
+            hidden = _hidden(pictures, config.load(files, overrides))
             shares = [float(mask[p.plate.slices].mean()) for p, mask in zip(pictures, hidden, strict=True)]
             n_covered, n_bare = sum(share >= _COVERED for share in shares), shares.count(0)
             print(
                 f"{targets:12}{model:14}{n_covered:>8}{len(shares) - n_covered - n_bare:>8}{n_bare:>12}"
                 f"{np.mean(shares):>17.3f}{np.mean([mask.mean() for mask in hidden]):>13.3f}"
             )
-            missed = [
-                (picture, detections)
-                for picture, detections, share in zip(pictures, found, shares, strict=True)
-                if share < _COVERED
-            ]
-            print(f"{'':12}visible: {', '.join(picture.name for picture, _ in missed) or 'none'}")
-    if arguments.sheet is not None and missed:
-        cv2.imwrite(str(arguments.sheet), _sheet(missed)[..., ::-1])
+            visible = [n for n, share in enumerate(shares) if share < _COVERED]
+            print(f"{'':12}visible: {', '.join(pictures[n].name for n in visible) or 'none'}")
+            tiles += [_tile(pictures[n], hidden[n]) for n in visible]
+    if arguments.sheet is not None and tiles:
+        cv2.imwrite(str(arguments.sheet), _sheet(tiles)[..., ::-1])
 
 
 def _picture(annotation: Path) -> Picture:
@@ -89,25 +93,47 @@ def _picture(annotation: Path) -> Picture:
     return Picture(annotation.stem, decoded.pixels, Box(left, top, left + width, top + height))
 
 
-def _found(pictures: Sequence[Picture], settings: config.Config) -> list[Detections]:
+def _in_a_street(picture: Picture, width: int, seed: int) -> Picture:
+    """The photograph on the road of a drawn street, its plate ``width`` pixels wide."""
+    scale = width / picture.plate.width
+    size = Size(*(round(side * scale) for side in picture.image.shape[1::-1]))
+    if size.width > _STREET.width or size.height > _STREET.height:
+        raise SystemExit(f"--width {width}: {picture.name} is larger than a street of {_STREET.width}x{_STREET.height}")
+    image = draw_street(seed, _STREET, cars=0, people=2).copy()
+    left, top = (_STREET.width - size.width) // 2, max(0, _STREET.height * 3 // 4 - size.height)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    image[top : top + size.height, left : left + size.width] = cv2.resize(
+        picture.image, size, interpolation=interpolation
+    )
+    plate = picture.plate
+    corners = (
+        left + plate.left * scale,
+        top + plate.top * scale,
+        left + plate.right * scale,
+        top + plate.bottom * scale,
+    )
+    return Picture(picture.name, image, Box(*(round(corner) for corner in corners)))
+
+
+def _hidden(pictures: Sequence[Picture], settings: config.Config) -> list[Mask]:
     processor = ImageProcessor(load_masker(settings.model, progress=False), settings)
-    return [processor.detect(picture.image) for picture in pictures]
+    return [processor.detect(picture.image).union() for picture in pictures]
 
 
-def _sheet(missed: Sequence[tuple[Picture, Detections]]) -> RgbImage:
-    """The pictures side by side: what is hidden in red, the plate framed in yellow."""
-    tiles = [_tile(picture, detections) for picture, detections in missed]
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % _TILES_IN_A_ROW)
-    rows = [np.hstack(tiles[start : start + _TILES_IN_A_ROW]) for start in range(0, len(tiles), _TILES_IN_A_ROW)]
-    return np.vstack(rows)
-
-
-def _tile(picture: Picture, detections: Detections) -> RgbImage:
-    shown, hidden, plate = picture.image.copy(), detections.union(), picture.plate
+def _tile(picture: Picture, hidden: Mask) -> RgbImage:
+    """The surroundings of a plate: what is hidden in red, the plate framed in yellow."""
+    shown, plate = picture.image.copy(), picture.plate
     shown[hidden] = shown[hidden] // 2 + np.array([127, 0, 0], np.uint8)
-    cv2.rectangle(shown, (plate.left, plate.top), (plate.right, plate.bottom), (255, 255, 0), 3)
-    tile: RgbImage = cv2.resize(shown, _TILE, interpolation=cv2.INTER_AREA)
+    cv2.rectangle(shown, (plate.left - 2, plate.top - 2), (plate.right + 1, plate.bottom + 1), (255, 255, 0), 1)
+    around = plate.grown(3 * plate.width, Size(shown.shape[1], shown.shape[0]))
+    tile: RgbImage = cv2.resize(shown[around.slices], _TILE, interpolation=cv2.INTER_AREA)
     return tile
+
+
+def _sheet(tiles: Sequence[RgbImage]) -> RgbImage:
+    filled = [*tiles, *[np.zeros_like(tiles[0])] * (-len(tiles) % _TILES_IN_A_ROW)]
+    rows = [np.hstack(filled[start : start + _TILES_IN_A_ROW]) for start in range(0, len(filled), _TILES_IN_A_ROW)]
+    return np.vstack(rows)
 
 
 if __name__ == "__main__":
