@@ -117,7 +117,7 @@ def fetch(name: str, model: Model, folder: Path, *, progress: bool) -> Path:
         f"The model {name} could not be fetched into {folder}:\n"
         + "\n".join(f"  - {reason}" for reason in reasons)
         + f"\nWays on: fetch it where there is a connection (python -m script.fetch_models {name}) and copy the folder "
-        f"{target} here; or, for people and vehicles, use the small embedded model (-k config/lite_config.yml), or set "
+        f"{target} here; or, for people and vehicles, use the small model (-k config/lite_config.yml), or set "
         "model_type to the path of a SavedModel of your own."
     )
 
