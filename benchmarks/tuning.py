@@ -67,6 +67,9 @@ _CANDIDATES: dict[str, tuple[str, ...]] = {
     "Nano 1, 1.8": ("input_scales=[1, 1.8]",),
     "Nano 1, 1.5, 2": ("input_scales=[1, 1.5, 2]",),
     "Nano 1, 1.5, 3": ("input_scales=[1, 1.5, 3]",),
+    "Nano 1, 2.2": ("input_scales=[1, 2.2]",),
+    "Nano 1, 3": ("input_scales=[1, 3]",),
+    "Nano 1.5, 3": ("input_scales=[1.5, 3]",),
     "Nano 1, windows": ("input_scales=[1]", *_WINDOWS, "cutout_dim_downscale=[1.75, 1.75]"),
     "Lite, Nano 1.5": ("model_type=[Lite, Nano]", "input_scales=[1.5]"),
     "Lite, Nano 1, 1.5": ("model_type=[Lite, Nano]", "input_scales=[1, 1.5]"),
@@ -112,6 +115,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[[], *_CANDIDATES], metavar="NAME", help="; ".join(_CANDIDATES))
     parser.add_argument("--tiles", type=int, default=1, help="put so many frames together in each direction")
     parser.add_argument("--shared", type=Path, default=_SHARED, help="folder with the shared pictures")
+    parser.add_argument(
+        "--at", type=float, nargs=2, choices=_STEPS, metavar=("PERSON", "VEHICLE"), help="these thresholds"
+    )
     arguments = parser.parse_args()
     frames = list(_tiled(_frames(arguments.shared), arguments.tiles))
     if not frames:
@@ -125,7 +131,7 @@ def main() -> None:
     for name in dict.fromkeys(("Lite, 3 scales", *names)):
         measured = _measure(config.load([Path("lite_config.yml")], _CANDIDATES[name]), frames)
         reference = reference or measured.seconds
-        person, vehicle = measured.best()
+        person, vehicle = map(_STEPS.index, arguments.at) if arguments.at else measured.best()
         halves = "".join(f"{_text(half):28}" for half in measured.shares[person, vehicle])
         print(
             f"{name:26}{measured.seconds * 1000:>6.1f}{measured.seconds / reference:>6.2f}"

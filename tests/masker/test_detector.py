@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from anonymise.detections import RgbImage, Size
 from anonymise.errors import ModelError
 from anonymise.masker.catalog import DetectorModel, DynamicSize, Input, Output, load_catalog
-from anonymise.masker.detector import DetectorNetwork
-from anonymise.masker.fitting import fitted
+from anonymise.masker.detector import DetectorNetwork, Look
+from anonymise.masker.fitting import Fit, fit_of, fitted
 from anonymise.masker.layouts import Tensors, decode
 from anonymise.resources import CATALOG
 
@@ -169,13 +169,18 @@ _INPUTS = [
 ]
 
 
+def fit_in(image: RgbImage, to: Input, scale: float = 1.0) -> tuple[RgbImage, Fit]:
+    fit = fit_of(Size(image.shape[1], image.shape[0]), to, scale)
+    return fitted(image, fit, to.padding), fit
+
+
 @given(st.sampled_from(_INPUTS), st.integers(1, 900), st.integers(1, 900))
 @settings(max_examples=100, deadline=None)
 def test_pictures_fit_the_network_and_boxes_the_image(to: Input, height: int, width: int) -> None:
     image = np.full((height, width, 3), 7, np.uint8)
     top, left = height // 3, width // 2
     image[top:, left:] = 207
-    picture, fit = fitted(image, to)
+    picture, fit = fit_in(image, to)
     assert picture.shape == (fit.picture.height, fit.picture.width, 3)
     if isinstance(to.size, tuple):
         assert fit.picture == to.size
@@ -197,7 +202,7 @@ def test_pictures_fit_the_network_and_boxes_the_image(to: Input, height: int, wi
 
 
 def test_a_letterbox_is_filled_with_the_padding_around_the_image() -> None:
-    picture, fit = fitted(np.full((100, 50, 3), 200, np.uint8), _INPUTS[1])
+    picture, fit = fit_in(np.full((100, 50, 3), 200, np.uint8), _INPUTS[1])
     assert (fit.inner, fit.offset) == (Size(24, 48), (0, 20))
     assert (picture[:, 20:44] == 200).all()
     assert (picture[:, :20] == 7).all()
@@ -206,7 +211,7 @@ def test_a_letterbox_is_filled_with_the_padding_around_the_image() -> None:
 
 def test_a_network_of_any_size_sees_images_as_they_are() -> None:
     image = np.random.default_rng(0).integers(0, 256, (70, 100, 3), np.uint8)
-    picture, fit = fitted(image, _INPUTS[3])
+    picture, fit = fit_in(image, _INPUTS[3])
     assert fit.picture == (128, 96)
     assert np.array_equal(picture[13:83, 14:114], image)
 
@@ -214,7 +219,7 @@ def test_a_network_of_any_size_sees_images_as_they_are() -> None:
 @given(st.integers(1, 4000), st.integers(1, 4000), st.floats(0.5, 4))
 @settings(max_examples=100, deadline=None)
 def test_a_scalable_network_gets_its_area_in_the_shape_of_the_image(height: int, width: int, scale: float) -> None:
-    picture, fit = fitted(np.zeros((height, width, 3), np.uint8), _INPUTS[4], scale)
+    picture, fit = fit_in(np.zeros((height, width, 3), np.uint8), _INPUTS[4], scale)
     assert picture.shape[:2] == (fit.picture.height, fit.picture.width)
     wanted = scale * math.sqrt(320 * 160)
     ideal = wanted * math.sqrt(height / width), wanted * math.sqrt(width / height)
@@ -223,6 +228,29 @@ def test_a_scalable_network_gets_its_area_in_the_shape_of_the_image(height: int,
         assert abs(length - target) <= 16 or length == 32
     # The image fills the picture in one direction.
     assert fit.inner.width == fit.picture.width or fit.inner.height == fit.picture.height
+
+
+def test_images_that_would_be_enlarged_too_much_are_left_out_and_the_others_keep_their_places() -> None:
+    entry = model({"multiple_of": 32, "nominal": [64, 64]}, "letterbox", classes=["face"], output=yolo(
+        objectness=False, transposed=False)[0].model_dump())  # fmt: skip
+    seen = []
+
+    def run(images: Iterable[RgbImage]) -> Iterator[Tensors]:
+        for image in images:
+            seen.append(image.shape[:2])
+            table = zeros(1, 1, 5)
+            table[0, 0] = 64, 64, 20, 20, image[0, 0, 0] / 255
+            yield [table]
+
+    network = DetectorNetwork(
+        run, entry, thresholds={1001: 0.1}, nms_iou_threshold=0.5, look=Look(scale=2, max_enlargement=1.6)
+    )
+    seen.clear()
+    sides = [60, 200, 79, 80, 20, 128, 10]
+    found = list(network(np.full((side, side, 3), side, np.uint8) for side in sides))
+    assert [np.round(f.scores * 255).tolist() for f in found] == [[], [200], [], [80], [], [128], []]
+    assert seen == [(128, 128)] * 3
+    assert [f.boxes.shape for f in found] == [(0, 4), (1, 4), (0, 4), (1, 4), (0, 4), (1, 4), (0, 4)]
 
 
 def test_objects_come_back_in_shares_of_the_image_and_doubles_are_dropped() -> None:

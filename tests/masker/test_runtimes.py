@@ -19,7 +19,7 @@ from anonymise.masker import ModelOptions, load_masker, openvino_backend, tensor
 from anonymise.masker.catalog import DetectorModel, load_catalog
 from anonymise.masker.detector import Run
 from anonymise.masker.fetch import FROZEN_GRAPH, network_file
-from anonymise.masker.fitting import fitted
+from anonymise.masker.fitting import fit_of, fitted
 from anonymise.masker.runtimes import load_network
 from anonymise.resources import CATALOG, default_model_folder
 from samples.scene import draw_street
@@ -92,6 +92,11 @@ def nano() -> DetectorModel:
     return entry("Nano")
 
 
+def picture_for(model: DetectorModel, image: RgbImage, scale: float = 1.0) -> RgbImage:
+    fit = fit_of(Size(image.shape[1], image.shape[0]), model.input, scale)
+    return fitted(image, fit, model.input.padding)
+
+
 def entry(name: str) -> DetectorModel:
     model = load_catalog(CATALOG)[name]
     assert isinstance(model, DetectorModel)
@@ -104,7 +109,7 @@ def test_both_runtimes_compute_the_same_for_nanodet(
 ) -> None:
     file = network_file(default_model_folder() / "Nano", nano)
     upright = pictures[0][:, : pictures[0].shape[0] // 2]
-    inputs = [fitted(image, nano.input, scale)[0] for image in (*pictures[:6], upright)]
+    inputs = [picture_for(nano, image, scale) for image in (*pictures[:6], upright)]
     assert len({picture.shape for picture in inputs}) > 1
     by_runtime = [
         openvino_backend.load_detector(file, nano, threads=None)(inputs),
@@ -140,13 +145,17 @@ def test_each_scale_is_a_look_of_its_own_for_networks_that_scale(pictures: list[
     assert passes("[1, 1.5]", image) == alone
     assert alone[0] != alone[1]
     assert len(passes("[1, 1.5]", image, model="Lite")) == 1
+    # A small image is not magnified for nothing, and yet seen.
+    small = np.ascontiguousarray(image[::4, ::4])
+    assert passes("[3, 2]", small) == [[], passes("[2]", small)[0]]
+    assert passes("[2]", small)[0]
 
 
 def test_scalable_networks_give_the_same_bits_whatever_came_before(
     nano: DetectorModel, pictures: list[RgbImage]
 ) -> None:
     network = openvino_backend.load_detector(network_file(default_model_folder() / "Nano", nano), nano, threads=None)
-    inputs = [fitted(image, nano.input, scale)[0] for scale in (1, 1.5) for image in pictures[:3]]
+    inputs = [picture_for(nano, image, scale) for scale in (1, 1.5) for image in pictures[:3]]
     together = list(network([*inputs, *inputs[::-1]]))
     alone = [next(network([picture])) for picture in inputs]
     for several in (together[: len(inputs)], together[len(inputs) :][::-1]):
@@ -172,7 +181,7 @@ def test_an_onnx_file_gives_on_openvino_what_opencv_gives(face_file: Path, pictu
     model = entry("CenterFace")
     run = openvino_backend.load_detector(face_file, model, threads=None)
     reference = cv2.dnn.readNetFromONNX(str(face_file))
-    inputs = [fitted(image[::2, ::2], model.input)[0] for image in pictures]
+    inputs = [picture_for(model, image[::2, ::2]) for image in pictures]
     for image, tensors in zip(inputs, run(inputs), strict=True):
         reference.setInput(cv2.dnn.blobFromImage(image))
         # The fourth, the landmarks, is of no use here.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from anonymise.detections import RgbImage, Size
 from anonymise.masker.catalog import DynamicSize, Input, ScalableSize
 
-__all__ = ["Fit", "fitted"]
+__all__ = ["Fit", "fit_of", "fitted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,19 +18,41 @@ class Fit:
     """Where an image lies in a network's picture.
 
     Attributes:
+        image: size of the image.
         picture: size of the picture.
         inner: size of the image in it.
-        shares: how much of the image's height and width is there; the rest, less than a pixel of the picture, is not.
     """
 
+    image: Size
     picture: Size
     inner: Size
-    shares: tuple[float, float]
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """How much of the image's height and width is there; the rest, less than a pixel of the picture, is not."""
+        height, width = self.seen
+        return height / self.image.height, width / self.image.width
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Height and width of the image that is there: what can be halved as often as is wanted."""
+        down, across = self.halvings
+        return self.image.height >> down << down, self.image.width >> across << across
+
+    @property
+    def halvings(self) -> tuple[int, int]:
+        """How often the image's height and width are halved on the way."""
+        return _halvings(self.image.height, self.inner.height), _halvings(self.image.width, self.inner.width)
 
     @property
     def offset(self) -> tuple[int, int]:
         """(down, right) of the image in the picture."""
         return (self.picture.height - self.inner.height) // 2, (self.picture.width - self.inner.width) // 2
+
+    @property
+    def enlargement(self) -> float:
+        """How much larger than the image it is there, by its sides; below 1 where it is smaller."""
+        return math.sqrt(self.inner.width * self.inner.height / (self.image.width * self.image.height))
 
     def in_image(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Boxes (n, 4), [ymin, xmin, ymax, xmax] in pixels of the picture, as shares of the image."""
@@ -38,26 +60,34 @@ class Fit:
         return (boxes - np.array(self.offset * 2, np.float32)) * np.array(scale * 2, np.float32)
 
 
-def fitted(image: RgbImage, to: Input, scale: float = 1.0) -> tuple[RgbImage, Fit]:
-    """An image as a picture for a network, uint8 (height, width, 3), and where it lies there.
+def fit_of(size: Size, to: Input, scale: float = 1.0) -> Fit:
+    """Where an image of a size lies in the picture for a network.
 
     Args:
-        image: of any size.
+        size: of the image.
         to: what the network takes.
         scale: of the picture's sides; for networks of a `ScalableSize` only.
     """
-    size = Size(image.shape[1], image.shape[0])
     picture, inner = _sizes(size, to, scale)
-    halvings = _halvings(size.height, inner.height), _halvings(size.width, inner.width)
-    height, width = size.height >> halvings[0] << halvings[0], size.width >> halvings[1] << halvings[1]
-    fit = Fit(picture, inner, (height / size.height, width / size.width))
-    resized = _resized(image[:height, :width], inner, halvings)
-    if inner == picture:
-        return resized, fit
-    padded: RgbImage = np.full((picture.height, picture.width, 3), to.padding, np.uint8)
+    return Fit(size, picture, inner)
+
+
+def fitted(image: RgbImage, fit: Fit, padding: int) -> RgbImage:
+    """The picture for a network, uint8 (height, width, 3), that holds an image as its fit says.
+
+    Args:
+        image: of the size that the fit was made for.
+        fit: where it lies.
+        padding: grey value of the rest of the picture.
+    """
+    height, width = fit.seen
+    resized = _resized(image[:height, :width], fit.inner, fit.halvings)
+    if fit.inner == fit.picture:
+        return resized
+    picture: RgbImage = np.full((fit.picture.height, fit.picture.width, 3), padding, np.uint8)
     top, left = fit.offset
-    padded[top : top + inner.height, left : left + inner.width] = resized
-    return padded, fit
+    picture[top : top + fit.inner.height, left : left + fit.inner.width] = resized
+    return picture
 
 
 def _sizes(size: Size, to: Input, scale: float) -> tuple[Size, Size]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from anonymise.detections import Box, Instance, RgbImage, Size, full_mask
 from anonymise.labels import LABELS
-from anonymise.masker.catalog import ScalableSize
+from anonymise.masker.catalog import DetectorModel, ScalableSize
+from anonymise.masker.detector import Look
 from anonymise.masker.fetch import fetch
 from anonymise.masker.network import Found, Network
 from anonymise.masker.options import ModelOptions, of_class
@@ -26,6 +27,11 @@ log = logging.getLogger(__name__)
 
 _MASK_THRESHOLD = 0.5
 """Pixels with a higher mask probability belong to the object, as in the Mask R-CNN paper (He et al. 2017, 3.1)."""
+
+
+_MAX_ENLARGEMENT = 1.6
+"""Of an image, by its sides, in a picture that is larger than another one: beyond, nothing more is found at the same
+over-blur; see ``docs/accuracy.md``."""
 
 
 class Masker(Protocol):
@@ -143,12 +149,19 @@ def load_masker(options: ModelOptions, *, progress: bool) -> ModelMasker:
         log.info("Loading the model %s, which finds: %s", model.name, names)
         if model.entry is not None:
             fetch(model.name, model.entry, model.folder.parent, progress=progress)
-        is_scalable = model.detector is not None and isinstance(model.detector.input.size, ScalableSize)
         networks += [
-            load_network(model.folder, model.detector, options, thresholds, scale)
-            for scale in (options.input_scales if is_scalable else [1.0])
+            load_network(model.folder, model.detector, options, thresholds, look)
+            for look in _looks(model.detector, options.input_scales)
         ]
     return ModelMasker(networks, selection.hidden, options, selection.identity or "")
+
+
+def _looks(model: DetectorModel | None, scales: Sequence[float]) -> tuple[Look | None, ...]:
+    """How a model sees each image: once, or if it is scalable at each of the scales."""
+    if model is None or not isinstance(model.input.size, ScalableSize):
+        return (None,)
+    # The smallest comes always, so that there is no image that is not seen at all.
+    return tuple(Look(scale, math.inf if scale == min(scales) else _MAX_ENLARGEMENT) for scale in scales)
 
 
 def model_identity(options: ModelOptions) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anonymise.errors import ModelError
 from anonymise.masker.catalog import DetectorModel
-from anonymise.masker.detector import DetectorNetwork, Run
+from anonymise.masker.detector import DetectorNetwork, Look, Run
 from anonymise.masker.fetch import network_file
 from anonymise.masker.network import Network
 from anonymise.masker.options import ModelOptions
@@ -23,7 +23,7 @@ def load_network(
     model: DetectorModel | None,
     options: ModelOptions,
     thresholds: Mapping[int, float],
-    scale: float = 1.0,
+    look: Look | None = None,
 ) -> Network:
     """The model in a folder on the runtime that the configuration asks for.
 
@@ -35,30 +35,30 @@ def load_network(
         model: the entry of a detector in the catalog; None for a SavedModel.
         options: which runtime, and how it is tuned.
         thresholds: class id → score that detections must reach.
-        scale: one of ``input_scales``.
+        look: how a detector sees images; None is as they fit it.
 
     Raises:
         ModelError: the model cannot be loaded.
     """
     is_onnx = model is not None and model.is_onnx
     if options.runtime == "tensorflow":
-        return _on_tensorflow(folder, model, options, thresholds, scale)
+        return _on_tensorflow(folder, model, options, thresholds, look)
     if options.runtime == "openvino" or is_onnx:
-        return _on_openvino(folder, model, options, thresholds, scale)
+        return _on_openvino(folder, model, options, thresholds, look)
     if _tensorflow_has_gpu():
         log.info("%s runs on TensorFlow, because it sees a GPU (runtime: auto)", folder.name)
-        return _on_tensorflow(folder, model, options, thresholds, scale)
+        return _on_tensorflow(folder, model, options, thresholds, look)
     try:
-        network = _on_openvino(folder, model, options, thresholds, scale)
+        network = _on_openvino(folder, model, options, thresholds, look)
     except ModelError as error:
         log.info("%s runs on TensorFlow (runtime: auto). %s", folder.name, error)
-        return _on_tensorflow(folder, model, options, thresholds, scale)
+        return _on_tensorflow(folder, model, options, thresholds, look)
     log.info("%s runs on OpenVINO, because there is no GPU for TensorFlow (runtime: auto)", folder.name)
     return network
 
 
 def _on_tensorflow(
-    folder: Path, model: DetectorModel | None, options: ModelOptions, thresholds: Mapping[int, float], scale: float
+    folder: Path, model: DetectorModel | None, options: ModelOptions, thresholds: Mapping[int, float], look: Look | None
 ) -> Network:
     # The runtimes take long to import, TensorFlow seconds, so only the one that is needed.
     from anonymise.masker import tensorflow_backend as backend
@@ -67,24 +67,24 @@ def _on_tensorflow(
         return backend.load_saved_model(folder, threads=options.model_threads)
     file = network_file(folder, model)
     run = backend.load_detector(file, model, threads=options.model_threads, batch_size=options.batch_size)
-    return _detector(run, model, options, thresholds, scale)
+    return _detector(run, model, options, thresholds, look)
 
 
 def _on_openvino(
-    folder: Path, model: DetectorModel | None, options: ModelOptions, thresholds: Mapping[int, float], scale: float
+    folder: Path, model: DetectorModel | None, options: ModelOptions, thresholds: Mapping[int, float], look: Look | None
 ) -> Network:
     from anonymise.masker import openvino_backend as backend
 
     if model is None:
         return backend.load_saved_model(folder, threads=options.model_threads)
     run = backend.load_detector(network_file(folder, model), model, threads=options.model_threads)
-    return _detector(run, model, options, thresholds, scale)
+    return _detector(run, model, options, thresholds, look)
 
 
 def _detector(
-    run: Run, model: DetectorModel, options: ModelOptions, thresholds: Mapping[int, float], scale: float
+    run: Run, model: DetectorModel, options: ModelOptions, thresholds: Mapping[int, float], look: Look | None
 ) -> DetectorNetwork:
-    return DetectorNetwork(run, model, thresholds=thresholds, nms_iou_threshold=options.nms_iou_threshold, scale=scale)
+    return DetectorNetwork(run, model, thresholds=thresholds, nms_iou_threshold=options.nms_iou_threshold, look=look)
 
 
 def _tensorflow_has_gpu() -> bool:
