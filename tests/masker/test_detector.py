@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from anonymise.detections import RgbImage, Size
 from anonymise.errors import ModelError
 from anonymise.masker.catalog import DetectorModel, DynamicSize, Input, Output, load_catalog
-from anonymise.masker.detector import DetectorNetwork, Look
+from anonymise.masker.detector import DetectorNetwork
 from anonymise.masker.fitting import Fit, fit_of, fitted
 from anonymise.masker.layouts import Tensors, decode
 from anonymise.resources import CATALOG
@@ -239,18 +239,27 @@ def test_images_that_would_be_enlarged_too_much_are_left_out_and_the_others_keep
         for image in images:
             seen.append(image.shape[:2])
             table = zeros(1, 1, 5)
-            table[0, 0] = 64, 64, 20, 20, image[0, 0, 0] / 255
+            table[0, 0] = 32, 32, 20, 20, image[0, 0, 0] / 255
             yield [table]
 
-    network = DetectorNetwork(
-        run, entry, thresholds={1001: 0.1}, nms_iou_threshold=0.5, look=Look(scale=2, max_enlargement=1.6)
-    )
+    network = DetectorNetwork(run, entry, thresholds={1001: 0.1}, nms_iou_threshold=0.5, scales=[2, 1, 3])
     seen.clear()
-    sides = [60, 200, 79, 80, 20, 128, 10]
+    sides = [60, 200, 79, 80, 40, 120, 30]
     found = list(network(np.full((side, side, 3), side, np.uint8) for side in sides))
-    assert [np.round(f.scores * 255).tolist() for f in found] == [[], [200], [], [80], [], [128], []]
-    assert seen == [(128, 128)] * 3
-    assert [f.boxes.shape for f in found] == [(0, 4), (1, 4), (0, 4), (1, 4), (0, 4), (1, 4), (0, 4)]
+    scores = [[np.round(f.scores * 255).tolist() for f in looks] for looks in found]
+    # An image of 80 pixels is enlarged 1.6 times in a picture of 128, one of 120 in one of 192.
+    assert scores == [
+        [[], [60], []],
+        [[200], [200], [200]],
+        [[], [79], []],
+        [[80], [80], []],
+        [[], [40], []],
+        [[120], [120], [120]],
+        [[], [30], []],
+    ]
+    assert seen == [(64, 64), (128, 128), (64, 64), (192, 192), (64, 64), (128, 128), (64, 64), (64, 64), (128, 128),
+                    (64, 64), (192, 192), (64, 64)]  # fmt: skip
+    assert all(f.boxes.shape == (len(f.scores), 4) for looks in found for f in looks)
 
 
 def test_objects_come_back_in_shares_of_the_image_and_doubles_are_dropped() -> None:
@@ -269,7 +278,7 @@ def test_objects_come_back_in_shares_of_the_image_and_doubles_are_dropped() -> N
             yield [table]
 
     network = DetectorNetwork(run, entry, thresholds={1001: 0.3, 1002: 0.3}, nms_iou_threshold=0.5)
-    (found,) = network([np.zeros((128, 64, 3), np.uint8)])
+    ((found,),) = network([np.zeros((128, 64, 3), np.uint8)])
     assert found.labels.tolist() == [1001, 1002]
     assert found.scores == pytest.approx([0.9, 0.5])
     # The image takes columns 16 to 48.

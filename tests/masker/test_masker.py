@@ -32,10 +32,10 @@ class OneCar:
         self.box, self.label = box, label
         self.seen: list[tuple[int, ...]] = []
 
-    def __call__(self, images: Iterable[RgbImage]) -> Iterator[Found]:
+    def __call__(self, images: Iterable[RgbImage]) -> Iterator[tuple[Found, ...]]:
         for image in images:
             self.seen.append(image.shape)
-            yield Found(np.array([self.box]), np.array([0.9]), np.array([self.label]))
+            yield (Found(np.array([self.box]), np.array([0.9]), np.array([self.label])),)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_non_maximum_suppression_is_by_class_and_a_vehicle_has_one() -> None:
     scores[2, 2] = 0.29  # too weak
     scores[3, 0], scores[0, 7] = 0.8, 0.5  # a person in front of it, and a truck that is larger than the car
     scores[4, 5] = 0.7  # the car taken for a bus as well
-    (found,) = ssd(scores, boxes)([np.zeros((30, 30, 3), np.uint8)])
+    ((found,),) = ssd(scores, boxes)([np.zeros((30, 30, 3), np.uint8)])
     by_label = sorted(
         zip(found.labels.tolist(), (round(s, 2) for s in found.scores.tolist()), found.boxes.tolist(), strict=True)
     )
@@ -217,7 +217,7 @@ def test_non_maximum_suppression_is_by_class_and_a_vehicle_has_one() -> None:
 def test_images_of_any_size_go_through() -> None:
     network = ssd(np.zeros((2, 90), np.float32), np.zeros((2, 4), np.float32))
     sides = [(1, 1), (29, 31), (30, 30), (31, 200), (59, 60), (61, 500), (2000, 7), (300, 600)]
-    assert [len(found.scores) for found in network([np.zeros((*side, 3), np.uint8) for side in sides])] == [0] * 8
+    assert [len(found.scores) for (found,) in network([np.zeros((*side, 3), np.uint8) for side in sides])] == [0] * 8
 
 
 def test_images_are_averaged_not_sampled_on_the_way_down() -> None:
@@ -254,6 +254,6 @@ def test_boxes_are_where_the_objects_are_whatever_the_size(height: int, width: i
     image = np.zeros((height, width, 3), np.uint8)
     top, left = height // 3, width // 2
     image[top:, left:] = 255
-    (found,) = detector(run)([image])
+    ((found,),) = detector(run)([image])
     net_pixel = 1 / 30
     assert found.boxes[0] == pytest.approx([top / height, left / width, 1, 1], abs=net_pixel)

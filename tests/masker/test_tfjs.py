@@ -135,6 +135,38 @@ def test_fixed_sizes_follow_the_picture(tmp_path: Path, height: int, width: int)
     assert run(graph, picture)[0, ..., 0] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("value", [-np.inf, 0.0])
+def test_padding_before_max_pooling_becomes_its_own_and_changes_nothing(tmp_path: Path, value: float) -> None:
+    from tensorflow.core.framework import graph_pb2
+
+    nodes = [
+        op("x", "Placeholder", [], dtype={"type": _FLOAT}, shape={"shape": {"dim": [{"size": "-1"}] * 4}}),
+        const("paddings", _INT, [4, 2]),
+        const("value", _FLOAT, []),
+        const("order", _INT, [4]),
+        op("padded", "PadV2", ["x", "paddings", "value"], T={"type": _FLOAT}, Tpaddings={"type": _INT}),
+        op("turned", "Transpose", ["padded", "order"], T={"type": _FLOAT}, Tperm={"type": _INT}),
+        op("y", "MaxPool", ["turned"], T={"type": _FLOAT}, padding=text("VALID", old=False),
+           ksize={"list": {"i": ["1", "3", "3", "1"]}}, strides={"list": {"i": ["1", "2", "2", "1"]}}),
+    ]  # fmt: skip
+    weights = [
+        {"name": "paddings", "dtype": "int32", "shape": [4, 2]},
+        {"name": "value", "dtype": "float32", "shape": []},
+        {"name": "order", "dtype": "int32", "shape": [4]},
+    ]
+    data = [np.array([0, 0, 0, 0, 1, 1, 2, 1], "<i4"), np.array([value], "<f4"), np.array([0, 2, 3, 1], "<i4")]
+    model = {"modelTopology": {"node": nodes}, "weightsManifest": [{"paths": ["shard"], "weights": weights}]}
+    (tmp_path / "shard").write_bytes(b"".join(part.tobytes() for part in data))
+    (tmp_path / "model.json").write_text(json.dumps(model))
+    graph = tfjs.convert(tmp_path / "model.json", ["y"], {}, None)
+    assert ("PadV2" in {node.op for node in graph_pb2.GraphDef.FromString(graph).node}) == (value == 0)
+
+    picture = np.random.default_rng(0).normal(size=(1, 2, 6, 8)).astype(np.float32)
+    padded = np.pad(picture, [(0, 0), (0, 0), (1, 1), (2, 1)], constant_values=value).transpose(0, 2, 3, 1)
+    expected = [[padded[0, r : r + 3, c : c + 3].max(axis=(0, 1)) for c in range(0, 9, 2)] for r in range(0, 6, 2)]
+    assert run(graph, picture)[0] == pytest.approx(np.array(expected))
+
+
 def test_an_input_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no input image"):
         tfjs.convert(write_resizing_model(tmp_path), ["y"], {}, tfjs.Scalable("image", (1, 2), (8, 6)))

@@ -1,9 +1,8 @@
 """Networks that find boxes, as the catalog describes them, whatever runs them."""
 
-import math
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -16,7 +15,7 @@ from anonymise.masker.fitting import Fit, fit_of, fitted
 from anonymise.masker.layouts import Candidates, Tensors, decode
 from anonymise.masker.network import Found
 
-__all__ = ["DetectorNetwork", "Look", "Run"]
+__all__ = ["DetectorNetwork", "Run"]
 
 Run = Callable[[Iterable[RgbImage]], Iterator[Tensors]]
 """Runs a network on pictures of a size that it takes, uint8 (height, width, 3), as it gets on with the work.
@@ -26,23 +25,16 @@ What the network wants in place of such pictures (order of axes and channels, me
 
 _NONE_OF_INTEREST = np.inf
 
+_NOTHING = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+_MAX_ENLARGEMENT = 1.6
+"""Of an image, by its sides, in a picture that is larger than another one: beyond, nothing more is found at the same
+over-blur; see ``docs/accuracy.md``."""
+
 _VEHICLES = [label_of(name) for name in TARGETS["vehicle"]]
 
 _COINCIDE = 0.9
 """Intersection over union of boxes of one object, which differ by a pixel or two."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How a network sees images.
-
-    Attributes:
-        scale: of the pictures' sides, for networks of a `ScalableSize`.
-        max_enlargement: by their sides; in images that would be larger in their pictures nothing is looked for.
-    """
-
-    scale: float = 1.0
-    max_enlargement: float = math.inf
 
 
 class DetectorNetwork:
@@ -54,7 +46,7 @@ class DetectorNetwork:
         thresholds: class id → score that its boxes must reach; other classes are left out.
         nms_iou_threshold: of two boxes of one class that overlap more than this (intersection over union), the one
             with the lower score is dropped.
-        look: how it sees images; None is as they fit it.
+        scales: of the pictures' sides, each a look of its own; several for networks of a `ScalableSize` only.
 
     Raises:
         ModelError: the network's outputs do not fit the entry.
@@ -67,11 +59,11 @@ class DetectorNetwork:
         *,
         thresholds: Mapping[int, float],
         nms_iou_threshold: float,
-        look: Look | None = None,
+        scales: Sequence[float] = (1.0,),
     ) -> None:
         self._run = run
         self._model = model
-        self._look = Look()
+        self._scales = scales
         self._labels = np.array([label or 0 for label in model.columns], np.int64)
         self._thresholds = np.array(
             [thresholds.get(label or 0, _NONE_OF_INTEREST) for label in model.columns], np.float32
@@ -80,36 +72,37 @@ class DetectorNetwork:
         self._nms_iou_threshold = nms_iou_threshold
         # Better at the start than at the first image.
         next(self([np.zeros((64, 64, 3), np.uint8)]))
-        self._look = look or self._look
 
-    def __call__(self, images: Iterable[RgbImage]) -> Iterator[Found]:
-        """What is in each of the images."""
-        fits: deque[Fit] = deque()
+    def __call__(self, images: Iterable[RgbImage]) -> Iterator[tuple[Found, ...]]:
+        """What is in each of the images, at each of the scales."""
+        waiting: deque[tuple[Fit | None, ...]] = deque()
 
         def pictures() -> Iterator[RgbImage]:
             for image in images:
-                fits.append(fit_of(Size(image.shape[1], image.shape[0]), self._model.input, self._look.scale))
-                if self._is_seen(fits[-1]):
-                    yield fitted(image, fits[-1], self._model.input.padding)
+                fits = self._fits(Size(image.shape[1], image.shape[0]))
+                waiting.append(fits)
+                yield from (fitted(image, fit, self._model.input.padding) for fit in fits if fit is not None)
 
-        def unseen() -> Iterator[Found]:
-            while fits and not self._is_seen(fits[0]):
-                fits.popleft()
-                yield Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+        results = self._run(pictures())
+        # The runtime has begun with the pictures of an image, and of the next, when it gives the first result.
+        for first in results:
+            tensors = itertools.chain([first], results)
+            yield tuple(_NOTHING if fit is None else self._found(next(tensors), fit) for fit in waiting.popleft())
 
-        for tensors in self._run(pictures()):
-            yield from unseen()
-            fit = fits.popleft()
-            candidates = decode(self._model.output, tensors, fit.picture, self._thresholds)
-            kept = self._best(candidates)
-            yield Found(
-                fit.in_image(candidates.boxes[kept]), candidates.scores[kept], self._labels[candidates.columns[kept]]
-            )
+    def _fits(self, image: Size) -> tuple[Fit | None, ...]:
+        """Where an image lies in its pictures; None where it is not looked at, which the smallest scale never is."""
+        fits = (fit_of(image, self._model.input, scale) for scale in self._scales)
+        smallest = min(self._scales)
+        return tuple(
+            fit if scale == smallest or fit.enlargement <= _MAX_ENLARGEMENT else None
+            for scale, fit in zip(self._scales, fits, strict=True)
+        )
 
-        yield from unseen()
-
-    def _is_seen(self, fit: Fit) -> bool:
-        return fit.enlargement <= self._look.max_enlargement
+    def _found(self, tensors: Tensors, fit: Fit) -> Found:
+        candidates = decode(self._model.output, tensors, fit.picture, self._thresholds)
+        kept = self._best(candidates)
+        labels = self._labels[candidates.columns[kept]]
+        return Found(fit.in_image(candidates.boxes[kept]), candidates.scores[kept], labels)
 
     def _best(self, candidates: Candidates) -> NDArray[np.int64]:
         """Numbers of the candidates that non-maximum suppression leaves of each class.

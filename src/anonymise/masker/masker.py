@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from anonymise.detections import Box, Instance, RgbImage, Size, full_mask
 from anonymise.labels import LABELS
-from anonymise.masker.catalog import DetectorModel, ScalableSize
-from anonymise.masker.detector import Look
 from anonymise.masker.fetch import fetch
 from anonymise.masker.network import Found, Network
 from anonymise.masker.options import ModelOptions, of_class
@@ -27,11 +25,6 @@ log = logging.getLogger(__name__)
 
 _MASK_THRESHOLD = 0.5
 """Pixels with a higher mask probability belong to the object, as in the Mask R-CNN paper (He et al. 2017, 3.1)."""
-
-
-_MAX_ENLARGEMENT = 1.6
-"""Of an image, by its sides, in a picture that is larger than another one: beyond, nothing more is found at the same
-over-blur; see ``docs/accuracy.md``."""
 
 
 class Masker(Protocol):
@@ -73,7 +66,7 @@ class ModelMasker:
         self._max_num_pixels = options.max_num_pixels
 
     def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
-        """The objects of each image, in its own coordinates: one tuple of instances for each network."""
+        """The objects of each image, in its own coordinates: one tuple of instances for each look of each network."""
         sizes: deque[Size] = deque()
 
         def inputs() -> Iterator[RgbImage]:
@@ -85,7 +78,7 @@ class ModelMasker:
         shared = itertools.tee(inputs(), len(self._networks))
         for found in zip(*(network(own) for network, own in zip(self._networks, shared, strict=True)), strict=True):
             size = sizes.popleft()
-            yield tuple(self._instances(one, size) for one in found)
+            yield tuple(self._instances(one, size) for looks in found for one in looks)
 
     def _small_enough(self, image: RgbImage) -> RgbImage:
         height, width = image.shape[:2]
@@ -149,19 +142,8 @@ def load_masker(options: ModelOptions, *, progress: bool) -> ModelMasker:
         log.info("Loading the model %s, which finds: %s", model.name, names)
         if model.entry is not None:
             fetch(model.name, model.entry, model.folder.parent, progress=progress)
-        networks += [
-            load_network(model.folder, model.detector, options, thresholds, look)
-            for look in _looks(model.detector, options.input_scales)
-        ]
+        networks.append(load_network(model.folder, model.detector, options, thresholds))
     return ModelMasker(networks, selection.hidden, options, selection.identity or "")
-
-
-def _looks(model: DetectorModel | None, scales: Sequence[float]) -> tuple[Look | None, ...]:
-    """How a model sees each image: once, or if it is scalable at each of the scales."""
-    if model is None or not isinstance(model.input.size, ScalableSize):
-        return (None,)
-    # The smallest comes always, so that there is no image that is not seen at all.
-    return tuple(Look(scale, math.inf if scale == min(scales) else _MAX_ENLARGEMENT) for scale in scales)
 
 
 def model_identity(options: ModelOptions) -> str | None:

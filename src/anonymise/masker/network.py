@@ -41,8 +41,8 @@ class Found:
 class Network(Protocol):
     """A model that is loaded and ready."""
 
-    def __call__(self, images: Iterable[RgbImage]) -> Iterator[Found]:
-        """What is in each of the images, which may have different sizes.
+    def __call__(self, images: Iterable[RgbImage]) -> Iterator[tuple[Found, ...]]:
+        """What is in each of the images, which may have different sizes; once for each way in which it looks at them.
 
         Images are taken as the work gets on, so that the next ones can be made while the network is busy.
         """

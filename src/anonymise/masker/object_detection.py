@@ -28,9 +28,9 @@ class InstanceNetwork:
     def __init__(self, run: Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]) -> None:
         self._run = run
 
-    def __call__(self, images: Iterable[RgbImage]) -> Iterator[Found]:
+    def __call__(self, images: Iterable[RgbImage]) -> Iterator[tuple[Found, ...]]:
         """What is in each of the images."""
-        return map(self._one, images)
+        return ((self._one(image),) for image in images)
 
     def _one(self, image: RgbImage) -> Found:
         raw = self._run(image[np.newaxis])

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from anonymise.errors import ModelError
-from anonymise.masker.catalog import DetectorModel
-from anonymise.masker.detector import DetectorNetwork, Look, Run
+from anonymise.masker.catalog import DetectorModel, ScalableSize
+from anonymise.masker.detector import DetectorNetwork, Run
 from anonymise.masker.fetch import network_file
 from anonymise.masker.network import Network
 from anonymise.masker.options import ModelOptions
@@ -19,11 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def load_network(
-    folder: Path,
-    model: DetectorModel | None,
-    options: ModelOptions,
-    thresholds: Mapping[int, float],
-    look: Look | None = None,
+    folder: Path, model: DetectorModel | None, options: ModelOptions, thresholds: Mapping[int, float]
 ) -> Network:
     """The model in a folder on the runtime that the configuration asks for.
 
@@ -35,30 +31,29 @@ def load_network(
         model: the entry of a detector in the catalog; None for a SavedModel.
         options: which runtime, and how it is tuned.
         thresholds: class id → score that detections must reach.
-        look: how a detector sees images; None is as they fit it.
 
     Raises:
         ModelError: the model cannot be loaded.
     """
     is_onnx = model is not None and model.is_onnx
     if options.runtime == "tensorflow":
-        return _on_tensorflow(folder, model, options, thresholds, look)
+        return _on_tensorflow(folder, model, options, thresholds)
     if options.runtime == "openvino" or is_onnx:
-        return _on_openvino(folder, model, options, thresholds, look)
+        return _on_openvino(folder, model, options, thresholds)
     if _tensorflow_has_gpu():
         log.info("%s runs on TensorFlow, because it sees a GPU (runtime: auto)", folder.name)
-        return _on_tensorflow(folder, model, options, thresholds, look)
+        return _on_tensorflow(folder, model, options, thresholds)
     try:
-        network = _on_openvino(folder, model, options, thresholds, look)
+        network = _on_openvino(folder, model, options, thresholds)
     except ModelError as error:
         log.info("%s runs on TensorFlow (runtime: auto). %s", folder.name, error)
-        return _on_tensorflow(folder, model, options, thresholds, look)
+        return _on_tensorflow(folder, model, options, thresholds)
     log.info("%s runs on OpenVINO, because there is no GPU for TensorFlow (runtime: auto)", folder.name)
     return network
 
 
 def _on_tensorflow(
-    folder: Path, model: DetectorModel | None, options: ModelOptions, thresholds: Mapping[int, float], look: Look | None
+    folder: Path, model: DetectorModel | None, options: ModelOptions, thresholds: Mapping[int, float]
 ) -> Network:
     # The runtimes take long to import, TensorFlow seconds, so only the one that is needed.
     from anonymise.masker import tensorflow_backend as backend
@@ -67,24 +62,27 @@ def _on_tensorflow(
         return backend.load_saved_model(folder, threads=options.model_threads)
     file = network_file(folder, model)
     run = backend.load_detector(file, model, threads=options.model_threads, batch_size=options.batch_size)
-    return _detector(run, model, options, thresholds, look)
+    return _detector(run, model, options, thresholds)
 
 
 def _on_openvino(
-    folder: Path, model: DetectorModel | None, options: ModelOptions, thresholds: Mapping[int, float], look: Look | None
+    folder: Path, model: DetectorModel | None, options: ModelOptions, thresholds: Mapping[int, float]
 ) -> Network:
     from anonymise.masker import openvino_backend as backend
 
     if model is None:
         return backend.load_saved_model(folder, threads=options.model_threads)
     run = backend.load_detector(network_file(folder, model), model, threads=options.model_threads)
-    return _detector(run, model, options, thresholds, look)
+    return _detector(run, model, options, thresholds)
 
 
 def _detector(
-    run: Run, model: DetectorModel, options: ModelOptions, thresholds: Mapping[int, float], look: Look | None
+    run: Run, model: DetectorModel, options: ModelOptions, thresholds: Mapping[int, float]
 ) -> DetectorNetwork:
-    return DetectorNetwork(run, model, thresholds=thresholds, nms_iou_threshold=options.nms_iou_threshold, look=look)
+    scales = options.input_scales if isinstance(model.input.size, ScalableSize) else (1.0,)
+    return DetectorNetwork(
+        run, model, thresholds=thresholds, nms_iou_threshold=options.nms_iou_threshold, scales=scales
+    )
 
 
 def _tensorflow_has_gpu() -> bool:

@@ -7,6 +7,7 @@ Format: https://github.com/tensorflow/tfjs/blob/master/tfjs-converter/python/ten
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,6 +72,7 @@ def convert(model_json: Path, outputs: Sequence[str], rewire: Mapping[str, str],
         for index, source in enumerate(node.input):
             node.input[index] = rewire.get(source, source)
 
+    _let_pooling_pad(graph)
     if scalable is not None:
         _let_sizes_follow(scalable, graph)
     nodes = {node.name: node for node in graph.node}
@@ -85,6 +87,34 @@ def convert(model_json: Path, outputs: Sequence[str], rewire: Mapping[str, str],
             waiting += [source.lstrip("^").partition(":")[0] for source in nodes[name].input]
     frozen = graph_pb2.GraphDef(node=[node for node in graph.node if node.name in needed])
     return bytes(frozen.SerializeToString(deterministic=True))
+
+
+def _let_pooling_pad(graph: Any) -> None:
+    """Gives max pooling the padding that stands before it, as converters of other formats leave it.
+
+    OpenVINO's own padding takes a twelfth of NanoDet's time.
+    """
+    tf = import_tensorflow()
+    nodes = {node.name: node for node in graph.node}
+    n_readers = Counter(source for node in graph.node for source in node.input)
+
+    def value(name: str) -> NDArray[Any]:
+        array: NDArray[Any] = tf.make_ndarray(nodes[name].attr["value"].tensor)
+        return array
+
+    for pool in graph.node:
+        if pool.op != "MaxPool" or pool.attr["padding"].s != b"VALID":
+            continue
+        reader, order = pool, np.arange(4)
+        if nodes[pool.input[0]].op == "Transpose":
+            reader = nodes[pool.input[0]]
+            order = value(reader.input[1])
+        pad = nodes[reader.input[0]]
+        is_alone = n_readers[pad.name] == n_readers[pool.input[0]] == 1
+        if pad.op == "PadV2" and is_alone and value(pad.input[2]) == -np.inf:
+            pool.attr["padding"].s = b"EXPLICIT"
+            pool.attr["explicit_paddings"].list.i[:] = value(pad.input[1])[order].ravel().tolist()
+            reader.input[0] = pad.input[0]
 
 
 def _let_sizes_follow(wanted: Scalable, graph: Any) -> None:
