@@ -58,8 +58,6 @@ _CANDIDATES: dict[str, tuple[str, ...]] = {
     "Nano 1, 1.3": ("input_scales=[1, 1.3]",),
     "Nano 1, 1.5": ("input_scales=[1, 1.5]",),
     "Nano 1, 1.4": ("input_scales=[1, 1.4]",),
-    "Nano 1, 1.45": ("input_scales=[1, 1.45]",),
-    "Nano 0.9, 1.5": ("input_scales=[0.9, 1.5]",),
     "Nano 0.8, 1.5": ("input_scales=[0.8, 1.5]",),
     "Nano 0.7, 1.5": ("input_scales=[0.7, 1.5]",),
     "Nano 1, 1.5, boxes": ("input_scales=[1, 1.5]", "outline=box"),
@@ -129,8 +127,9 @@ def main() -> None:
     parser.add_argument(
         "--at", type=float, nargs=2, choices=_STEPS, metavar=("PERSON", "VEHICLE"), help="these thresholds"
     )
+    parser.add_argument("--swap", action="store_true", help="tune on the other half")
     arguments = parser.parse_args()
-    frames = list(_tiled(_frames(arguments.shared), arguments.tiles))
+    frames = list(_tiled(_frames(arguments.shared, swap=arguments.swap), arguments.tiles))
     if not frames:
         print(f"There are no measuring pictures in {arguments.shared / 'images' / 'street'} (--shared): nothing to do.")
         return
@@ -158,13 +157,13 @@ def _text(shares: NDArray[np.float64]) -> str:
     return " ".join(f"{share:.3f}" for share in shares) + (" *" if reached else "")
 
 
-def _frames(shared: Path) -> Iterator[Frame]:
+def _frames(shared: Path, *, swap: bool) -> Iterator[Frame]:
     for file in sorted((shared / "images" / "street" / "images").glob("*.jpg")):
         (labels,) = (shared / "images" / "street" / "labels").glob(f"{file.stem}*.png")
         yield Frame(
             _pixels(file),
             _pixels(labels)[..., 0],
-            any(first <= file.stem <= last for first, last in _TUNING_HALF),
+            any(first <= file.stem <= last for first, last in _TUNING_HALF) is not swap,
         )
 
 

@@ -25,6 +25,10 @@ __all__ = ["ProcessWorkers", "SerialWorkers", "WorkerDied", "Workers", "collecte
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+_NICENESS = 10
+"""Of workers. A model on all cores waits for the thread whose core a worker has taken, so it comes first: behind a slow
+one an image took 1.12 times what the model takes alone, and 1.07 times with this."""
+
 WorkerDied = BrokenProcessPool
 """Raised by the results of all calls in flight when a worker process dies, whichever call it was working on."""
 
@@ -189,6 +193,8 @@ def _keep_freed_memory() -> None:
 
 
 def _set_up_worker() -> None:
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(_NICENESS)
     _keep_freed_memory()
     logging.getLogger("anonymise").addHandler(logging.NullHandler())
     # Ctrl-C reaches every process of the terminal; the main process decides what it means for work in flight.
