@@ -13,7 +13,6 @@ the background that they cover as well (over-blur), and seconds an image without
 
 import argparse
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from anonymise.merging import MergeOptions
 from anonymise.seam import grown_around, split_at_seam
 from anonymise.sphere import ViewOptions, detect_around, views
 from anonymise.windows import WindowOptions, windows
+from benchmarks.shared import SHARED
 from samples.scene import BICYCLE, PERSON, draw_scene
 
 _SIZE = Size(8192, 4096)
@@ -38,7 +38,6 @@ _FOV = math.radians(60)
 _CLASSES = {8: "car", 9: "pedestrian", 10: "bicyclist"}
 _BACKGROUND = 3
 _MARGIN = 1
-_SHARED = Path(os.environ.get("ANONYMISE_SHARED", Path(__file__).parents[2] / "shared"))
 
 Labels = NDArray[np.uint8]
 """8 car, 9 pedestrian, 10 bicyclist, 11 not known, everything below 8 is background: uint8 (height, width)."""
@@ -191,7 +190,7 @@ def _score(
 def main() -> None:
     """Prints a table for each set."""
     parser = argparse.ArgumentParser(description="Compares windows and perspective views on 360° images.")
-    parser.add_argument("--shared", type=Path, default=_SHARED, help="folder with the shared pictures")
+    parser.add_argument("--shared", type=Path, default=SHARED, help="folder with the shared pictures")
     parser.add_argument("--runtime", choices=("auto", "tensorflow", "openvino"), default="auto")
     arguments = parser.parse_args()
     options = config.load([Path("360_lite_config.yml")], [f"runtime={arguments.runtime}"])

@@ -14,7 +14,6 @@ of one line: file, left, top, width and height of the plate in pixels, and what 
 
 import argparse
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,9 +25,9 @@ from anonymise import config, images
 from anonymise.detections import Box, Mask, RgbImage, Size
 from anonymise.masker import load_masker
 from anonymise.processor import ImageProcessor
+from benchmarks.shared import SHARED
 from samples.scene import draw_street
 
-_SHARED = Path(os.environ.get("ANONYMISE_SHARED", Path(__file__).parents[2] / "shared"))
 _TARGETS = ("[plate]", "[vehicle]")
 _MODELS = ("Lite", "Nano", "[Lite, Nano]")
 _COVERED = 0.95
@@ -53,7 +52,7 @@ def main() -> None:
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--width", type=int, metavar="PIXELS", help="of the plates, in drawn streets")
-    parser.add_argument("--shared", type=Path, default=_SHARED, help="the folder of the shared pictures")
+    parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of the shared pictures")
     parser.add_argument("--sheet", type=Path, help="write a picture of the plates that stay visible, row by row")
     arguments = parser.parse_args()
     folder = arguments.shared / "images" / "plates_eu"

@@ -6,7 +6,6 @@ Where there is no such folder and no shared road images, it draws images of that
 
 import argparse
 import io
-import os
 import shutil
 import tempfile
 import time
@@ -20,10 +19,10 @@ from PIL import Image
 
 from anonymise.exif import ImageSource, read_metadata
 from anonymise.record import RecordOptions, build_record, dumps
+from benchmarks.shared import SHARED
 
 __all__ = ["draw_images", "main", "write_record"]
 
-_SHARED = Path(os.environ.get("ANONYMISE_SHARED", Path(__file__).parents[1].parent / "shared"))
 
 _ROAD_SIZE = (2692, 1032)
 """Width and height of the recorders' planar images."""
@@ -77,7 +76,7 @@ def draw_images(folder: Path, count: int = 4) -> list[Path]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.records", description=__doc__)
-    parser.add_argument("--images", type=Path, default=_SHARED / "images" / "road", help="folder with JPEG files")
+    parser.add_argument("--images", type=Path, default=SHARED / "images" / "road", help="folder with JPEG files")
     parser.add_argument("--records", type=int, default=2000, help="records to write in each run (default: 2000)")
     arguments = parser.parse_args(argv)
     folder = Path(tempfile.mkdtemp())

@@ -29,12 +29,12 @@ import cv2
 
 from anonymise.detections import RgbImage, Size
 from benchmarks.process import Run, run
+from benchmarks.shared import SHARED
 from benchmarks.stages import Cost, measure_stages
 from samples.scene import draw_panorama, draw_street
 
 _ROAD = Size(2692, 1032)
 _PANORAMA = Size(8192, 4096)
-_SHARED = Path(os.environ.get("ANONYMISE_SHARED", Path(__file__).parents[2] / "shared"))
 _N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _DONE_FOR_EACH = ("decode", "detect", "draw", "rewrite", "record")
 _TWO_MORE_SCALES = ("use_cutouts=True", "cutout_dim_downscale=[[1.75,1.75],[2.5,2.5]]", "cutout_overlap=0.25")
@@ -62,7 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", nargs="*", choices=[[], *_CASES], metavar="CASE", help=", ".join(_CASES))
     parser.add_argument("--images", type=int, default=40, help="road images; a fifth as many panoramas")
-    parser.add_argument("--shared", type=Path, default=_SHARED, help="folder with the shared pictures")
+    parser.add_argument("--shared", type=Path, default=SHARED, help="folder with the shared pictures")
     arguments = parser.parse_args()
     print(f"{arguments.images} road images, {_N_CORES} CPU cores")
     with tempfile.TemporaryDirectory() as folder:

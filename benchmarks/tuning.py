@@ -1,6 +1,6 @@
 """Thresholds of candidates for ``config/lite_config.yml``, chosen on half of annotated frames, reported on the other.
 
-    python -m benchmarks.tuning [NAME ...] [--tiles N] [--shared FOLDER]
+    python -m benchmarks.tuning [NAME ...] [--tiles N] [--at PERSON VEHICLE] [--swap] [--shared FOLDER]
 
 The frames are those of the shared measuring pictures (``images/street``, ANONYMISE_SHARED). They come from three
 drives, partly a third of a second apart, so the halves are made of whole stretches of road: neighbours look alike. For
@@ -12,10 +12,8 @@ background there are lower: what rare large false alarms would hide on other roa
 
 import argparse
 import itertools
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,9 +25,9 @@ from anonymise.config import Config
 from anonymise.detections import Mask, RgbImage
 from anonymise.masker import load_masker
 from anonymise.processor import ImageProcessor
+from benchmarks.shared import SHARED
 from script._found import Memory
 
-_SHARED = Path(os.environ.get("ANONYMISE_SHARED", Path(__file__).parents[2] / "shared"))
 _TUNING_HALF = (
     ("0001TP", "0001TP_999999"),
     ("0016E5_00600", "0016E5_02400"),
@@ -58,8 +56,6 @@ _CANDIDATES: dict[str, tuple[str, ...]] = {
     "Nano 1, 1.3": ("input_scales=[1, 1.3]",),
     "Nano 1, 1.5": ("input_scales=[1, 1.5]",),
     "Nano 1, 1.4": ("input_scales=[1, 1.4]",),
-    "Nano 0.8, 1.5": ("input_scales=[0.8, 1.5]",),
-    "Nano 0.7, 1.5": ("input_scales=[0.7, 1.5]",),
     "Nano 1, 1.5, boxes": ("input_scales=[1, 1.5]", "outline=box"),
     "Nano 1, 1.5, exponent 4": ("input_scales=[1, 1.5]", "outline_exponent=4.0"),
     "Nano 1, 1.5, no margin": ("input_scales=[1, 1.5]", "mask_dilation_pixels=0"),
@@ -93,37 +89,13 @@ class Frame(NamedTuple):
     is_tuned_on: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a candidate reaches.
-
-    Attributes:
-        seconds: for an image, from its pixels to its detections; the best of several rounds.
-        shares: (thresholds of people, thresholds of vehicles, halves, 4): covered shares of the classes, and over-blur;
-            the halves are the tuning half, the other one, and all frames.
-    """
-
-    seconds: float
-    shares: NDArray[np.float64]
-
-    def best(self) -> tuple[int, int]:
-        """Where in ``shares`` the thresholds are that the tuning half suggests."""
-        tuned = self.shares[:, :, 0]
-        short = np.maximum(0, _WANTED - tuned[..., :3]).sum(axis=2)
-        sums = np.add.outer(_STEPS, _STEPS).round(2)
-        # What is missed counts first.
-        order = np.lexsort((tuned[..., 3].ravel(), -sums.ravel(), short.ravel()))
-        person, vehicle = divmod(int(order[0]), len(_STEPS))
-        return person, vehicle
-
-
 def main() -> None:
     """Prints a line for each candidate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     named = {**_CANDIDATES, **_CANDIDATES_FOR_TILES}
     parser.add_argument("names", nargs="*", choices=[[], *named], metavar="NAME", help="; ".join(named))
     parser.add_argument("--tiles", type=int, default=1, help="put so many frames together in each direction")
-    parser.add_argument("--shared", type=Path, default=_SHARED, help="folder with the shared pictures")
+    parser.add_argument("--shared", type=Path, default=SHARED, help="folder with the shared pictures")
     parser.add_argument(
         "--at", type=float, nargs=2, choices=_STEPS, metavar=("PERSON", "VEHICLE"), help="these thresholds"
     )
@@ -142,14 +114,25 @@ def main() -> None:
     }
     seconds = _seconds(settings, frames)
     for name in settings:
-        measured = Measured(seconds[name], _shares_by_threshold(settings[name], frames))
-        person, vehicle = map(_STEPS.index, arguments.at) if arguments.at else measured.best()
-        halves = "".join(f"{_text(half):28}" for half in measured.shares[person, vehicle])
+        shares = _shares_by_threshold(settings[name], frames)
+        person, vehicle = map(_STEPS.index, arguments.at) if arguments.at else _best(shares)
+        halves = "".join(f"{_text(half):28}" for half in shares[person, vehicle])
         print(
-            f"{name:26}{measured.seconds * 1000:>6.1f}{measured.seconds / seconds[_REFERENCE]:>6.2f}"
+            f"{name:26}{seconds[name] * 1000:>6.1f}{seconds[name] / seconds[_REFERENCE]:>6.2f}"
             f"{_STEPS[person]:>8}{_STEPS[vehicle]:>8}  {halves}".rstrip(),
             flush=True,
         )
+
+
+def _best(shares: NDArray[np.float64]) -> tuple[int, int]:
+    """Where in the shares by threshold the thresholds are that the tuning half suggests."""
+    tuned = shares[:, :, 0]
+    short = np.maximum(0, _WANTED - tuned[..., :3]).sum(axis=2)
+    sums = np.add.outer(_STEPS, _STEPS).round(2)
+    # What is missed counts first.
+    order = np.lexsort((tuned[..., 3].ravel(), -sums.ravel(), short.ravel()))
+    person, vehicle = divmod(int(order[0]), len(_STEPS))
+    return person, vehicle
 
 
 def _text(shares: NDArray[np.float64]) -> str:
@@ -199,6 +182,10 @@ def _seconds(settings: Mapping[str, Config], frames: Sequence[Frame]) -> dict[st
 
 
 def _shares_by_threshold(settings: Config, frames: Sequence[Frame]) -> NDArray[np.float64]:
+    """(thresholds of people, thresholds of vehicles, halves, 4): covered shares of the classes, and over-blur.
+
+    The halves are the tuning half, the other one, and all frames.
+    """
     masker = load_masker(settings.model.model_copy(update={"score_threshold": _STEPS[0]}), progress=False)
     n = len(_STEPS)
     covered, total = np.zeros((n, n, 2, 12), np.int64), np.zeros((2, 12), np.int64)

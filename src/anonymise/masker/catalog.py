@@ -16,7 +16,6 @@ __all__ = [
     "DynamicSize",
     "FolderSource",
     "Input",
-    "InputSize",
     "InstanceModel",
     "Model",
     "NanoDetOutput",
@@ -108,9 +107,6 @@ class ScalableSize(_Entry):
     nominal: tuple[_Positive, _Positive]
 
 
-InputSize = tuple[_Positive, _Positive] | DynamicSize | ScalableSize
-
-
 class Input(_Entry):
     """What a detector takes.
 
@@ -127,7 +123,7 @@ class Input(_Entry):
     """
 
     name: str | None
-    size: InputSize
+    size: tuple[_Positive, _Positive] | DynamicSize | ScalableSize
     layout: Literal["NHWC", "NCHW"]
     colors: Literal["RGB", "BGR"]
     mean: _Triple = (0, 0, 0)
