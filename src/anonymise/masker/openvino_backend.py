@@ -26,8 +26,10 @@ __all__ = ["load_detector", "load_saved_model"]
 
 
 _N_SIZES = 8
-"""Of pictures for which networks are kept compiled. NanoDet takes 0.2 s and 50 MiB for 480×352 pixels, 0.8 s and 140 MiB
-for 1440×1088."""
+"""Of pictures for which networks are kept compiled.
+
+NanoDet takes 0.2 s and 50 MiB for 480×352 pixels, 0.8 s and 140 MiB for 1440×1088.
+"""
 
 _NAMES_IN_MESSAGE = 20
 """Of tensors, where a network has many more."""
