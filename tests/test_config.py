@@ -110,7 +110,7 @@ def test_later_files_and_single_keys_win(tmp_path: Path) -> None:
 
 def test_a_configuration_that_comes_along_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert config.load([Path("config/lite_config.yml")]).model.model_type == "Nano"
+    assert config.load([Path("lite_config.yml")]).model.model_type == "Nano"
     (tmp_path / "lite_config.yml").write_text("model_type: Fast")
     assert config.load([Path("lite_config.yml")]).model.model_type == "Fast"
 
@@ -210,6 +210,85 @@ def test_files_that_are_no_configuration(tmp_path: Path, text: str, expected: st
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yml: cannot be read"):
         config.load([tmp_path / "nowhere.yml"])
+
+
+@pytest.mark.parametrize(
+    "file", ["gone/lite_config.yml", "config/lite_config.yml", "./gone/../lite_config.yml", "nope.yml"]
+)
+def test_a_path_that_does_not_exist_is_an_error_that_lists_what_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"cannot be read: there is no such file\..* 360_lite_config\.yml"):
+        config.load([Path(file)])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("targets=[persons]", "'persons' should be 'person', 'vehicle', 'face' or 'plate'; did you mean person?"),
+        ("targets=person", "should be a list, such as [a, b]"),
+        ("targets=[]", "should have at least 1 item, and has 0"),
+        ("preview_dim=800", "preview_dim is 800: should be a list [width, height]"),
+        ("preview_center=[0.1]", "should be a list [height, width]"),
+        ("cutout_step_factor=800", "should be a list [height, width]"),
+        ("mask_classes=[cars]", "cars: no known class; did you mean car?"),
+        ("mask_color=[1, 2]", "has too few items"),
+        ("score_threshold={default: 0.2, person: 2}", "person should be less than 1"),
+        ("log_level=debug", "did you mean DEBUG?"),
+        ("force_remask=maybe", "should be True or False"),
+        ("blur=1.5", "should be a whole number"),
+        ("remote_previw=True", "unknown key remote_previw; did you mean remote_preview?"),
+    ],
+)
+def test_problems_are_told_in_the_words_of_who_writes_the_file(override: str, expected: str) -> None:
+    (problem,) = problems("", override)
+    assert problem.startswith(f"--set {override}: ")
+    assert problem.endswith(expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["gray_blur: False", "db_max_n_accumulated_rows: 5000", "evaluation_covered_share: 0.2", "remote_preview: True"],
+)
+def test_a_contradiction_never_blames_the_defaults_for_what_the_operators_file_says(tmp_path: Path, text: str) -> None:
+    first = tmp_path / "first.yml"
+    first.write_text("preview_dim: null\n", "utf-8")
+    second = tmp_path / "second.yml"
+    second.write_text(f"\n{text}\n", "utf-8")
+    with pytest.raises(ConfigError) as caught:
+        config.load([first, second])
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{second}:2: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("mask_color: [1, 2, 3]", "mask_color"),
+        ("mask_colors: {car: [1, 2, 3]}", "mask_colors"),
+        ("blur: 10", "blur"),
+        ("blur: 40\nappearance: solid", "blur"),
+        ("outline_exponent: 3", "outline_exponent"),
+        ("static_mask_blur: 5", "static_mask_blur"),
+        ("cutout_overlap: 0.2", "cutout_overlap"),
+        ("targets: [face]\nmask_classes: [person]", "targets"),
+        ("email_attach_log_file: True\nfinished_email: True", "email_attach_log_file"),
+    ],
+)
+def test_a_setting_that_nobody_will_see_is_named(tmp_path: Path, text: str, key: str) -> None:
+    file = tmp_path / "my.yml"
+    file.write_text(text, "utf-8")
+    (warning,) = config.load([file], has_log=False).warnings
+    assert warning.startswith(f"{file}:1: {key} has no visible effect: ")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["mask_color=[1, 2, 3]", "appearance=color"], ["mask_color=[1, 2, 3]", "blur=null"], ["blur=15"], ["blur=40"], []],
+)
+def test_a_setting_that_is_seen_is_not_named(overrides: list[str]) -> None:
+    assert config.load([Path("lite_config.yml")], overrides).warnings == ()
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:

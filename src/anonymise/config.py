@@ -5,19 +5,20 @@ code that it tunes; this module assembles the sections and checks what concerns 
 command line or the environment.
 """
 
-import difflib
 import hashlib
 import json
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
+from anonymise import yamlfile
 from anonymise.db.options import DatabaseOptions
 from anonymise.detections import Size
 from anonymise.draw import Appearance, Center, StaticMaskOptions
@@ -28,6 +29,7 @@ from anonymise.masker import ModelOptions
 from anonymise.merging import MergeOptions
 from anonymise.notify import EmailOptions
 from anonymise.paths import FileOptions
+from anonymise.plaintext import did_you_mean, shown
 from anonymise.record import RecordOptions
 from anonymise.resources import CONFIG_FOLDER
 from anonymise.sphere import ViewOptions
@@ -101,6 +103,7 @@ class Config:
 
     Attributes:
         changed: day of the last change of the operator's configuration file, or of the defaults where there is none.
+        warnings: what the operator set that nobody will see.
     """
 
     files: FileOptions
@@ -120,10 +123,11 @@ class Config:
     database: DatabaseOptions
     evaluation: EvaluationOptions
     changed: date
+    warnings: tuple[str, ...] = ()
 
     def as_yaml(self) -> str:
         """All keys with their values, as a configuration file that gives the same configuration."""
-        return yaml.safe_dump(self._values(), allow_unicode=True, sort_keys=True, default_flow_style=None)
+        return yamlfile.dump(self._values(), sort_keys=True)
 
     def digest(self, model: str) -> str:
         """A short text that changes when this configuration or the model would give other results.
@@ -139,7 +143,9 @@ class Config:
 
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {
-    field.name: field.type for field in fields(Config) if isinstance(field.type, type) and field.name != "changed"
+    field.name: field.type
+    for field in fields(Config)
+    if isinstance(field.type, type) and field.name not in ("changed", "warnings")
 }
 _KEYS = tuple(key for section in _SECTIONS.values() for key in section.model_fields)
 
@@ -171,10 +177,17 @@ _WITHOUT_EFFECT_ON_RESULTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """A value from a file or the command line, and where it stands."""
+    """A value from a file or the command line, and where it stands.
+
+    Attributes:
+        layer: number of the file, from 0 for the defaults; single keys come after all files.
+        is_own: whether the operator wrote it, rather than a file that comes with the program.
+    """
 
     value: Any
     where: str
+    layer: int = 0
+    is_own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +195,8 @@ class _Rule:
     """A condition that several keys, or a key and the command line, must meet together.
 
     Attributes:
-        keys: those concerned; the problem is reported at the first.
+        keys: those concerned; the problem is reported at the one that was set last, so that nobody is sent to the
+            defaults for what the operator's own file has caused.
         broken: whether the values (and whether the run has an archive folder) break the rule.
         message: why, and the way out.
     """
@@ -222,14 +236,95 @@ _RULES = (
 )
 
 
-def load(files: Sequence[Path] = (), overrides: Sequence[str] = (), *, has_archive: bool = False) -> Config:
+@dataclass(frozen=True, slots=True)
+class _Effect:
+    """When a key that the operator set does something; where it does not, a warning says so.
+
+    Attributes:
+        keys: those concerned.
+        seen: whether they have an effect, with these values and whether the run writes a log file.
+        otherwise: why they have none.
+    """
+
+    keys: tuple[str, ...]
+    seen: Callable[["Config", bool], bool]
+    otherwise: str
+
+
+def _is_drawn(*kinds: str) -> Callable[["Config", bool], bool]:
+    def seen(config: "Config", _: bool) -> bool:
+        return config.appearance.draw_mask and config.appearance.kind in kinds
+
+    return seen
+
+
+_WEAKEST_BLUR = 15
+"""The default. Weaker ones differ from it for objects of a few pixels only: the safe minimum decides for all others."""
+
+_EFFECTS = (
+    _Effect(("mask_color", "mask_colors"), _is_drawn("color"), "only appearance: color shows it"),
+    _Effect(
+        ("blur",),
+        lambda c, _: not c.appearance.draw_mask or c.appearance.kind in ("blur", "mosaic") or c.appearance.blur is None,
+        "only the appearances blur and mosaic use it",
+    ),
+    _Effect(
+        ("blur",),
+        lambda c, _: (
+            c.appearance.kind not in ("blur", "mosaic")
+            or c.appearance.blur is None
+            or c.appearance.blur >= _WEAKEST_BLUR
+        ),
+        f"so weak a blur would not hide anybody; objects look as with {_WEAKEST_BLUR}",
+    ),
+    _Effect(("inpaint_radius",), _is_drawn("inpaint"), "only appearance: inpaint uses it"),
+    _Effect(
+        ("gray_blur", "normalized_gray_blur"),
+        _is_drawn("blur", "mosaic", "solid"),
+        "only the appearances blur, mosaic and solid use it",
+    ),
+    _Effect(
+        ("outline_exponent",), lambda c, _: c.appearance.outline == "superellipse", "only outline: superellipse uses it"
+    ),
+    _Effect(
+        ("static_mask_resize", "static_mask_appearance", "static_mask_color", "static_mask_blur"),
+        lambda c, _: c.static_mask.static_mask is not None,
+        "there is no static_mask",
+    ),
+    _Effect(
+        ("cutout_step_factor", "cutout_dim_downscale", "cutout_overlap", "cutout_band"),
+        lambda c, _: c.windows.use_cutouts,
+        "use_cutouts is False",
+    ),
+    _Effect(("targets",), lambda c, _: c.model.mask_classes is None, "mask_classes replaces it"),
+    _Effect(
+        ("merge_min_overlap",), lambda c, _: c.merging.merging_method == "union", "only merging_method: union uses it"
+    ),
+    _Effect(
+        ("merge_iou_threshold", "area_method"),
+        lambda c, _: c.merging.merging_method != "union",
+        "merging_method: union does not use it",
+    ),
+    _Effect(("table_primary_key",), lambda c, _: c.record.table_name is not None, "there is no table_name"),
+    _Effect(
+        ("email_attach_log_file",),
+        lambda c, logs: logs and c.email.any_enabled,
+        "it needs a log folder (-l) and one of the e-mail keys",
+    ),
+)
+
+
+def load(
+    files: Sequence[Path] = (), overrides: Sequence[str] = (), *, has_archive: bool = False, has_log: bool = True
+) -> Config:
     """The configuration: the defaults, overlaid by each of the files in turn, then by single keys.
 
     Args:
-        files: YAML files with some or all of the keys. One that does not exist is looked for by its name among the
-            configurations that come with the program.
+        files: YAML files with some or all of the keys. A bare name that is not in the current folder may be that of a
+            configuration that comes with the program.
         overrides: ``key=value``, the value written as in the files.
         has_archive: whether the run has an archive folder.
+        has_log: whether the run writes a log file.
 
     Raises:
         ConfigError: with all problems at once, each with file and line.
@@ -237,88 +332,182 @@ def load(files: Sequence[Path] = (), overrides: Sequence[str] = (), *, has_archi
     layers = [CONFIG_FOLDER / "default_config.yml", *map(_find, files)]
     problems: list[str] = []
     settings: dict[str, _Setting] = {}
-    for layer in layers:
+    for number, layer in enumerate(layers):
         try:
-            settings |= _parse(layer.read_text("utf-8-sig"), str(layer), problems)
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{layer}: cannot be read: {error}")
+            text = yamlfile.read(layer)
+        except OSError as error:
+            problems.append(f"{layer}: cannot be read: {_why_unreadable(error)}")
+        except ConfigError as error:
+            problems += error.problems
+        else:
+            is_own = layer.parent != CONFIG_FOLDER
+            settings |= _parse(text, str(layer), problems, layer=number, is_own=is_own)
     for override in overrides:
         key, sign, value = override.partition("=")
         if sign:
-            settings |= _parse(f"{key.strip()}: {value}", f"--set {override}", problems, with_lines=False)
+            text = f"{key.strip()}: {value}"
+            settings |= _parse(text, f"--set {override}", problems, layer=len(layers), is_own=True, is_file=False)
         else:
             problems.append(f"--set {override}: write it as key=value")
 
     sections: dict[str, Any] = {}
     wrong_keys: set[str] = set()
     for name, section in _SECTIONS.items():
-        own = {key: settings[key].value for key in section.model_fields if key in settings}
+        own = {key: _as_wanted(settings[key].value, section, key) for key in section.model_fields if key in settings}
         try:
             # JSON mode is strict about types (no "15" for 15) and yet takes a list for a tuple.
-            sections[name] = section.model_validate_json(json.dumps(own, default=str), strict=True)
+            sections[name] = section.model_validate_json(json.dumps(own), strict=True)
         except ValidationError as error:
-            described = _described(error, settings)
+            described = _described(error, section, settings)
             wrong_keys |= described.keys()
             problems += described.values()
     values = {key: setting.value for key, setting in settings.items()}
     problems += [
-        f"{settings[rule.key].where}: {rule.key} {rule.message}"
+        f"{settings[_to_blame(rule.keys, settings)].where}: {rule.key} {rule.message}"
         for rule in _RULES
         if values.keys() >= set(rule.keys) and not wrong_keys & set(rule.keys) and rule.broken(values, has_archive)
     ]
     if problems:
         raise ConfigError(problems)
     changed = date(*time.localtime(layers[-1].stat().st_mtime)[:3])
-    return Config(**sections, changed=changed)
+    config = Config(**sections, changed=changed)
+    return replace(config, warnings=tuple(_without_effect(config, settings, has_log=has_log)))
+
+
+def _without_effect(config: Config, settings: Mapping[str, _Setting], *, has_log: bool) -> Iterator[str]:
+    """What the operator set and nobody will see."""
+    defaults = {entry.key: entry.value for entry in _default_entries()}
+    for effect in _EFFECTS:
+        for key in effect.keys:
+            setting = settings[key]
+            if setting.is_own and setting.value != defaults[key] and not effect.seen(config, has_log):
+                yield f"{setting.where}: {key} has no visible effect: {effect.otherwise}"
+
+
+def _default_entries() -> list[yamlfile.Entry]:
+    file = CONFIG_FOLDER / "default_config.yml"
+    return yamlfile.entries(yamlfile.read(file), str(file))
 
 
 def _find(file: Path) -> Path:
+    """The file, or the one of this name that comes with the program; a path with folders only means itself."""
     shipped = CONFIG_FOLDER / file.name
-    return shipped if not file.exists() and shipped.is_file() else file
+    return shipped if len(file.parts) == 1 and not file.exists() and shipped.is_file() else file
 
 
-def _parse(text: str, source: str, problems: list[str], *, with_lines: bool = True) -> dict[str, _Setting]:
+def _why_unreadable(error: OSError) -> str:
+    if not isinstance(error, FileNotFoundError):
+        return error.strerror or str(error)
+    shipped = ", ".join(sorted(file.name for file in CONFIG_FOLDER.glob("*_config.yml") if file.name in _SHIPPED))
+    return f"there is no such file. These come with the program, and are meant by their names alone: {shipped}"
+
+
+_SHIPPED = frozenset({"default_config.yml", "lite_config.yml", "360_default_config.yml", "360_lite_config.yml"})
+"""Beside them may be what operators put there: email_config.yml, db_config.yml."""
+
+
+def _parse(
+    text: str, source: str, problems: list[str], *, layer: int, is_own: bool, is_file: bool = True
+) -> dict[str, _Setting]:
     """The settings in a YAML text; appends to ``problems`` what is wrong with it."""
+    settings: dict[str, _Setting] = {}
     try:
-        loader = yaml.SafeLoader(text)
-        root = loader.get_single_node()
-        if root is None:
-            return {}
-        if not isinstance(root, yaml.MappingNode):
-            problems.append(f"{source}: not a configuration; it must be lines of the form key: value")
-            return {}
-        settings: dict[str, _Setting] = {}
-        for key_node, value_node in root.value:
-            where = f"{source}:{key_node.start_mark.line + 1}" if with_lines else source
-            key = str(loader.construct_object(key_node))
-            if key not in _KEYS:
-                near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.5)
-                problems.append(f"{where}: unknown key {key}" + (f"; did you mean {near[0]}?" if near else ""))
-                continue
-            if key in settings:
-                problems.append(f"{where}: {key} is set twice, first in {settings[key].where}")
-            settings[key] = _Setting(loader.construct_object(value_node, deep=True), where)
-    except yaml.YAMLError as error:
-        problems.append(f"{source}: not valid YAML: {' '.join(str(error).split())}")
+        found = yamlfile.entries(text, source, is_file=is_file)
+    except ConfigError as error:
+        problems += error.problems
         return {}
+    for entry in found:
+        where = f"{source}:{entry.line}" if is_file else source
+        if entry.key not in _KEYS:
+            problems.append(f"{where}: unknown key {entry.key}" + did_you_mean(entry.key, _KEYS))
+            continue
+        if entry.key in settings:
+            problems.append(f"{where}: {entry.key} is set twice, first in {settings[entry.key].where}")
+        settings[entry.key] = _Setting(entry.value, where, layer, is_own)
     return settings
 
 
-def _described(error: ValidationError, settings: Mapping[str, _Setting]) -> dict[str, str]:
+_WORDS = {"yes": True, "on": True, "no": False, "off": False}
+
+
+def _as_wanted(value: Any, section: type[BaseModel], key: str) -> Any:
+    """Yes and no are texts in YAML 1.2, and were True and False in 1.1; which of them is meant, the key says."""
+    if isinstance(value, str) and section.model_fields[key].annotation is bool:
+        return _WORDS.get(value.lower(), value)
+    return value
+
+
+def _to_blame(keys: Iterable[str], settings: Mapping[str, _Setting]) -> str:
+    """Of several keys that do not go together, the one that was set last."""
+    return max(keys, key=lambda key: settings[key].layer)
+
+
+def _described(error: ValidationError, section: type[BaseModel], settings: Mapping[str, _Setting]) -> dict[str, str]:
     """Key → what is wrong with it, for the operator."""
-    messages: dict[str, list[str]] = {}
+    messages: dict[str, list[tuple[int, str]]] = {}
     for detail in error.errors():
         message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-        # What a section checks as a whole names the key that it is about first.
-        key = str(detail["loc"][0]) if detail["loc"] else message.partition(":")[0]
-        if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
-            message += "; write it in quotes"
+        depth = 0
+        if detail["loc"]:
+            key = str(detail["loc"][0])
+            if key in settings:
+                depth, message = _in_their_words(message, detail, section.model_fields[key], settings[key].value)
+        else:  # what a section checks as a whole names the keys that it is about
+            named = [k for k in section.model_fields if k in settings and re.search(rf"\b{k}\b", message)]
+            key = _to_blame(named, settings)
         # The alternatives of a key that may be one thing or another each give a message.
-        if message not in messages.setdefault(key, []):
-            messages[key].append(message)
+        if message and (depth, message) not in messages.setdefault(key, []):
+            messages[key].append((depth, message))
     return {
-        key: f"{settings[key].where}: {key} is {settings[key].value!r}: {', or '.join(found)}"
+        # Those that got furthest into the value are about what was meant.
+        key: f"{settings[key].where}: {key} is {shown(settings[key].value)}: "
+        + ", or ".join(message for depth, message in found if depth == max(found)[0])
         if key in settings
         else f"default_config.yml lacks the key {key}"
         for key, found in messages.items()
     }
+
+
+def _in_their_words(message: str, detail: Any, field: FieldInfo, whole: object) -> tuple[int, str]:
+    """What pydantic says, for people who write YAML, and how deep in the value; empty for what follows from another."""
+    kind, value, names = detail["type"], detail["input"], _names_of_items(field.annotation)
+    if kind in ("named_tuple_type", "missing", "too_long", "too_short") and names:
+        return 0, f"should be a list [{', '.join(names)}]"
+    if kind == "missing":
+        return 0, "has too few items"
+    if kind in ("too_long", "too_short"):
+        least, most = detail["ctx"].get("min_length"), detail["ctx"].get("max_length")
+        if (most is None or len(value) <= most) and (least is None or len(value) >= least):
+            return 0, ""  # one of the items is wrong, which has a message of its own
+        n, word = (least, "at least") if most is None else (most, "at most")
+        return 0, f"should have {word} {n} item{'' if n == 1 else 's'}, and has {len(value)}"
+    message = _THEIR_WORDS.get(kind, message)
+    if kind == "string_type" and isinstance(value, int | float):
+        message += "; write it in quotes"
+    if kind == "literal_error":
+        message += did_you_mean(value, re.findall(r"'([^']*)'", str(detail["ctx"]["expected"])))
+    depth, subject = 0, ""
+    for part in detail["loc"][1:]:
+        if isinstance(whole, Mapping) and part in whole:
+            depth, subject, whole = depth + 1, str(part), whole[part]
+        elif isinstance(whole, list) and isinstance(part, int):
+            depth, subject, whole = depth + 1, shown(value), whole[part]
+    return depth, f"{subject} {message}" if subject else message
+
+
+_THEIR_WORDS = {
+    "tuple_type": "should be a list, such as [a, b]",
+    "list_type": "should be a list, such as [a, b]",
+    "dict_type": "should be key: value pairs",
+    "bool_type": "should be True or False",
+    "int_type": "should be a whole number",
+    "int_from_float": "should be a whole number",
+}
+
+
+def _names_of_items(annotation: Any) -> tuple[str, ...]:
+    """The names of a pair's items, such as width and height; empty for what is no pair."""
+    for one in (annotation, *get_args(annotation)):
+        if hasattr(one, "_fields"):
+            return tuple(one._fields)
+    return ()

@@ -6,6 +6,8 @@ What an operator wants hidden, a target, is one class or several; see `docs/mode
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from anonymise.plaintext import did_you_mean
+
 __all__ = ["COCO", "LABELS", "TARGETS", "label_of", "unknown_classes"]
 
 _NAMES = """
@@ -51,4 +53,7 @@ def label_of(name: str) -> int:
 def unknown_classes(*names: str) -> str | None:
     """What is wrong with names that an operator wrote, for a message; None where all are classes."""
     unknown = sorted(set(names) - _IDS.keys())
-    return f"{', '.join(unknown)}: no known class; the classes are {', '.join(_IDS)}" if unknown else None
+    if not unknown:
+        return None
+    hint = did_you_mean(unknown[0], _IDS)
+    return f"{', '.join(unknown)}: no known class" + (hint or f"; the classes are {', '.join(_IDS)}")

@@ -21,10 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal
 
-import yaml
 from cryptography.fernet import Fernet, InvalidToken
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from anonymise import yamlfile
 from anonymise.errors import AnonymiseError, ConfigError
 
 __all__ = ["KEY_VARIABLE", "PASSWORD_VARIABLE", "EmailAccount", "EmailOptions", "Notifier", "read_email_account"]
@@ -92,14 +92,12 @@ def read_email_account(file: Path, environment: Mapping[str, str]) -> EmailAccou
         ConfigError: with all problems at once.
     """
     try:
-        values = yaml.safe_load(file.read_text("utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        values = yamlfile.load(file)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise ConfigError(
             [f"{file}: cannot be read: {reason}; copy email_config.example.yml to it, or switch the e-mail keys off"]
         ) from error
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{file}: not valid YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(values, dict):
         raise ConfigError([f"{file}: must be lines of the form key: value, as in email_config.example.yml"])
     if "password" in values:

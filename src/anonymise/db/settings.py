@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from cryptography.fernet import Fernet, InvalidToken
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
+from anonymise import yamlfile
 from anonymise.db.table import check_identifier
 from anonymise.errors import ConfigError
 
@@ -127,16 +127,14 @@ def load_settings(file: Path) -> Settings:
         ConfigError: it is missing or not valid.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yamlfile.load(file)
     except FileNotFoundError:
         way_out = "make it with: python -m script.create_db_config"
         raise ConfigError(
             [f"{file}: there is no such file, so it is not known where the database is; {way_out}"]
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{file}: cannot be read: {error}"]) from None
-    except yaml.YAMLError:  # its text quotes the file
-        raise ConfigError([f"{file}: not valid YAML"]) from None
+    except OSError as error:
+        raise ConfigError([f"{file}: cannot be read: {error.strerror or error}"]) from None
     if not isinstance(content, dict):
         raise ConfigError([f"{file}: not valid; it must be lines of the form key: value"])
     return parse_settings(content, str(file))
@@ -149,7 +147,7 @@ def save_settings(settings: Settings, file: Path) -> None:
         ConfigError: the file cannot be written.
     """
     values = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
-    text = yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
+    text = yamlfile.dump(values)
     try:
         # mkstemp's files have the mode 0600 from the first byte.
         handle, temporary = tempfile.mkstemp(prefix=".anonymise-", suffix=".part", dir=file.parent)

@@ -15,11 +15,11 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 import shapely
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from shapely import Point
 from typing_extensions import Self
 
+from anonymise import yamlfile
 from anonymise.db.formatters import (
     FORMATTERS,
     JSON_FORMATTERS,
@@ -329,14 +329,12 @@ def load_table(name: str, folder: Path) -> Table:
         raise ConfigError([f"table_name is {name!r}: {error}"]) from None
     file = folder / f"{name}.yml"
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yamlfile.load(file)
     except FileNotFoundError:
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yml"))) or "none"
         raise ConfigError([f"table_name is {name}: there is no {file}; tables in that folder: {known}"]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{file}: cannot be read: {error}"]) from None
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{file}: not valid YAML: {' '.join(str(error).split())}"]) from None
+    except OSError as error:
+        raise ConfigError([f"{file}: cannot be read: {error.strerror or error}"]) from None
     if not isinstance(content, dict):
         raise ConfigError([f"{file}: no table; it needs pk_column and columns with name, dtype, formatter and extra"])
     try:

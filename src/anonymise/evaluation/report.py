@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from anonymise import yamlfile
 from anonymise.evaluation.average_precision import AveragePrecision
 from anonymise.evaluation.evaluation import Evaluation, Row, WantedRecall
 from anonymise.evaluation.options import EvaluationOptions
@@ -116,7 +115,7 @@ def as_json(evaluation: Evaluation, about: About) -> str:
         "images": [_image(image) for image in evaluation.images],
         "without_result": list(about.without_result),
         "not_evaluated": [{"image": problem.name, "reason": problem.reason} for problem in about.problems],
-        "configuration": yaml.safe_load(about.configuration),
+        "configuration": {e.key: e.value for e in yamlfile.entries(about.configuration, "the configuration")},
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from anonymise.errors import ModelError
+from anonymise import yamlfile
+from anonymise.errors import ConfigError, ModelError
 from anonymise.labels import COCO, label_of, unknown_classes
 
 __all__ = [
@@ -323,6 +323,6 @@ def load_catalog(file: Path) -> Mapping[str, Model]:
         ModelError: the file cannot be read or is no catalog.
     """
     try:
-        return _Catalog.model_validate(yaml.safe_load(file.read_bytes())).models
-    except (OSError, yaml.YAMLError, ValidationError) as error:
+        return _Catalog.model_validate(yamlfile.load(file)).models
+    except (OSError, ConfigError, ValidationError) as error:
         raise ModelError(f"The model catalog {file} cannot be used: {error}") from error

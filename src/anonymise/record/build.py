@@ -13,9 +13,9 @@ from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from anonymise import yamlfile
 from anonymise.errors import ConfigError, RecordError
 from anonymise.exif import roadname
 from anonymise.exif.metadata import Metadata
@@ -190,14 +190,14 @@ def required_keys(table_file: Path, primary_key: str | None = None) -> tuple[tup
         ConfigError: the file is missing, no YAML, or describes no table, or there is no such primary key.
     """
     try:
-        table = yaml.safe_load(table_file.read_text(encoding="utf-8"))
+        table = yamlfile.load(table_file)
         columns = {column["name"]: column for column in table["columns"]}
         primary = str(columns[table["pk_column"]]["formatter"])
         extras = {name: str(column["extra"] or "").upper() for name, column in columns.items()}
         formatters = [columns[name]["formatter"] for name, extra in extras.items() if "NOT NULL" in extra]
     except OSError as error:
         raise ConfigError([f"{table_file}: cannot be read ({error.strerror})"]) from None
-    except (UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         problem = f"{table_file}: no table description ({type(error).__name__}: {error})"
         raise ConfigError([problem, "it needs pk_column and columns with name, dtype, formatter and extra"]) from None
     if primary_key in columns:

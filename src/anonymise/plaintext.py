@@ -1,0 +1,35 @@
+"""Text from outside (names of files, values out of images, answers of servers) on its way to people."""
+
+import difflib
+import unicodedata
+from collections.abc import Iterable
+
+__all__ = ["did_you_mean", "printable", "shown"]
+
+_MAX_SHOWN = 80
+"""Characters of a value that a message quotes."""
+
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of control, format and half characters and of line breaks: none of them is seen, and some forge
+lines, move the cursor or turn the direction of what follows."""
+
+
+def printable(text: object) -> str:
+    r"""A text in one line, in which every character that cannot be seen is written as an escape, such as ``\n``."""
+    return "".join(
+        char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) in _INVISIBLE else char
+        for char in str(text)
+    )
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it: as YAML has it, and not too long."""
+    text = "null" if value is None else repr(value)
+    return printable(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…")
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """``; did you mean X?`` for a word that is nearly a known one, else nothing."""
+    by_lower = {name.lower(): name for name in reversed(tuple(known))}
+    near = difflib.get_close_matches(str(word).lower(), by_lower, n=1)
+    return f"; did you mean {by_lower[near[0]]}?" if near else ""
