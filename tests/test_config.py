@@ -157,9 +157,9 @@ def test_all_problems_come_at_once_with_file_and_line(tmp_path: Path) -> None:
         "score_threshold=1", "score_threshold=.nan", "log_level=loud", "jpeg_quality=101", "preview_dim=[0, 10]",
         "preview_center=[0.5, 1.1]", "file_access_retry_seconds=0", "exif_mappenavn={veg}", "log_file_name={pid}",
         "datetime_format=5", "remote_json=null", "fylkesnummer=Oslo", "blur", "blur=[", "image_extensions=[gif]",
-        "batch_size=0", "merge_min_overlap=1", "cutout_overlap=1", "merging_method=soft",
-        "merge_iou_threshold=1", "area_method=exact",
-        "pre_merge_score_threshold=1", "post_merge_score_threshold=-0.1", "enlarged_regions_n=0", "mirror_image=1",
+        "batch_size=0", "merge_min_overlap=1.1", "cutout_overlap=1", "merging_method=soft",
+        "merge_iou_threshold=1.1", "area_method=exact",
+        "pre_merge_score_threshold=1", "post_merge_score_threshold=-0.1", "enlarged_regions_n=-1", "mirror_image=1",
         "outline=round", "outline_exponent=1.9",
     ],
 )  # fmt: skip

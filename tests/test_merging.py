@@ -55,12 +55,24 @@ def described(found: tuple[Instance, ...]) -> list[tuple[int, float, Box, bytes]
 def test_the_union_is_as_in_the_users_document() -> None:
     # One shared pixel is enough; union mask, outermost box, mean score, majority class.
     full = [boxed(0, 0, 10, 10, label=3, score=0.9)]
-    window = [boxed(9, 9, 20, 15, label=8, score=0.6), boxed(5, 0, 12, 4, label=8, score=0.3)]
+    window = [boxed(9, 9, 20, 16, label=8, score=0.6), boxed(5, 0, 12, 4, label=8, score=0.3)]
     (one,) = merge([full, window], options())
-    assert one.box == Box(0, 0, 20, 15)
+    assert one.box == Box(0, 0, 20, 16)
     assert one.score == pytest.approx(0.6)
     assert one.label == 8
-    assert np.count_nonzero(one.mask) == 100 + 66 + 28 - 20 - 1
+    assert np.count_nonzero(one.mask) == 100 + 77 + 28 - 20 - 1
+
+
+def test_small_finds_do_not_rename_a_large_object() -> None:
+    car = boxed(0, 0, 30, 20, label=3, score=0.9)
+    people = [boxed(left, 5, left + 3, 12, label=1, score=0.95) for left in (2, 8, 14, 20)]
+    (one,) = merge([[car], *([person] for person in people)], options())
+    assert one.label == 3
+    # Also where masks count, not boxes.
+    mask = np.zeros((20, 30), bool)
+    mask[::19] = True
+    (one,) = merge([[Instance(3, 0.9, car.box, mask)], [boxed(2, 0, 12, 8, label=1)]], options())
+    assert one.label == 1
 
 
 def test_a_tie_of_classes_goes_to_the_higher_scores() -> None:
@@ -246,9 +258,30 @@ def test_scores_below_the_thresholds_are_dropped(method: str) -> None:
     # Those of just the threshold stay.
     assert [i.score for i in merge(found, options(method, pre_merge_score_threshold=0.5))] == [0.8, 0.5]
     assert [i.box.left for i in merge(found, options(method, post_merge_score_threshold=0.55))] == [0]
-    # The mean of 0.8 and 0.4 is less than their highest.
-    n_above = len(merge(found, options(method, post_merge_score_threshold=0.7)))
-    assert n_above == (1 if method in ("nms", "nmm") else 0)
+    # The best of an object's scores counts, also where it gets their mean.
+    (one,) = merge(found, options(method, post_merge_score_threshold=0.8))
+    assert one.score == pytest.approx(0.8 if method in ("nms", "nmm") else 0.6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=50)
+@given(full=some, parts=st.lists(some, max_size=3), lowest=st.sampled_from([0.3, 0.4, 0.5, 0.6, 0.75]))
+def test_no_certain_find_is_dropped_because_of_an_uncertain_one(
+    method: str, full: list[Instance], parts: list[list[Instance]], lowest: float
+) -> None:
+    passes = [full, *parts]
+    hidden = Detections(SIZE, merge(passes, options(method, post_merge_score_threshold=lowest))).union()
+    certain = Detections(SIZE, tuple(i for one in passes for i in one if i.score >= lowest))
+    if method in ("union", "nmm"):
+        assert hidden[certain.union()].all()
+    else:  # those two hide less than they were given, whatever the threshold
+        assert hidden.any() == certain.union().any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_thresholds_of_one_keep_all_apart(method: str) -> None:
+    same = boxed(0, 0, 10, 10)
+    assert len(merge([[same], [same]], options(method, merge_iou_threshold=1.0, merge_min_overlap=1.0))) == 2
 
 
 @pytest.mark.parametrize("method", METHODS)

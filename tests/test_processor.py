@@ -1,6 +1,7 @@
 """Where the model looks, and what becomes of what it finds there."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,22 @@ def test_what_both_see_is_one_object(method: str) -> None:
     picture = street((161, 120), TWO_CARS)
     found = detect(picture, RedMasker(), "mirror_image=True", f"merging_method={method}")
     assert [i.box for i in found.instances] == TWO_CARS
+
+
+@pytest.mark.parametrize("method", ["union", "nms", "nmm", "wbf"])
+@pytest.mark.parametrize("kind", [[], WHOLE_360], ids=["flat", "360"])
+def test_an_uncertain_find_in_a_window_does_not_uncover_a_certain_one(method: str, kind: list[str]) -> None:
+    class Unsure(RedMasker):
+        """Sure of what it sees once, unsure afterwards."""
+
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
+            for ((*found,),) in super().detect(images):
+                yield (tuple(replace(i, score=0.9 if self.n_images == 1 else 0.3) for i in found),)
+
+    looks = ["use_cutouts=True", "cutout_dim_downscale=[1, 1]", "mirror_image=True", *kind]
+    chosen = [*looks, f"merging_method={method}", "post_merge_score_threshold=0.65"]
+    found = detect(street((160, 80), [Box(60, 20, 90, 40)]), Unsure(), *chosen)
+    assert [i.box for i in found.instances] == [Box(60, 20, 90, 40)]
 
 
 def test_masks_are_mirrored_back() -> None:

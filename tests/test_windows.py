@@ -118,6 +118,11 @@ def test_enlarged_regions_are_parts_side_by_side() -> None:
     assert windows(Size(8, 4), chosen, wraps=True)[:2] == (Box(2, 0, 6, 2), Box(6, 0, 10, 2))
 
 
+@pytest.mark.parametrize("n", [0, 1])
+def test_without_enlarged_regions_there_are_none(n: int) -> None:
+    assert windows(Size(8, 4), options(use_cutouts=False, enlarged_regions_n=n)) == ()
+
+
 def test_enlarged_regions_come_besides_the_windows() -> None:
     both = windows(Size(80, 40), options(cutout_band=Band(0.5, 1.0), enlarged_regions_n=3))
     alone = windows(Size(80, 40), options(cutout_band=Band(0.5, 1.0)))

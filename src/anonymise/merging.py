@@ -33,8 +33,8 @@ class MergeOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     merging_method: MergingMethod
-    merge_min_overlap: float = Field(ge=0, lt=1)
-    merge_iou_threshold: float = Field(ge=0, lt=1)
+    merge_min_overlap: float = Field(ge=0, le=1)
+    merge_iou_threshold: float = Field(ge=0, le=1)
     area_method: AreaMethod
     pre_merge_score_threshold: float | None = Field(ge=0, lt=1)
     post_merge_score_threshold: float | None = Field(ge=0, lt=1)
@@ -47,8 +47,9 @@ def merge(passes: Sequence[Sequence[Instance]], options: MergeOptions) -> tuple[
     of the detections within the passes, nor on that of the passes after the first.
 
     ``union`` joins detections of any class whose masks share more than ``merge_min_overlap`` of the smaller one (0: any
-    pixel). A joined object has the union of the masks, the outermost box, the mean score and the majority class (ties:
-    the higher sum of scores, then the lower class id). The first pass's detections are never joined with each other,
+    pixel). A joined object has the union of the masks, the outermost box, the mean score and the majority class: each
+    member votes with the pixels of its mask, so that several small finds cannot rename a large object (ties: the higher
+    sum of scores, then the lower class id). The first pass's detections are never joined with each other,
     not even through another pass's detection that touches both: the joins are made strongest first, and one that would
     bring two of them together is left out. It is a maximum spanning forest grown from the first pass's detections.
 
@@ -67,6 +68,9 @@ def merge(passes: Sequence[Sequence[Instance]], options: MergeOptions) -> tuple[
     With ``nmm`` and ``wbf`` the whole envelope or fused box of detections without masks of their own is hidden, and
     every pixel of those that have one: a pixel of a mask is evidence, a corner of a box is not.
 
+    ``post_merge_score_threshold`` drops an object whose best member has a lower score, whatever score the object gets:
+    a certain find is not dropped because an uncertain one lies on it.
+
     Args:
         passes: detections in coordinates of the full image; ``passes[0]`` is the pass over the full image.
         options: the keys of the configuration.
@@ -74,13 +78,14 @@ def merge(passes: Sequence[Sequence[Instance]], options: MergeOptions) -> tuple[
     lowest = options.pre_merge_score_threshold or 0.0
     considered = [[instance for instance in one if instance.score >= lowest] for one in passes]
     if options.merging_method == "union":
-        merged = _united_objects(considered, options.merge_min_overlap)
+        groups = _overlapping_groups(considered, options.merge_min_overlap)
     else:
         instances = sorted((i for one in considered for i in one), key=lambda i: (i.label, -i.score, *_canonical(i)))
-        join = _JOINS[options.merging_method]
-        merged = map(join, _groups(instances, options))
+        groups = _groups(instances, options)
     lowest = options.post_merge_score_threshold or 0.0
-    return tuple(sorted((instance for instance in merged if instance.score >= lowest), key=_canonical))
+    join = _JOINS[options.merging_method]
+    merged = (join(group) for group in groups if max(i.score for i in group) >= lowest)
+    return tuple(sorted(merged, key=_canonical))
 
 
 def may_join(first: Instance, second: Instance, options: MergeOptions) -> bool:
@@ -168,7 +173,19 @@ def _averaged(group: Sequence[Instance]) -> Instance:
     return _combined(group, _mean_score(group), _average_box)
 
 
+def _united(group: Sequence[Instance]) -> Instance:
+    if len(group) == 1:
+        return group[0]
+    pixels: Counter[int] = Counter()
+    for instance in group:
+        pixels[instance.label] += instance.area()
+    score_sums = {label: math.fsum(i.score for i in group if i.label == label) for label in pixels}
+    label = min(pixels, key=lambda candidate: (-pixels[candidate], -score_sums[candidate], candidate))
+    return Instance(label, _mean_score(group), *_union([(i.box, i.mask) for i in group]))
+
+
 _JOINS: dict[MergingMethod, Callable[[Sequence[Instance]], Instance]] = {
+    "union": _united,
     "nms": _best,
     "nmm": _enveloping,
     "wbf": _averaged,
@@ -219,7 +236,8 @@ def _union(parts: Sequence[tuple[Box, Mask]]) -> tuple[Box, Mask]:
     return hull, mask
 
 
-def _united_objects(passes: Sequence[Sequence[Instance]], min_overlap: float) -> Iterator[Instance]:
+def _overlapping_groups(passes: Sequence[Sequence[Instance]], min_overlap: float) -> Iterator[list[Instance]]:
+    """What becomes one object each with ``union``."""
     found = sorted(
         ((instance, number == 0) for number, instances in enumerate(passes) for instance in instances),
         key=lambda item: (not item[1], *_canonical(item[0])),
@@ -242,7 +260,7 @@ def _united_objects(passes: Sequence[Sequence[Instance]], min_overlap: float) ->
     groups: dict[int, list[Instance]] = {}
     for index, instance in enumerate(instances):
         groups.setdefault(root(index), []).append(instance)
-    return map(_united, groups.values())
+    return iter(groups.values())
 
 
 def _overlapping_pairs(
@@ -264,15 +282,6 @@ def _overlapping_pairs(
             overlap = int(shared[offset]) if both_plain else instances[first].overlap(instances[second])
             if overlap > needed[offset]:
                 yield -overlap, first, second
-
-
-def _united(group: Sequence[Instance]) -> Instance:
-    if len(group) == 1:
-        return group[0]
-    votes = Counter(i.label for i in group)
-    score_sums = {label: math.fsum(i.score for i in group if i.label == label) for label in votes}
-    label = min(votes, key=lambda candidate: (-votes[candidate], -score_sums[candidate], candidate))
-    return Instance(label, _mean_score(group), *_union([(i.box, i.mask) for i in group]))
 
 
 def _canonical(instance: Instance) -> tuple[int, int, int, int, int, float, bytes]:

@@ -49,7 +49,7 @@ class WindowOptions(BaseModel):
     cutout_step_factor: Step
     cutout_overlap: float | None = Field(ge=0, lt=1)
     cutout_band: Band | None
-    enlarged_regions_n: int = Field(ge=1)
+    enlarged_regions_n: int = Field(ge=0)
     mirror_image: bool
 
     @field_validator("cutout_band")
