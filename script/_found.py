@@ -61,11 +61,7 @@ def by_instances(files: FileIndex[Path], config: Config, missing: list[str]) -> 
             missing.append(truth.name)
             detections = Detections(truth.size)
         else:
-            try:
-                detections = instances.loads(_read(file).decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise ImageError(f"{file}: no saved instances: {error}") from error
-        check_size(truth, detections.size)
+            detections = instances.load(file, truth.size)
         return Found.of(detections, config.evaluation.evaluation_thresholds)
 
     return find

@@ -82,10 +82,21 @@ def test_an_archive_without_saved_instances_says_what_to_do(archived: Path) -> N
     assert not list((archived / "again").rglob("*.jpg"))
 
 
+def test_damaged_run_lengths_are_refused_and_name_file_and_object(archived: Path) -> None:
+    file = archived / "archive" / "a" / "1_instances.json"
+    content = json.loads(file.read_text("utf-8"))
+    rle = content["instances"][0]["segmentation"]
+    rle["counts"] = rle["counts"][:-3]
+    file.write_text(json.dumps(content), "utf-8")
+    report = again(archived)
+    assert "1_instances.json: object 1" in report.failed[0].reason
+    assert not (archived / "again" / "a" / "1.jpg").exists()
+
+
 def test_instances_of_another_image_are_refused(archived: Path) -> None:
     write_image(archived / "archive" / "a" / "1.jpg", street((200, 100)))
     report = again(archived)
-    assert "of an image of 160x120 pixels" in report.failed[0].reason
+    assert "of an image of 160×120 pixels" in report.failed[0].reason
     assert not list((archived / "again").rglob("*.jpg"))
 
 

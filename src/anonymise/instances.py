@@ -7,18 +7,24 @@ for the rest of an object that crosses the left and right edge of a 360° image.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco
 
-from anonymise.detections import Box, Detections, Instance, Size, full_mask
+from anonymise.detections import Box, Detections, Instance, Size
 from anonymise.errors import InstancesError
 from anonymise.labels import LABELS
+from anonymise.runlengths import check_size, mask_within
 
-__all__ = ["VERSION", "dumps", "loads"]
+__all__ = ["VERSION", "dumps", "load", "loads"]
 
 VERSION = 1
+
+_MAX_COVER = 64
+"""The masks of all objects together may have so many times as many pixels as the image. A file of a few kilobytes could
+ask for any amount of memory otherwise."""
 
 
 def dumps(detections: Detections, file_name: str) -> str:
@@ -42,20 +48,86 @@ def dumps(detections: Detections, file_name: str) -> str:
     return json.dumps(content, ensure_ascii=False, indent=2)
 
 
-def loads(text: str) -> Detections:
-    """What the text of such a file says was found.
+def load(file: Path, size: Size) -> Detections:
+    """What such a file says was found in an image.
+
+    Args:
+        file: of the image.
+        size: of the image, as it is stored.
 
     Raises:
-        InstancesError: it is no such file, of a later version, or contradicts itself.
+        InstancesError: the file cannot be read, is no such file or contradicts itself, or is of an image of another
+            size. The message names the file.
     """
     try:
-        content = json.loads(text)
+        text = file.read_text("utf-8")
+    except OSError as error:
+        raise InstancesError(f"{file} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InstancesError(f"{file}: no saved instances: {error}") from error
+    try:
+        return loads(text, size)
+    except InstancesError as error:
+        raise InstancesError(f"{file}: {error}") from error
+
+
+def loads(text: str, size: Size | None = None) -> Detections:
+    """What the text of such a file says was found.
+
+    Args:
+        text: of the file.
+        size: of the image that it must be of; None takes any. Masks take memory for as many pixels as the file claims.
+
+    Raises:
+        InstancesError: it is no such file, of a later version, of an image of another size, or contradicts itself.
+    """
+    try:
+        content = json.loads(text, object_pairs_hook=_without_duplicates)
         if content["version"] != VERSION:
             raise InstancesError(f"version {content['version']} of the saved instances is not known here")
-        size = Size(int(content["image"]["width"]), int(content["image"]["height"]))
-        return Detections(size, tuple(_decoded(entry, size) for entry in content["instances"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InstancesError(f"no saved instances: {type(error).__name__}: {error}") from error
+        claimed = Size(_whole(content["image"]["width"]), _whole(content["image"]["height"]))
+        check_size(claimed)
+        entries = content["instances"]
+        if not isinstance(entries, list):
+            raise TypeError("instances is no list")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InstancesError(f"no saved instances: {_described(error)}") from error
+    if size not in (None, claimed):
+        raise InstancesError(f"of an image of {claimed.width}×{claimed.height} pixels, not {size.width}×{size.height}")
+    found: list[Instance] = []
+    left = _MAX_COVER * claimed.width * claimed.height
+    for number, entry in enumerate(entries, start=1):
+        try:
+            instance = _decoded(entry, claimed)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InstancesError(f"object {number} cannot be hidden: {_described(error)}") from error
+        left -= 0 if instance.fills_box else instance.box.area
+        if left < 0:
+            raise InstancesError(f"the masks of {number} objects are {_MAX_COVER} times as large as the image")
+        found.append(instance)
+    return Detections(claimed, tuple(found))
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return content
+
+
+def _described(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _whole(value: object) -> int:
+    """A whole number.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise ValueError(f"{value!r} is no whole number")
+    return int(value)
 
 
 def _encoded(instance: Instance, size: Size) -> dict[str, Any]:
@@ -80,16 +152,19 @@ def _encoded(instance: Instance, size: Size) -> dict[str, Any]:
 
 
 def _decoded(entry: dict[str, Any], size: Size) -> Instance:
-    left, top, width, height = map(int, entry["bbox"])
+    left, top, width, height = map(_whole, entry["bbox"])
     box = Box(left, top, left + width, top + height)
-    rle = entry["segmentation"]
-    if tuple(rle["size"]) != (size.height, size.width) or entry["category_id"] not in LABELS:
-        raise ValueError("an object does not belong to this image")
-    n_pixels = int(coco.area(rle))
-    # Only masks that are no plain box need their full frame for a moment.
-    is_plain = n_pixels == box.area and list(coco.toBbox(rle)) == [left, top, width, height]
-    mask = full_mask(box) if is_plain else coco.decode(rle)[box.slices].astype(bool)
+    if Box(0, 0, *size).intersection(box) != box:
+        raise ValueError(f"its box {entry['bbox']} reaches beyond the image of {size.width}×{size.height} pixels")
+    label, score, rle, continues = (entry[key] for key in ("category_id", "score", "segmentation", "continues"))
+    if label not in LABELS:
+        raise ValueError(f"its class {label} is not known here")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise ValueError(f"its score {score!r} is not between 0 and 1")
+    if not isinstance(continues, bool):
+        raise TypeError("continues is neither true nor false")
+    if list(rle["size"]) != [size.height, size.width]:
+        raise ValueError("its mask is of an image of another size")
     # A mask need not reach the edges of its box, as where the seam of a 360° image cuts an object.
-    if np.count_nonzero(mask) != n_pixels:
-        raise ValueError(f"the mask of an object does not fit its box {entry['bbox']}")
-    return Instance(int(entry["category_id"]), float(entry["score"]), box, mask, bool(entry["continues"]))
+    mask = mask_within(rle["counts"], size, box)
+    return Instance(_whole(label), float(score), box, mask, continues)

@@ -79,14 +79,9 @@ def redraw(
     def look(loaded: Loaded, pixels: RgbImage) -> Detections:  # noqa: ARG001 - nobody looks again
         file = loaded.paths.file(FileKind.INSTANCES, Place.LOCAL)
         assert file is not None  # there is always an input folder
-        try:
-            text = file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InstancesError(f"{file} cannot be read; anonymise with archive_instances: True first") from error
-        found = instances.loads(text)
-        if found.size != loaded.size:
-            raise InstancesError(f"{file} is of an image of {found.size.width}x{found.size.height} pixels")
-        return found
+        if not file.exists():
+            raise InstancesError(f"there is no {file}; anonymise with archive_instances: True first")
+        return instances.load(file, loaded.size)
 
     return _finish_each(look, "saved instances", config, places, workers, reader, progress, sender)
 
