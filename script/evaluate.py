@@ -59,6 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = arguments.add_argument_group("what was hidden (default: run the model)").add_mutually_exclusive_group()
     found.add_argument("--masks", type=Path, metavar="FOLDER", help="masks of a finished run (*_mask.png)")
     found.add_argument("--instances", type=Path, metavar="FOLDER", help="its saved instances (*_instances.json)")
+    ground = arguments.add_argument_group("how --coco is read")
+    ground.add_argument(
+        "--normalised",
+        action="store_true",
+        help="boxes and polygons are fractions of the image's width and height, not pixels",
+    )
     add_config_options(arguments)
     wanted = arguments.add_argument_group("measures")
     wanted.add_argument("--per-image", action="store_true", help="COCO's AP and AR of each image too; takes a while")
@@ -95,7 +101,13 @@ def _evaluate(args: argparse.Namespace) -> int:
     if not args.no_html:
         page.require_libraries()
     if args.coco is not None:
-        annotated = annotated_by_coco(args.coco, config.model.hidden, config.evaluation)
+        annotated = annotated_by_coco(
+            args.coco,
+            config.model.hidden,
+            config.evaluation,
+            max_pixels=config.images.max_decoded_pixels,
+            normalised=args.normalised,
+        )
     else:
         annotated = annotated_by_labels(args.labels, config.model.hidden, config.evaluation)
     problems: list[Problem] = []

@@ -132,7 +132,9 @@ def test_precision_is_that_of_pycocotools(
     fixture: tuple[Path, dict[str, Detections]], kind: str, tmp_path: Path
 ) -> None:
     file, found = fixture
-    pairs = [(one.load(), Found.of(found[one.name])) for one in annotated_by_coco(file, HIDDEN, options())]
+    pairs = [
+        (one.load(), Found.of(found[one.name])) for one in annotated_by_coco(file, HIDDEN, options(), max_pixels=10**6)
+    ]
     evaluation = evaluate(pairs, options(), per_image=True)
     (precision,) = (one for one in evaluation.precision if one.kind == kind)
     expected = by_pycocotools(file, found, kind, tmp_path)
@@ -221,7 +223,7 @@ def test_images_without_masks_in_their_annotation_have_no_precision_of_masks(tmp
     file = coco_file(
         tmp_path / "a.json", [image], [{"image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 60]}], "person"
     )
-    (one,) = annotated_by_coco(file, HIDDEN, options())
+    (one,) = annotated_by_coco(file, HIDDEN, options(), max_pixels=10**6)
     evaluation = evaluate([(one.load(), Found.of(found_in(SIZE, (1, 0.9, Box(10, 10, 40, 70)))))], options())
     (precision,) = evaluation.precision
     assert precision.kind == "bbox"

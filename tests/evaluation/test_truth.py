@@ -1,19 +1,23 @@
 """Reading ground truth."""
 
 import json
+import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
-from pycocotools import mask as coco
+from pycocotools import mask as coco_masks
 
 from anonymise.detections import Box, Size
 from anonymise.errors import ConfigError, ImageError, UsageError
 from anonymise.evaluation.coco_annotations import annotated_by_coco
 from anonymise.evaluation.label_images import annotated_by_labels, read_labels
-from anonymise.evaluation.truth import FileIndex, Truth
+from anonymise.evaluation.truth import Annotated, FileIndex, Truth
 from tests.evaluation.scenes import coco_file, options, write_labels
 
 PERSON, CAR = 1, 3
@@ -92,8 +96,12 @@ def test_folders_without_label_images_and_images_with_two(tmp_path: Path) -> Non
         annotated_by_labels(tmp_path, HIDDEN, options())
 
 
-def truth_in(file: Path, **changed: object) -> Truth:
-    (found,) = annotated_by_coco(file, HIDDEN, options(**changed))
+def coco(file: Path, max_pixels: int = 10**6) -> tuple[Annotated, ...]:
+    return annotated_by_coco(file, HIDDEN, options(), max_pixels=max_pixels)
+
+
+def truth_in(file: Path, *, normalised: bool = False, **changed: object) -> Truth:
+    (found,) = annotated_by_coco(file, HIDDEN, options(**changed), max_pixels=10**6, normalised=normalised)
     return found.load()
 
 
@@ -101,7 +109,7 @@ def test_boxes_polygons_and_run_lengths(tmp_path: Path) -> None:
     triangle = np.tril(np.ones((8, 8), np.uint8))
     full = np.zeros((30, 40), np.uint8, order="F")
     full[10:18, 20:28] = triangle
-    compressed = coco.encode(full)
+    compressed = coco_masks.encode(full)
     plain = {"size": [30, 40], "counts": [0, 30 * 5, 30 * 35]}  # the first five columns
     file = coco_file(
         tmp_path / "annotations.json",
@@ -143,7 +151,7 @@ def test_attributes_are_what_an_annotation_says_besides(tmp_path: Path) -> None:
 
 def test_images_without_annotations_are_there_with_none(tmp_path: Path) -> None:
     file = coco_file(tmp_path / "a.json", [IMAGE, {**IMAGE, "id": 8, "file_name": "c.jpg"}], [], "person")
-    assert [(found.name, found.load().objects) for found in annotated_by_coco(file, HIDDEN, options())] == [
+    assert [(found.name, found.load().objects) for found in coco(file)] == [
         ("a/b", ()),
         ("c", ()),
     ]
@@ -153,11 +161,11 @@ def test_other_names_of_classes(tmp_path: Path) -> None:
     annotations = [{"image_id": 7, "category_id": n, "bbox": [0, 0, 4, 4]} for n in (1, 2)]
     file = coco_file(tmp_path / "a.json", [IMAGE], annotations, "Voetganger", "scooter")
     with pytest.raises(UsageError, match=r"no known classes: Voetganger, scooter.*evaluation_class_synonyms"):
-        annotated_by_coco(file, HIDDEN, options())
+        coco(file)
     (thing,) = truth_in(file, class_synonyms={"voetganger": "person", "scooter": None}).objects
     assert (thing.category, thing.label) == ("Voetganger", PERSON)
     with pytest.raises(UsageError, match="None of the categories"):
-        annotated_by_coco(coco_file(tmp_path / "dogs.json", [IMAGE], [], "dog"), HIDDEN, options())
+        coco(coco_file(tmp_path / "dogs.json", [IMAGE], [], "dog"))
 
 
 @pytest.mark.parametrize(
@@ -171,8 +179,18 @@ def test_other_names_of_classes(tmp_path: Path) -> None:
         ('{"categories": [], "images": [{"id": 1}], "annotations": []}', "KeyError: 'file_name'"),
         (
             json.dumps({"categories": [], "images": [IMAGE], "annotations": [{"image_id": 1, "category_id": 1}]}),
-            "not in COCO's format",
+            "of the image 1, which is not in the file's list of images",
         ),
+        (json.dumps({"categories": [], "images": [IMAGE, IMAGE], "annotations": []}), "images have the same id: 7"),
+        (
+            json.dumps({"categories": [], "images": [IMAGE, IMAGE | {"id": 8}], "annotations": []}),
+            "images have the same file_name: a/b",
+        ),
+        (
+            json.dumps({"categories": [{"id": 1, "name": n} for n in ("car", "bus")], "images": [], "annotations": []}),
+            "categories have the same id: 1",
+        ),
+        ("[" * 100_000, "are no JSON"),
         (
             json.dumps({"categories": [], "images": [IMAGE], "annotations": [{"image_id": 7, "category_id": 1}]}),
             "not in the file's list of categories",
@@ -182,9 +200,9 @@ def test_other_names_of_classes(tmp_path: Path) -> None:
 def test_files_that_are_no_annotations(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.json").write_text(text, "utf-8")
     with pytest.raises(UsageError, match=message):
-        annotated_by_coco(tmp_path / "a.json", HIDDEN, options())
+        coco(tmp_path / "a.json")
     with pytest.raises(UsageError, match="cannot be read"):
-        annotated_by_coco(tmp_path / "nowhere.json", HIDDEN, options())
+        coco(tmp_path / "nowhere.json")
 
 
 @pytest.mark.parametrize(
@@ -197,23 +215,107 @@ def test_files_that_are_no_annotations(tmp_path: Path, text: str, message: str) 
         ({"bbox": [0, 0, 0, 0]}, "empty box"),
         ({"segmentation": [[1, 1, 2, 2]]}, "three points"),
         ({"segmentation": ["x"]}, "three points"),
-        ({"segmentation": [[100, 100, 110, 100, 110, 110]]}, "covers no pixel"),
+        ({"segmentation": [[50, 40, 60, 40, 60, 50]]}, "covers no pixel"),
+        ({"segmentation": [[100, 100, 110, 100, 110, 110]]}, "far outside of the image of 40×30"),
+        ({"segmentation": [[1, 1, 9, 1, math.nan, 9]]}, "no numbers"),
+        ({"segmentation": [[1, 1, 9, 1, math.inf, 9]]}, "no numbers"),
+        ({"segmentation": [[1, 1, 9, 1, 1e300, 9]]}, "far outside"),
+        ({"segmentation": [[1, 1, 9, 1, 10**400, 9]]}, "makes no sense"),
+        ({"segmentation": [[1, 1, 9, 1, "9", "x"]]}, "makes no sense"),
+        ({"segmentation": [[1, 1, 9, 1, None, 9]]}, "makes no sense"),
+        (
+            {"segmentation": [[9, 5, 8, 4, 7, 3]] * 40_000},
+            "more than 100000 points",
+        ),
+        ({"segmentation": [[0, 0, 40, 30, 0, 0, 40, 0] * 12_000, [0, 0, 40, 30, 0, 0] * 14_000]}, "is longer than"),
+        ({"segmentation": {"size": [30, 40], "counts": [0, 1199]}}, "run lengths are of 1199 pixels"),
+        ({"segmentation": {"size": [30, 40], "counts": [-5, 1205]}}, "negative or larger"),
+        ({"segmentation": {"size": [30, 40], "counts": [1200]}}, "covers no pixel"),
+        ({"segmentation": {"size": [30, 40], "counts": "0"}}, "run lengths are of 0 pixels"),
+        ({"segmentation": {"size": [30, 40], "counts": "P"}}, "middle of a number"),
+        ({"segmentation": {"size": [30, 40], "counts": 7}}, "a text or a list"),
+        ({"bbox": [0, 0, math.nan, 4]}, "numbers that are none"),
+        ({"bbox": [0, 0, 10**400, 4]}, "makes no sense"),
+        ({"bbox": [0, 0, 4, 4], "area": math.nan}, "its area is nan"),
+        ({"bbox": [0, 0, 4, 4], "iscrowd": "no"}, "iscrowd is 'no'"),
         ({"segmentation": {"size": [40, 30], "counts": [0, 1200]}}, "image of 30×40 pixels, not 40×30"),
         ({"segmentation": {"counts": [0, 1200]}}, "'size'"),
     ],
 )
 def test_an_annotation_that_makes_no_sense_is_named(tmp_path: Path, annotation: dict[str, Any], message: str) -> None:
     whole = {"image_id": 7, "category_id": 1, **annotation}
-    (found,) = annotated_by_coco(coco_file(tmp_path / "a.json", [IMAGE], [whole], "person"), HIDDEN, options())
+    (found,) = coco(coco_file(tmp_path / "a.json", [IMAGE], [whole], "person"))
     with pytest.raises(ImageError, match=message) as caught:
         found.load()
     assert "annotation 1 " in str(caught.value)
 
 
+NORMALISED = [
+    {"image_id": 7, "category_id": 1, "bbox": [0.1, 0.2, 0.25, 0.4]},
+    {"image_id": 7, "category_id": 1, "segmentation": [[0.5, 0.5, 0.75, 0.5, 0.75, 1, 0.5, 1]], "area": 0.125},
+]
+
+
+@pytest.mark.parametrize("annotation", NORMALISED)
+def test_fractions_are_refused_where_pixels_are_expected(tmp_path: Path, annotation: dict[str, Any]) -> None:
+    in_pixels = {"image_id": 7, "category_id": 1, "bbox": [1, 0, 4, 4]}
+    for annotations, number in (([annotation], 1), ([in_pixels, annotation], 2)):
+        file = coco_file(tmp_path / "a.json", [IMAGE], annotations, "person")
+        with pytest.raises(UsageError, match=rf"annotation {number} reaches to .*--normalised"):
+            coco(file)
+
+
+def test_fractions_become_pixels(tmp_path: Path) -> None:
+    boxed, shaped = truth_in(coco_file(tmp_path / "a.json", [IMAGE], NORMALISED, "person"), normalised=True).objects
+    assert boxed.box == Box(4, 6, 14, 18)
+    assert boxed.bbox == pytest.approx((4, 6, 10, 12))
+    assert (shaped.box, bool(shaped.mask.all())) == (Box(20, 15, 30, 30), True)
+    assert [boxed.area, shaped.area] == pytest.approx([120, 150])
+    in_pixels = {"image_id": 7, "category_id": 1, "bbox": [1, 0, 4, 4]}
+    with pytest.raises(UsageError, match=r"annotation 1 reaches to 5, .*Leave --normalised out"):
+        truth_in(coco_file(tmp_path / "a.json", [IMAGE], [in_pixels], "person"), normalised=True)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.integers(-3, 60),
+    lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.sampled_from(["size", "counts"]), inner),
+    max_leaves=30,
+), st.sampled_from(["bbox", "segmentation", "area", "iscrowd"]))  # fmt: skip
+def test_whatever_stands_in_an_annotation_is_understood_or_named(value: object, key: str) -> None:
+    whole = {"image_id": 7, "category_id": 1, "bbox": [2, 2, 4, 4], key: value}
+    with tempfile.TemporaryDirectory() as folder:
+        file = coco_file(Path(folder, "a.json"), [IMAGE], [whole], "person")
+        try:
+            ((thing,),) = (found.load().objects for found in coco(file))
+        except (ImageError, UsageError):
+            return
+    assert thing.mask.any()
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=60))
+def test_no_run_lengths_bring_the_process_down(counts: str) -> None:
+    rle = {"size": [30, 40], "counts": counts}
+    with tempfile.TemporaryDirectory() as folder:
+        whole = {"image_id": 7, "category_id": 1, "segmentation": rle}
+        (found,) = coco(coco_file(Path(folder, "a.json"), [IMAGE], [whole], "person"))
+        try:
+            (thing,) = found.load().objects
+        except ImageError:
+            return
+    assert np.count_nonzero(thing.mask) == coco_masks.area(rle)
+
+
+def test_an_annotation_of_an_enormous_image_is_named(tmp_path: Path) -> None:
+    for width, message in ((10**4, "more than the limit"), (10**400, "not possible"), (-4, "not possible")):
+        file = tmp_path / "a.json"
+        with pytest.raises(ImageError, match=message):
+            coco(coco_file(file, [{**IMAGE, "width": width}], [], "car"), max_pixels=10**5)[0].load()
+
+
 def test_an_image_without_a_size_is_named(tmp_path: Path) -> None:
-    (found,) = annotated_by_coco(
-        coco_file(tmp_path / "a.json", [{"id": 1, "file_name": "a.jpg"}], [], "car"), HIDDEN, options()
-    )
+    (found,) = coco(coco_file(tmp_path / "a.json", [{"id": 1, "file_name": "a.jpg"}], [], "car"))
     with pytest.raises(ImageError, match="how large the image is"):
         found.load()
 

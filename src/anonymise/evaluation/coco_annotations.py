@@ -4,7 +4,9 @@ Format: https://cocodataset.org/#format-data
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -16,6 +18,7 @@ from anonymise.detections import Box, Mask, Size, full_mask
 from anonymise.errors import ImageError, UsageError
 from anonymise.evaluation.options import EvaluationOptions, found_as
 from anonymise.evaluation.truth import Annotated, Truth, TruthObject, stem
+from anonymise.runlengths import check_size, decode
 
 __all__ = ["annotated_by_coco"]
 
@@ -27,30 +30,63 @@ _OF_THE_FORMAT = frozenset(
 )
 """Keys of an annotation that are no attributes of the object."""
 
+_LARGEST_FRACTION = 1.01
+"""A box or polygon that reaches no farther is in fractions of the image: in pixels it would be in the first one."""
 
-def annotated_by_coco(file: Path, wanted: Collection[int], options: EvaluationOptions) -> tuple[Annotated, ...]:
+_FAR = 10**9
+"""Pixels. No image reaches so far."""
+
+_MAX_POINTS = 100_000
+"""Of the polygons of an object."""
+
+_LONGEST_OUTLINE = 2_000_000
+"""Pixels around the polygons of an object; COCO's code takes 120 bytes for each."""
+
+_MAX_COVER = 64
+"""The masks of all objects together may have so many times as many pixels as the image."""
+
+
+def annotated_by_coco(
+    file: Path,
+    wanted: Collection[int],
+    options: EvaluationOptions,
+    *,
+    max_pixels: int,
+    normalised: bool = False,
+) -> tuple[Annotated, ...]:
     """The images of an annotation file, also those without any object.
 
     Args:
         file: JSON with ``images``, ``annotations`` and ``categories``.
         wanted: the classes that are to be hidden, by their ids; all others are background.
         options: which class is which.
+        max_pixels: an image of more pixels is not evaluated.
+        normalised: whether boxes and polygons are fractions of the image's width and height instead of pixels.
 
     Raises:
-        UsageError: it cannot be read, is not in COCO's format, or has a category of which nobody knows what it is.
+        UsageError: it cannot be read, is not in COCO's format, contradicts itself, has a category of which nobody knows
+            what it is, or boxes that are fractions although they should be pixels, or the other way round.
     """
     try:
         content = json.loads(file.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"The annotations {file} cannot be read: {error} (--coco).") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"The annotations {file} are no JSON: {error} (--coco).") from error
     try:
         categories = {int(category["id"]): str(category["name"]) for category in content["categories"]}
         images = {image["id"]: image for image in content["images"]}
         names = {key: stem(PurePosixPath(str(image["file_name"]).replace("\\", "/"))) for key, image in images.items()}
+        _check_unique(file, "categories", "id", [int(category["id"]) for category in content["categories"]])
+        _check_unique(file, "images", "id", [image["id"] for image in content["images"]])
+        _check_unique(file, "images", "file_name", [*names.values()])
         by_image: dict[Any, list[dict[str, Any]]] = {key: [] for key in images}
         for annotation in content["annotations"]:
+            if annotation["image_id"] not in images:
+                raise UsageError(
+                    f"{file}: annotation {annotation.get('id')} is of the image {annotation['image_id']}, which is not "
+                    "in the file's list of images (--coco)."
+                )
             by_image[annotation["image_id"]].append(annotation)
             if annotation["category_id"] not in categories:
                 raise UsageError(
@@ -65,11 +101,64 @@ def annotated_by_coco(file: Path, wanted: Collection[int], options: EvaluationOp
         ) from error
     if not images:
         raise UsageError(f"{file} lists no images (--coco).")
+    _check_units(file, content["annotations"], normalised=normalised)
     labels = _labels(file, categories, wanted, options)
     return tuple(
-        Annotated(names[key], partial(_truth, names[key], image, by_image[key], categories, labels))
+        Annotated(
+            names[key],
+            partial(_truth, names[key], image, by_image[key], categories, labels, max_pixels, normalised=normalised),
+        )
         for key, image in images.items()
     )
+
+
+def _check_unique(file: Path, things: str, key: str, values: Sequence[object]) -> None:
+    """Makes sure that no two entries of a list have the same value, of which only the last would count.
+
+    Raises:
+        UsageError: two have.
+    """
+    if twice := [str(value) for value, n in Counter(values).items() if n > 1]:
+        raise UsageError(
+            f"{file}: several {things} have the same {key}: {', '.join(twice[:3])}"
+            f"{f' and {len(twice) - 3} more' if len(twice) > 3 else ''} (--coco)."
+        )
+
+
+def _check_units(file: Path, annotations: Sequence[Mapping[str, Any]], *, normalised: bool) -> None:
+    """Makes sure that boxes and polygons are in pixels, or with ``normalised`` fractions of the image.
+
+    Raises:
+        UsageError: they are not.
+    """
+    places = [(annotation.get("id"), reach) for annotation in annotations for reach in _reaches(annotation)]
+    wrong = [(number, reach) for number, reach in places if (reach <= _LARGEST_FRACTION) != normalised]
+    if not wrong:
+        return
+    number, reach = wrong[0]
+    some = f"{file}: annotation {number} reaches to {reach:g}, as {len(wrong)} of {len(places)} boxes and polygons do: "
+    if normalised:
+        raise UsageError(f"{some}no fraction of the image's width and height. Leave --normalised out (--coco).")
+    raise UsageError(
+        f"{some}that is not past the first pixel. COCO's boxes are [left, top, width, height] in pixels. If those are "
+        "fractions of the image's width and height, say so with --normalised (--coco)."
+    )
+
+
+def _reaches(annotation: Mapping[str, Any]) -> Iterator[float]:
+    """The largest coordinates of the box and of the polygons of an annotation, where these make sense."""
+    bbox: Any = annotation.get("bbox")
+    segmentation: Any = annotation.get("segmentation")
+    if _are_numbers(bbox) and len(bbox) == 4 and bbox[2] > 0 and bbox[3] > 0:
+        yield float(min(_FAR, max(bbox[0] + bbox[2], bbox[1] + bbox[3])))
+    if isinstance(segmentation, list):
+        edges = [max(polygon) for polygon in segmentation if _are_numbers(polygon)]
+        if edges:
+            yield float(min(_FAR, max(edges)))
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and bool(values) and all(isinstance(value, int | float) for value in values)
 
 
 def _labels(
@@ -105,6 +194,9 @@ def _truth(
     annotations: Sequence[Mapping[str, Any]],
     categories: Mapping[int, str],
     labels: Mapping[int, int],
+    max_pixels: int,
+    *,
+    normalised: bool,
 ) -> Truth:
     """The ground truth of one image.
 
@@ -113,15 +205,26 @@ def _truth(
     """
     try:
         size = Size(int(image["width"]), int(image["height"]))
-    except (KeyError, TypeError, ValueError) as error:
+        check_size(size)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ImageError(f"the annotations do not say how large the image is: {error}") from error
+    if size.width * size.height > max_pixels:
+        raise ImageError(
+            f"the annotations are of {size.width}×{size.height} pixels, more than the limit of {max_pixels} "
+            "(max_decoded_pixels)"
+        )
     objects = []
+    left = _MAX_COVER * size.width * size.height
     for annotation in annotations:
         number = annotation["category_id"]
         if number not in labels:
             continue
         try:
-            objects.append(_object(annotation, categories[number], labels[number], size))
+            thing = _object(annotation, categories[number], labels[number], size, normalised=normalised)
+            left -= 0 if thing.mask.strides == (0, 0) else thing.box.area
+            if left < 0:
+                raise ValueError(f"the masks of all objects are {_MAX_COVER} times as large as the image")
+            objects.append(thing)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise ImageError(f"annotation {annotation.get('id')} makes no sense: {error}") from error
     regions: dict[str, Mask] = {}
@@ -131,32 +234,51 @@ def _truth(
     return Truth(name, size, tuple(objects), regions)
 
 
-def _object(annotation: Mapping[str, Any], category: str, label: int, size: Size) -> TruthObject:
+def _object(annotation: Mapping[str, Any], category: str, label: int, size: Size, *, normalised: bool) -> TruthObject:
     """One object.
 
     Raises:
-        ValueError: it is outside of the image, or its mask is that of an image of another size.
+        ValueError: it is outside of the image, its mask is that of an image of another size, or its numbers are none.
     """
-    crowd = bool(annotation.get("iscrowd", 0))
+    crowd = annotation.get("iscrowd", 0)
+    if crowd not in (0, 1):
+        raise ValueError(f"iscrowd is {crowd!r}, neither 0 nor 1")
     segmentation = annotation.get("segmentation")
-    bbox: tuple[float, float, float, float]
+    bbox = _bbox(annotation["bbox"], size, normalised=normalised) if annotation.get("bbox") else None
     if segmentation:
-        box, mask = _segment(segmentation, size)
-        left, top, width, height = annotation.get("bbox") or (box.left, box.top, box.width, box.height)
+        box, mask = _segment(segmentation, size, normalised=normalised)
+        bbox = bbox or (box.left, box.top, box.width, box.height)
     else:
-        left, top, width, height = annotation["bbox"]
+        left, top, width, height = bbox or _bbox(annotation["bbox"], size, normalised=normalised)
+        bbox = left, top, width, height
         # Outwards to whole pixels, as the boxes of the model are.
-        outer = (np.floor(left), np.floor(top), np.ceil(left + width), np.ceil(top + height))
-        inside = Box(0, 0, *size).intersection(Box(*(int(edge) for edge in outer)))
+        outer = (math.floor(left), math.floor(top), math.ceil(left + width), math.ceil(top + height))
+        inside = Box(0, 0, *size).intersection(Box(*outer))
         if inside is None:
             raise ValueError(f"its box {annotation['bbox']} is outside of the image of {size.width}×{size.height}")
         box, mask = inside, full_mask(inside)
-    bbox = float(left), float(top), float(width), float(height)
-    area = float(annotation.get("area") or (np.count_nonzero(mask) if segmentation else bbox[2] * bbox[3]))
-    return TruthObject(category, label, box, mask, bbox, area, crowd, _attributes(annotation))
+    area = 0.0 if normalised else float(annotation.get("area") or 0)
+    if not 0 <= area < math.inf:
+        raise ValueError(f"its area is {area}")
+    area = area or float(np.count_nonzero(mask) if segmentation else bbox[2] * bbox[3])
+    return TruthObject(category, label, box, mask, bbox, area, bool(crowd), _attributes(annotation))
 
 
-def _segment(segmentation: Any, size: Size) -> tuple[Box, Mask]:
+def _bbox(bbox: Any, size: Size, *, normalised: bool) -> tuple[float, float, float, float]:
+    """A box as [left, top, width, height] in pixels.
+
+    Raises:
+        ValueError: it is no box.
+    """
+    left, top, width, height = (float(edge) for edge in bbox)
+    if not all(map(math.isfinite, (left, top, width, height))):
+        raise ValueError(f"its box {bbox} has numbers that are none")
+    if not normalised:
+        return left, top, width, height
+    return left * size.width, top * size.height, width * size.width, height * size.height
+
+
+def _segment(segmentation: Any, size: Size, *, normalised: bool) -> tuple[Box, Mask]:
     """The mask in polygons or run lengths, as a crop.
 
     Raises:
@@ -165,26 +287,40 @@ def _segment(segmentation: Any, size: Size) -> tuple[Box, Mask]:
     from pycocotools import mask as coco
 
     if isinstance(segmentation, list):
-        if not all(
-            isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in segmentation
-        ):
-            raise ValueError("a polygon needs three points at least, each with x and y")
-        parts = coco.merge(coco.frPyObjects(segmentation, size.height, size.width))
-    elif tuple(segmentation["size"]) != (size.height, size.width):
+        polygons = _polygons(segmentation, size, normalised=normalised)
+        return decode(coco.merge(coco.frPyObjects(polygons, size.height, size.width))["counts"], size)
+    if list(segmentation["size"]) != [size.height, size.width]:
         height, width = segmentation["size"]
         raise ValueError(f"its mask is for an image of {width}×{height} pixels, not {size.width}×{size.height}")
-    elif isinstance(segmentation["counts"], list):
-        parts = coco.frPyObjects(segmentation, size.height, size.width)
-    else:
-        parts = segmentation
-    # Whole numbers, as the run lengths are of pixels.
-    left, top, width, height = (int(edge) for edge in coco.toBbox(parts))
-    if not (width and height):
-        raise ValueError("its mask covers no pixel")
-    box = Box(left, top, left + width, top + height)
-    if coco.area(parts) == box.area:
-        return box, full_mask(box)
-    return box, coco.decode(parts)[box.slices].astype(np.bool_)
+    return decode(segmentation["counts"], size)
+
+
+def _polygons(polygons: Sequence[Any], size: Size, *, normalised: bool) -> list[list[float]]:
+    """Polygons that COCO's code can fill: it believes all numbers, and takes memory for every pixel of an outline.
+
+    Raises:
+        ValueError: they are none, or are of no image of this size.
+    """
+    found = []
+    n_points, length = 0, 0.0
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError("a polygon needs three points at least, each with x and y")
+        n_points += len(polygon) // 2
+        if n_points > _MAX_POINTS:
+            raise ValueError(f"its polygons have more than {_MAX_POINTS} points")
+        points = np.array(polygon, np.float64).reshape(-1, 2)
+        if normalised:
+            points = points * size
+        if not np.isfinite(points).all():
+            raise ValueError("a polygon has coordinates that are no numbers")
+        if (points < np.negative(size)).any() or (points > 2 * np.array(size)).any():
+            raise ValueError(f"a polygon lies far outside of the image of {size.width}×{size.height} pixels")
+        length += float(abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum())
+        if length > _LONGEST_OUTLINE:
+            raise ValueError(f"its outline is longer than {_LONGEST_OUTLINE} pixels")
+        found.append(points.ravel().tolist())
+    return found
 
 
 def _attributes(annotation: Mapping[str, Any]) -> Mapping[str, str]:
