@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from anonymise.exif import ImageSource, read_metadata
+from anonymise.images import embedded
 from anonymise.record import RecordOptions, build_record, dumps
 from benchmarks.shared import SHARED
 
@@ -55,7 +56,7 @@ def write_record(image: Path, output: Path) -> None:
     data = image.read_bytes()
     with Image.open(io.BytesIO(data)) as header:  # reads the header only
         size = header.size
-    metadata = read_metadata(data, ImageSource.of(image, size))
+    metadata = read_metadata(embedded(data), ImageSource.of(image, size))
     record = build_record(metadata, detections=None, preview_name=None, version="P0.2_K20220101", options=_OPTIONS)
     output.write_text(dumps(record), encoding="utf-8")
 

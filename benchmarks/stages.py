@@ -77,7 +77,7 @@ def measure_stages(files: list[Path], config: str, overrides: Iterable[str] = ()
 
         def write_record() -> str:
             source = exif.ImageSource.of(file, size, modified=datetime.now(timezone.utc), older=False)
-            metadata = exif.read_metadata(data, source)
+            metadata = exif.read_metadata(images.embedded(data), source)
             return json.dumps(
                 record.build_record(
                     metadata, detections={}, preview_name=None, version="benchmark", options=settings.record

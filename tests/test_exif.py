@@ -1,6 +1,5 @@
 import io
 import pickle
-import struct
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
 from pathlib import PurePosixPath, PureWindowsPath
@@ -13,6 +12,7 @@ from PIL import Image
 from anonymise import record
 from anonymise.detections import Size
 from anonymise.exif import SOURCES, ImageSource, Metadata, Origin, read_metadata
+from anonymise.images import embedded, png
 from tests.roadimages import (
     CAR,
     COMMENT,
@@ -38,7 +38,7 @@ xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" GPano:PoseHeadingDegrees
 
 
 def read(data: bytes, source: ImageSource = SOURCE) -> Metadata:
-    return read_metadata(data, source)
+    return read_metadata(embedded(data), source)
 
 
 def test_every_field_of_the_table_is_a_field_of_the_metadata_and_only_once() -> None:
@@ -205,8 +205,7 @@ def test_malformed_xml_is_named_left_out_and_not_quoted(xml: bytes) -> None:
 
 def test_an_xml_that_is_too_long_is_not_parsed() -> None:
     block = exif_block({40055: undefined_field(b"<ImageProperties>" + b" " * (1 << 20) + b"</ImageProperties>")})
-    chunk = struct.pack(">I", len(block)) + b"eXIf" + block + b"\0\0\0\0"
-    metadata = read(b"\x89PNG\r\n\x1a\n" + chunk)
+    metadata = read(png.assemble([png.Chunk(b"eXIf", block)]))
     assert metadata.image_properties is None
     assert "longer than" in metadata.problems[0]
 
@@ -214,10 +213,7 @@ def test_an_xml_that_is_too_long_is_not_parsed() -> None:
 def test_png_with_exif_and_xmp() -> None:
     block = exif_block({40055: undefined_field(PROPERTIES.encode())})
     xmp = b"XML:com.adobe.xmp\0\0\0\0\0" + GPANO
-    chunks = [
-        struct.pack(">I", len(body)) + name + body + b"\0\0\0\0" for name, body in ((b"iTXt", xmp), (b"eXIf", block))
-    ]
-    metadata = read(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    metadata = read(png.assemble([png.Chunk(b"iTXt", xmp), png.Chunk(b"eXIf", block)]))
     assert (metadata.road_number, metadata.projection) == ("13", "equirectangular")
 
 

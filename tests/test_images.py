@@ -21,7 +21,6 @@ from pydantic import ValidationError
 from anonymise import images
 from anonymise.detections import Box, Detections, Instance, RgbImage, Size, full_mask
 from anonymise.errors import UnreadableImage
-from anonymise.exif import tags
 from anonymise.images import jpegfile, png
 
 LIMIT = 10_000_000
@@ -143,10 +142,9 @@ def test_mid_grey_picture_is_complete() -> None:
         (b"", "empty"),
         (b"not a picture at all, renamed to .jpg", "neither"),
         (b"\xff\xd8\xff\xe0", "truncated"),
-        (b"\xff\xd8\xff\xd9", "without a frame header"),
+        (b"\xff\xd8\xff\xd9", "without a picture"),
         (b"GIF89a" + bytes(100), "neither"),
         (png.SIGNATURE, "truncated"),
-        (as_jpeg()[:-2], "truncated"),
         (as_jpeg()[:700], "truncated"),
         (as_jpeg(progressive=True)[:700], "truncated"),
         (png_of(picture(40, 30))[:-20], "truncated"),
@@ -361,8 +359,7 @@ def test_fresh_thumbnail_shows_the_anonymised_picture() -> None:
     data = as_jpeg(400, 300)
     image = np.full((300, 400, 3), (250, 10, 10), np.uint8)
     out = images.rewrite(data, image, np.ones((300, 400), bool), LOSSLESS.model_copy(update={"thumbnail": True})).data
-    block = tags.find_exif(out)
-    assert block is not None
+    (block,) = images.embedded(out).exif
     at = block.find(b"\xff\xd8")
     thumbnail = images.decode(block[at:], max_pixels=LIMIT).pixels
     assert piexif.load(out)["thumbnail"] == block[at:]

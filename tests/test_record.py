@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from anonymise.detections import Size
 from anonymise.errors import ConfigError, RecordError
 from anonymise.exif import ImageSource, read_metadata
+from anonymise.images import embedded
 from anonymise.record import Record, RecordOptions, build_record, check_not_null, dumps, required_keys, version_text
 from anonymise.record.schema import problems_of
 from anonymise.record.text import KEYS
@@ -45,7 +46,7 @@ def record_of(
     modified: datetime | None = None,
     settings: RecordOptions | None = None,
 ) -> Record:
-    metadata = read_metadata(data, ImageSource(folders, name, Size(64, 48), modified))
+    metadata = read_metadata(embedded(data), ImageSource(folders, name, Size(64, 48), modified))
     return build_record(metadata, detections=None, preview_name=None, version=None, options=settings or options())
 
 
@@ -79,7 +80,7 @@ def road_image() -> Path:
 def record_in_place(path: Path) -> Record:
     with Image.open(path) as image:
         size = image.size
-    metadata = read_metadata(path.read_bytes(), ImageSource.of(path, size))
+    metadata = read_metadata(embedded(path.read_bytes()), ImageSource.of(path, size))
     return build_record(metadata, detections=None, preview_name=None, version=None, options=options())
 
 
@@ -95,7 +96,7 @@ def test_expected_record_of_2020() -> None:
         size=(1280, 720),
     )
     path = Path("tilSladding/2020/FV00013/S1/D1/F1_2020_06_02/FV00013_S1D1_m00014_f1.jpg")
-    metadata = read_metadata(data, ImageSource.of(path, (1280, 720)))
+    metadata = read_metadata(embedded(data), ImageSource.of(path, (1280, 720)))
     record = build_record(metadata, detections=None, preview_name=None, version=None, options=options())
     assert_expected(record, shared_file("spec", "expected", "road_2020.json"))
 
@@ -104,7 +105,7 @@ def test_expected_record_of_a_panorama() -> None:
     reflink = shared_file("spec", "exif", "reflink_360.xml").read_bytes()
     data = road_jpeg(None, reflink, exif={36867: ascii_field("2022:05:11 10:20:30")}, size=(2048, 1024))
     path = Path("tilSladding/2022/360/EV00006/S58/D1/F1_2022_05_11/EV00006_S58D1_m01024_KD2_m00012_f1.jpg")
-    metadata = read_metadata(data, ImageSource.of(path, (2048, 1024)))
+    metadata = read_metadata(embedded(data), ImageSource.of(path, (2048, 1024)))
     settings = options(image_type="360", remove_imagetype_filepath=True)
     record = build_record(metadata, detections=None, preview_name=None, version=None, options=settings)
     assert_expected(record, shared_file("spec", "expected", "road_360.json"))
@@ -250,9 +251,9 @@ def test_id_is_the_same_in_every_run_and_time_zone(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib\n"
         "from tests.roadimages import options\n"
-        "from anonymise import exif, record\n"
+        "from anonymise import exif, images, record\n"
         "path = pathlib.Path(sys.argv[1])\n"
-        "metadata = exif.read_metadata(path.read_bytes(), exif.ImageSource.of(path, (64, 48)))\n"
+        "metadata = exif.read_metadata(images.embedded(path.read_bytes()), exif.ImageSource.of(path, (64, 48)))\n"
         "made = record.build_record(metadata, detections=None, preview_name=None, version=None, options=options())\n"
         "print(made['exif_tid'], made['bildeid'])\n"
     )
@@ -269,7 +270,7 @@ def test_id_is_the_same_in_every_run_and_time_zone(tmp_path: Path) -> None:
 
 
 def test_what_the_run_adds() -> None:
-    metadata = read_metadata(road_jpeg(), ImageSource(FOLDER, NAME, Size(64, 48)))
+    metadata = read_metadata(embedded(road_jpeg()), ImageSource(FOLDER, NAME, Size(64, 48)))
     record = build_record(
         metadata,
         detections={"car": 2, "person": 1},
@@ -284,7 +285,7 @@ def test_what_the_run_adds() -> None:
 
 
 def test_no_objects_is_not_the_same_as_no_detection() -> None:
-    metadata = read_metadata(b"", ImageSource((), "a.jpg", Size(1, 1)))
+    metadata = read_metadata(embedded(b""), ImageSource((), "a.jpg", Size(1, 1)))
     record = build_record(metadata, detections={}, preview_name=None, version=None, options=options())
     assert record["detekterte_objekter"] == {}
 

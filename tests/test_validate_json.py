@@ -6,6 +6,7 @@ import pytest
 
 from anonymise.detections import Size
 from anonymise.exif import ImageSource, read_metadata
+from anonymise.images import embedded
 from anonymise.record import Record, build_record, dumps
 from anonymise.record.schema import problems_of
 from script.validate_json import main
@@ -15,7 +16,7 @@ from tests.roadimages import options, road_jpeg
 @pytest.fixture
 def record() -> Record:
     source = ImageSource(("tilSladding", "2020"), "FV00013_S1D1_m00014_f1.jpg", Size(64, 48))
-    metadata = read_metadata(road_jpeg(), source)
+    metadata = read_metadata(embedded(road_jpeg()), source)
     return build_record(metadata, detections={"car": 2}, preview_name=None, version=None, options=options())
 
 

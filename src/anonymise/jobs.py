@@ -100,7 +100,7 @@ class ExifWorker:
             modified=datetime.fromtimestamp(modified, timezone.utc),
             older=config.run.force_older_exif,
         )
-        metadata = exif.read_metadata(data, source)
+        metadata = exif.read_metadata(images.embedded(data), source)
         has_preview = any(file.kind is FileKind.PREVIEW for file in expected)
         entry = record.build_record(
             metadata,

@@ -4,6 +4,7 @@ from functools import cache
 
 from anonymise.detections import Size
 from anonymise.exif import ImageSource, read_metadata
+from anonymise.images import embedded
 from anonymise.record import Record, build_record
 from tests.roadimages import options, road_jpeg
 
@@ -22,7 +23,7 @@ def road_record(**changes: str | dict[str, str] | None) -> Record:
 def _record() -> Record:
     source = ImageSource(("tilSladding", "2020"), "FV00013_S1D1_m00014_f1.jpg", Size(64, 48))
     return build_record(
-        read_metadata(road_jpeg(), source),
+        read_metadata(embedded(road_jpeg()), source),
         detections={"car": 2},
         preview_name=None,
         version="P0.2_K20260102",

@@ -1,12 +1,16 @@
-"""Image file → Metadata: what its EXIF, XMP, recorder's XML, name and path tell. Not: the record's keys, pixels.
+"""Metadata blocks of an image file → Metadata: what EXIF, XMP, recorder's XML, name and path tell.
 
+Not: where the blocks stand in the file (``images.container`` finds them), the record's keys, pixels.
+
+- `embedded`: the blocks that were found, and the orientation that they give.
 - `reader`: the one table of sources for all vendors and eras.
 - `metadata`: the value that it gives.
 - `tags`, `gps`, `gpano`, `recorderxml`, `roadname`: one kind of source each.
 """
 
+from anonymise.exif.embedded import Embedded
 from anonymise.exif.metadata import ImageSource, Metadata, Origin
 from anonymise.exif.reader import SOURCES, read_metadata
 from anonymise.exif.recorderxml import redact_xml
 
-__all__ = ["SOURCES", "ImageSource", "Metadata", "Origin", "read_metadata", "redact_xml"]
+__all__ = ["SOURCES", "Embedded", "ImageSource", "Metadata", "Origin", "read_metadata", "redact_xml"]

@@ -1,4 +1,4 @@
-"""Image file → Metadata: everything that an image's EXIF, XMP, name and path tell about the road.
+"""Metadata blocks → Metadata: everything that an image's EXIF, XMP, name and path tell about the road.
 
 ``SOURCES`` is the one table that says where each value is looked for, in order of trust. All recorders and eras share
 it: the forced reading of images before 2022 (``ImageSource.older``) only puts the rows of ImageProperties first.
@@ -15,6 +15,7 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from math import isfinite
 
 from anonymise.exif import gps, roadname
+from anonymise.exif.embedded import Embedded
 from anonymise.exif.gpano import read_gpano
 from anonymise.exif.metadata import TIME, ImageSource, Metadata, Origin, parse_time
 from anonymise.exif.recorderxml import (
@@ -26,7 +27,7 @@ from anonymise.exif.recorderxml import (
     scrub,
     scrub_text,
 )
-from anonymise.exif.tags import ExifFields, Field, find_exif, find_xmp, read_fields
+from anonymise.exif.tags import ExifFields, Field
 
 __all__ = ["SOURCES", "ImageSource", "Metadata", "Origin", "Row", "Source", "read_metadata"]
 
@@ -86,21 +87,19 @@ class Row:
     sources: tuple[Source, ...]
 
 
-def read_metadata(data: bytes, source: ImageSource) -> Metadata:
-    """Read an image's metadata; the pixels are not decoded.
+def read_metadata(blocks: Embedded, source: ImageSource) -> Metadata:
+    """Interpret an image's metadata.
 
     Args:
-        data: the image file, JPEG or PNG. Other bytes give what the name and path tell.
-        source: what is known beside the bytes.
+        blocks: the metadata blocks of the image file. Without any, the result is what the name and path tell.
+        source: what is known besides.
     """
-    problems: list[str] = []
-    block = find_exif(data)
-    fields = ExifFields() if block is None else read_fields(block)
-    problems += fields.problems
+    fields = blocks.fields
+    problems = [*blocks.problems, *fields.problems]
     properties, properties_xml, names = _read_recorder_xml(fields.ifd0, _IMAGE_PROPERTIES, problems)
     reflink, reflink_xml, more_names = _read_recorder_xml(fields.ifd0, _REFLINK_INFO, problems)
     names |= more_names
-    evidence = _Evidence(source, properties, reflink, fields, _read_gpano(data, problems))
+    evidence = _Evidence(source, properties, reflink, fields, _read_gpano(blocks, problems))
 
     values: dict[str, str] = {}
     origins: dict[str, Origin] = {}
@@ -150,15 +149,13 @@ def _read_recorder_xml(
     return flatten(root), redacted, names
 
 
-def _read_gpano(data: bytes, problems: list[str]) -> Mapping[str, str]:
-    packet = find_xmp(data)
-    if packet is None:
-        return {}
-    try:
-        return read_gpano(packet)
-    except MalformedXmlError as error:
-        problems.append(f"the XMP packet is left out: {error}")
-        return {}
+def _read_gpano(blocks: Embedded, problems: list[str]) -> Mapping[str, str]:
+    for packet in blocks.xmp[:1]:
+        try:
+            return read_gpano(packet)
+        except MalformedXmlError as error:
+            problems.append(f"the XMP packet is left out: {error}")
+    return {}
 
 
 # Texts: what a source wrote → what the record says, None where it says nothing.

@@ -1,25 +1,20 @@
-"""Image file → EXIF fields and XMP packet, without touching a pixel.
+"""EXIF block → fields.
 
-Reads the containers (JPEG marker segments, PNG chunks) and the TIFF structure inside the EXIF block. General EXIF
-libraries drop or refuse the recorders' private tags 40055 and 40056; here every field of the three directories
-that matter is kept as bytes, and only what is asked for is decoded.
+Reads the TIFF structure of the block. General EXIF libraries drop or refuse the recorders' private tags 40055 and
+40056; here every field of the three directories that matter is kept as bytes, and only what is asked for is decoded.
 
 Nothing here raises for bad bytes: what cannot be read is left out and named in ``problems``.
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
 
-__all__ = ["ExifFields", "Field", "find_exif", "find_xmp", "read_fields"]
+__all__ = ["ORIENTATION", "ExifFields", "Field", "read_fields"]
 
-_EXIF_PREFIX = b"Exif\0\0"
-_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_XMP_PREFIX = b"XML:com.adobe.xmp\0"
-
+ORIENTATION = 0x0112
 _EXIF_IFD = 34665
 _GPS_IFD = 34853
 
@@ -92,64 +87,6 @@ class ExifFields:
 
     def __bool__(self) -> bool:
         return bool(self.ifd0 or self.exif or self.gps)
-
-
-def find_exif(data: bytes) -> bytes | None:
-    """The first EXIF block (TIFF structure, without prefix) of a JPEG or PNG file; None where there is none."""
-    for name, body in _sections(data):
-        if name == b"\xe1" and body.startswith(_EXIF_PREFIX):
-            return body[len(_EXIF_PREFIX) :]
-        if name == b"eXIf":
-            return body.removeprefix(_EXIF_PREFIX)  # some writers keep the JPEG prefix in PNG
-    return None
-
-
-def find_xmp(data: bytes) -> bytes | None:
-    """The first XMP packet of a JPEG or PNG file; None where there is none or it is compressed."""
-    for name, body in _sections(data):
-        if name == b"\xe1" and body.startswith(_XMP_PREFIX):
-            return body[len(_XMP_PREFIX) :]
-        if name == b"iTXt" and body.startswith(_PNG_XMP_PREFIX + b"\0\0"):
-            # Keyword, compression flag and method, then language tag and translated keyword, both NUL-terminated.
-            rest = body[len(_PNG_XMP_PREFIX) + 2 :].split(b"\0", 2)
-            return rest[2] if len(rest) == 3 else None
-    return None
-
-
-def _sections(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Marker segments of a JPEG up to its first scan, or chunks of a PNG: (marker byte or chunk type, body)."""
-    if data.startswith(b"\xff\xd8"):
-        yield from _jpeg_segments(data)
-    elif data.startswith(_PNG_SIGNATURE):
-        yield from _png_chunks(data)
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte before a marker (ITU-T T.81, B.1.1.2)
-            at += 1
-        elif marker in (0xD9, 0xDA):
-            return
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # markers without a length
-            at += 2
-        else:
-            length = int.from_bytes(data[at + 2 : at + 4], "big")
-            if length < 2:
-                return
-            yield data[at + 1 : at + 2], data[at + 4 : at + 2 + length]
-            at += 2 + length
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = len(_PNG_SIGNATURE)
-    while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        name = data[at + 4 : at + 8]
-        if name != b"IDAT":
-            yield name, data[at + 8 : at + 8 + length]
-        at += 12 + length
 
 
 def read_fields(block: bytes) -> ExifFields:

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal
 
+from anonymise.exif.embedded import Embedded
 from anonymise.exif.recorderxml import MalformedXmlError, decode_xml, redact_text, redact_xml
-from anonymise.exif.tags import ExifFields, Field, read_fields
+from anonymise.exif.tags import ORIENTATION, ExifFields, Field
 
-__all__ = ["MAX_BLOCK_BYTES", "OutputMetadata", "clean_exif", "contains_picture", "is_text", "orientation_of"]
+__all__ = ["MAX_BLOCK_BYTES", "OutputMetadata", "clean_exif", "contains_picture", "is_text"]
 
 OutputMetadata = Literal["redacted", "none", "all"]
 """What of the metadata goes out; no choice lets an embedded picture out."""
@@ -22,7 +23,6 @@ OutputMetadata = Literal["redacted", "none", "all"]
 MAX_BLOCK_BYTES = 65535 - 2 - len(b"Exif\0\0")
 """Longest EXIF block that fits into a JPEG marker segment."""
 
-_ORIENTATION = 0x0112
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _RECORDER_XML = (40055, 40056)
 
@@ -39,7 +39,7 @@ _LETTER = rb"[A-Z0-9 ]{0,2}"
 _NUMBERS: Final[Mapping[str, frozenset[int]]] = MappingProxyType(
     {
         # orientation, resolution; white point, primaries, YCbCr coefficients and positioning, reference black and white
-        "ifd0": frozenset({_ORIENTATION, 0x011A, 0x011B, 0x0128, 0x013E, 0x013F, 0x0211, 0x0213, 0x0214}),
+        "ifd0": frozenset({ORIENTATION, 0x011A, 0x011B, 0x0128, 0x013E, 0x013F, 0x0211, 0x0213, 0x0214}),
         "exif": frozenset(
             {
                 *(0x829A, 0x829D, 0x8822, 0x8827, 0x8830, 0x8831, 0x8832, 0x8833, 0x8834, 0x8835),  # exposure, ISO
@@ -94,22 +94,12 @@ def contains_picture(data: bytes) -> bool:
     return bool(_BASE64_PICTURE.search(dense) or _HEX_PICTURE.search(dense))
 
 
-def orientation_of(block: bytes) -> int:
-    """The EXIF orientation, 1 to 8; 1 where the block does not say a valid one.
-
-    Args:
-        block: the TIFF structure, from its byte-order mark on.
-    """
-    field = read_fields(block).ifd0.get(_ORIENTATION)
-    value = field.integer() if field is not None else None
-    return value if value is not None and 1 <= value <= 8 else 1
-
-
-def clean_exif(block: bytes | None, mode: OutputMetadata, thumbnail: bytes | None) -> tuple[bytes | None, list[str]]:
+def clean_exif(found: Embedded, mode: OutputMetadata, thumbnail: bytes | None) -> tuple[bytes | None, list[str]]:
     """Builds the EXIF block of the output.
 
     Args:
-        block: that of the original (TIFF structure, from its byte-order mark on), None where it has none.
+        found: the metadata of the original. The orientation goes out as it was understood, wherever it stood, so that
+            the output is shown as the model saw the picture.
         mode: what goes out. ``redacted`` keeps time, position, camera, orientation, resolution and the recorder's XML
             without its driver, car and comments; ``none`` keeps the orientation; ``all`` keeps all texts and numbers.
         thumbnail: a JPEG of the anonymised picture that becomes the embedded thumbnail.
@@ -117,13 +107,15 @@ def clean_exif(block: bytes | None, mode: OutputMetadata, thumbnail: bytes | Non
     Returns:
         The new block, None where nothing is left to say, and what the log should know.
     """
-    source = ExifFields() if block is None else read_fields(block)
-    notes = [f"EXIF: {problem}" for problem in source.problems]
+    source = found.fields
+    notes = [*found.problems, *(f"EXIF: {problem}" for problem in source.problems)]
     order = next((field.order for field in source.ifd0.values()), "<")
     ifd0, exif, gps = (
         {tag: field for tag, field in fields.items() if _allowed(name, tag, field, mode)}
         for name, fields in (("ifd0", source.ifd0), ("exif", source.exif), ("gps", source.gps))
     )
+    if found.orientation != 1 or ORIENTATION in ifd0:
+        ifd0[ORIENTATION] = Field(3, struct.pack(order + "H", found.orientation), order)
     if mode != "none":
         ifd0 |= _recorder_xml(source, mode, notes)
     if not (ifd0 or exif or gps or thumbnail):
@@ -137,7 +129,7 @@ def clean_exif(block: bytes | None, mode: OutputMetadata, thumbnail: bytes | Non
 
 def _allowed(directory: str, tag: int, field: Field, mode: OutputMetadata) -> bool:
     if mode == "none":
-        return directory == "ifd0" and tag == _ORIENTATION and len(field.data) <= _MAX_NUMBER_BYTES
+        return directory == "ifd0" and tag == ORIENTATION and len(field.data) <= _MAX_NUMBER_BYTES
     if tag in _RECORDER_XML and directory == "ifd0":
         return False  # they have a way of their own
     if field.kind not in (_TEXT, _UNDEFINED) and tag in _NUMBERS[directory]:

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from anonymise.detections import Box, Detections, Instance, Mask, RgbImage, Size
 from anonymise.errors import UnreadableImage
-from anonymise.images import jpeg, jpegfile, png
-from anonymise.images.exifwriter import OutputMetadata, orientation_of
-from anonymise.images.sanitise import clean_chunks, clean_segments, exif_of_chunks, exif_of_segments
+from anonymise.images import container, jpeg, jpegfile, png
+from anonymise.images.exifwriter import OutputMetadata
+from anonymise.images.sanitise import clean_chunks, clean_segments
 from anonymise.sharing import SharedPixels
 
 __all__ = [
@@ -45,6 +45,8 @@ _FALLBACK_QUALITY = 95  # at 4:4:4 or the original's sampling; no difference can
 _PNG_LEVEL = 6  # zlib's own default
 _THUMBNAIL_PIXELS = 160  # longest side, as DCF has it
 _GREY_TOLERANCE = 1
+# Data that no picture ends with: ones (FF 00 is one byte FF in a scan), and bytes of all kinds without FF.
+_FILLERS = (b"\xff\x00" * 256, bytes(np.random.default_rng(0).integers(0, 255, 512, np.uint8)))
 _SAMPLINGS = frozenset({(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)})  # those that OpenCV can write
 
 # What makes the stored picture upright, for each EXIF orientation (EXIF 3.0, section 4.6.5.1): rows and columns are
@@ -110,15 +112,13 @@ def header(data: bytes, *, max_pixels: int | None = None) -> Header:
     Raises:
         UnreadableImage: the file is empty, truncated within its headers, too large, or neither JPEG nor PNG.
     """
-    if _kind(data) == "jpeg":
-        frame, segments = jpegfile.read_frame(data)
-        found = Header(frame.width, frame.height, "jpeg", _orientation(exif_of_segments(segments)))
-    else:
-        size = png.read_header(data)
-        found = Header(size.width, size.height, "png", _orientation(exif_of_chunks(png.parse(data))))
+    kind = _kind(data)
+    size = jpegfile.read_frame(data) if kind == "jpeg" else png.read_header(data)
     if max_pixels is not None:
-        _check_size(found.width, found.height, max_pixels)
-    return found
+        _check_size(size, max_pixels)
+    if kind == "png":
+        png.parse(data)
+    return Header(size.width, size.height, kind, container.embedded(data).orientation)
 
 
 def decode(data: bytes, *, max_pixels: int) -> SourceImage:
@@ -135,15 +135,12 @@ def decode(data: bytes, *, max_pixels: int) -> SourceImage:
         UnreadableImage: the file is empty, truncated, damaged, too large, or neither JPEG nor PNG.
     """
     if _kind(data) == "jpeg":
-        frame, _ = jpegfile.read_frame(data)
-        _check_size(frame.width, frame.height, max_pixels)
+        _check_size(jpegfile.read_frame(data), max_pixels)
         file = jpegfile.parse(data)
-        pixels = _decode_jpeg(file)
-        return SourceImage(pixels, _orientation(exif_of_segments(file.segments)), "jpeg")
-    size = png.read_header(data)
-    _check_size(size.width, size.height, max_pixels)
+        return SourceImage(_decode_jpeg(file), container.of_segments(file.segments).orientation, "jpeg")
+    _check_size(png.read_header(data), max_pixels)
     chunks = png.parse(data)
-    return SourceImage(_rgb(_decode_png(chunks)), _orientation(exif_of_chunks(chunks)), "png")
+    return SourceImage(_rgb(_decode_png(chunks)), container.of_chunks(chunks).orientation, "png")
 
 
 def decode_into(pixels: SharedPixels, data: bytes, max_pixels: int) -> None:
@@ -258,45 +255,49 @@ def _kind(data: bytes) -> Kind:
     raise UnreadableImage("neither a JPEG nor a PNG file, whatever its name says")
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
+def _check_size(size: jpegfile.Frame | png.Header, max_pixels: int) -> None:
+    # Samples of 16 bits take twice the memory, and are counted so.
+    bytes_per_pixel = max(3, size.bytes_per_pixel) if isinstance(size, png.Header) else 3
+    if size.width * size.height * bytes_per_pixel > 3 * max_pixels:
+        depth = f" of {bytes_per_pixel} bytes each" if bytes_per_pixel > 3 else ""
         raise UnreadableImage(
-            f"{width}×{height} pixels are more than the limit of {max_pixels}; max_decoded_pixels raises it"
+            f"{size.width}×{size.height} pixels{depth} are more than the limit of {max_pixels} (of 3 bytes each); "
+            "max_decoded_pixels raises it"
         )
-
-
-def _orientation(exif: bytes | None) -> int:
-    return 1 if exif is None else orientation_of(exif)
 
 
 def _decode_jpeg(file: jpegfile.JpegFile) -> RgbImage:
     # Only what decides about the samples reaches the decoder: it has nothing else to trip over or to warn about.
     stream = jpegfile.assemble(file.picture, file.colour_segments())
+    if not file.has_end:
+        _check_complete(file, "the file ends within the picture's data")
     pixels = _opencv(stream, cv2.IMREAD_COLOR_RGB) if len(file.frame.components) < 4 else None
     if pixels is None:
         pixels = _pillow(stream)
     if pixels.shape != (file.frame.height, file.frame.width, 3):
         raise UnreadableImage("damaged: the picture has another size than its header says")
     corner = pixels[-1, -1].astype(int)
-    if abs(corner - 128).max() <= _GREY_TOLERANCE:
-        _check_complete(file, pixels)
+    if file.has_end and abs(corner - 128).max() <= _GREY_TOLERANCE:
+        _check_complete(file, "data of the picture are missing")
     return pixels
 
 
-def _check_complete(file: jpegfile.JpegFile, pixels: RgbImage) -> None:
-    """Refuses a picture whose data end too early but for an end marker that someone put there.
+def _check_complete(file: jpegfile.JpegFile, reason: str) -> None:
+    """Refuses a picture whose data end too early, whether or not an end marker stands behind what is left.
 
-    Where data are missing, libjpeg fills in mid grey and goes on. A picture that ends in mid grey is decoded once more
-    with some bytes added to its data: they change it only if they were needed.
+    Where data are missing, libjpeg takes zeros for the rest of a block, fills in mid grey, and goes on. So a picture
+    that has no end marker, or ends in mid grey, is decoded with other bits behind its data: they change it only if they
+    were needed. Pillow, unlike OpenCV, does that without a word on the operator's screen.
 
     Raises:
         UnreadableImage: data are missing.
     """
-    filler = bytes(np.random.default_rng(0).integers(0, 255, 512, np.uint8))  # 255, which starts a marker, is not in it
-    longer = file.picture[:-2] + filler + file.picture[-2:]
-    again = _opencv(jpegfile.assemble(longer, file.colour_segments()), cv2.IMREAD_COLOR_RGB)
-    if again is None or not np.array_equal(again, pixels):
-        raise UnreadableImage("truncated: data of the picture are missing")
+    first, *others = (
+        _pillow(jpegfile.assemble(file.picture[:-2] + filler + file.picture[-2:], file.colour_segments()))
+        for filler in (b"", *_FILLERS)
+    )
+    if not all(np.array_equal(other, first) for other in others):
+        raise UnreadableImage(f"truncated: {reason}")
 
 
 def _decode_png(chunks: tuple[png.Chunk, ...]) -> NDArray[np.uint8 | np.uint16]:

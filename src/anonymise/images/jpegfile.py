@@ -23,6 +23,7 @@ __all__ = [
     "JpegFile",
     "Segment",
     "assemble",
+    "head",
     "parse",
     "read_frame",
     "with_component_ids",
@@ -41,6 +42,10 @@ _AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that i
 
 # Fixed tables must code all 162 pairs of run and size (T.81, F.1.2.2.1); tables made for one picture have fewer.
 _ALL_AC_SYMBOLS = 162
+
+_MAX_SCANS = 100
+"""Each scan passes over all blocks of the picture, however few bytes it has. Encoders write about ten; libvips has the
+same limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +117,12 @@ class JpegFile:
 
     Attributes:
         frame: its header.
-        segments: the APPn and COM segments in the file's order.
+        segments: the APPn and COM segments before the first scan, in the file's order.
         picture: a complete JPEG stream of everything else, which is all that is needed to decode the samples. What
             follows the end marker and what no marker announces is not in it.
         redefines_tables: whether a quantisation table changes after the first scan.
         fixed_codes: whether its Huffman tables are such as a one-pass encoder uses.
+        has_end: whether its end marker is there.
     """
 
     frame: Frame
@@ -124,6 +130,7 @@ class JpegFile:
     picture: bytes
     redefines_tables: bool
     fixed_codes: bool
+    has_end: bool
 
     @property
     def is_rgb(self) -> bool:
@@ -160,14 +167,39 @@ class JpegFile:
         return None
 
 
+def head(data: bytes) -> Iterator[tuple[Segment, int]]:
+    """All marker segments of a JPEG file before its first scan, each with the position at which it ends.
+
+    Decoders take what says how the picture is shown from these segments and from no others. Stray bytes between
+    segments are skipped, as libjpeg does.
+
+    Yields:
+        The segments in the file's order; the last one is the header of the first scan.
+
+    Raises:
+        UnreadableImage: the file is no JPEG, or has no scan.
+    """
+    if not data.startswith(b"\xff\xd8"):
+        raise UnreadableImage("no JPEG file: it does not start with FF D8")
+    position = 2
+    while True:
+        marker, payload, position = _next_segment(data, position)
+        if marker == _EOI:
+            raise UnreadableImage("a JPEG file without a picture")
+        yield Segment(marker, payload), position
+        if marker == _SOS:
+            return
+
+
 def parse(data: bytes) -> JpegFile:
     """Takes a JPEG file apart, down to its end marker.
+
+    A file that has no end marker, or has something else in its place, is accepted if no scan is missing. Whether the
+    last scan is whole can only be seen when it is decoded.
 
     Raises:
         UnreadableImage: it is truncated, or no JPEG that can be decoded.
     """
-    if not data.startswith(b"\xff\xd8"):
-        raise UnreadableImage("no JPEG file: it does not start with FF D8")
     frame: Frame | None = None
     segments: list[Segment] = []
     picture = [b"\xff\xd8"]
@@ -175,19 +207,20 @@ def parse(data: bytes) -> JpegFile:
     redefines_tables = False
     ac_tables: list[int] = []
     scans: list[bytes] = []
-    position = 2
-    while True:
-        marker, payload, end = _next_segment(data, position)
-        position = end
+    has_end = False
+    for segment, position in _all_segments(data):
+        marker, payload = segment.marker, segment.payload
         if marker == _EOI:
+            has_end = True
             break
-        if marker in (APP0, COM) or APP0 < marker <= _APP15:
-            segments.append(Segment(marker, payload))
+        if _is_metadata(marker):
+            if not scans:
+                segments.append(segment)
             continue
+        if frame is not None and not _is_part(segment, frame) and _all_coefficients(scans, frame):
+            break  # something that follows the picture, which has no end marker
         if marker in _ALL_FRAMES:
-            if frame is not None or marker not in _FRAMES:
-                raise UnreadableImage(f"a JPEG process that is not supported (marker FF {marker:02X})")
-            frame = _frame(marker, payload)
+            frame = _frame(segment, frame)
         elif marker == _DQT:
             for slot, table in _quantisation_tables(payload):
                 redefines_tables |= bool(scans) and tables.get(slot, table) != table
@@ -200,13 +233,12 @@ def parse(data: bytes) -> JpegFile:
         if marker == _SOS:
             if frame is None:
                 raise UnreadableImage("a JPEG scan without a frame header")
-            _check_scan(payload)
+            if not _is_scan_header(payload):
+                raise UnreadableImage("a damaged JPEG scan header")
             scans.append(payload)
-            match = _AFTER_SCAN.search(data, position)
-            if match is None:
-                raise UnreadableImage("truncated: the file ends within the picture's data")
-            picture.append(data[position : match.start()])
-            position = match.start()
+            if len(scans) > _MAX_SCANS:
+                raise UnreadableImage(f"more than {_MAX_SCANS} scans, which would take minutes to decode")
+            picture.append(data[position : _end_of_scan(data, position)])
     if frame is None or not scans:
         raise UnreadableImage("a JPEG file without a picture")
     if not _all_coefficients(scans, frame):
@@ -218,28 +250,23 @@ def parse(data: bytes) -> JpegFile:
         picture=b"".join(picture),
         redefines_tables=redefines_tables,
         fixed_codes=bool(ac_tables) and min(ac_tables) >= _ALL_AC_SYMBOLS,
+        has_end=has_end,
     )
 
 
-def read_frame(data: bytes) -> tuple[Frame, tuple[Segment, ...]]:
-    """The frame header and the APPn and COM segments before it, without a look at the rest of the file.
+def read_frame(data: bytes) -> Frame:
+    """The frame header, without a look at the coded picture.
 
     Raises:
-        UnreadableImage: there is no frame header that can be decoded.
+        UnreadableImage: there is no frame header that can be decoded, or no scan.
     """
-    if not data.startswith(b"\xff\xd8"):
-        raise UnreadableImage("no JPEG file: it does not start with FF D8")
-    segments: list[Segment] = []
-    position = 2
-    while True:
-        marker, payload, position = _next_segment(data, position)
-        if marker in _FRAMES:
-            return _frame(marker, payload), tuple(segments)
-        if marker in _ALL_FRAMES:
-            raise UnreadableImage(f"a JPEG process that is not supported (marker FF {marker:02X})")
-        if marker in (_SOS, _EOI):
-            raise UnreadableImage("a JPEG file without a frame header")
-        segments.append(Segment(marker, payload))
+    frame: Frame | None = None
+    for segment, _ in head(data):
+        if segment.marker in _ALL_FRAMES:
+            frame = _frame(segment, frame)
+    if frame is None:
+        raise UnreadableImage("a JPEG file without a frame header")
+    return frame
 
 
 def assemble(picture: bytes, segments: list[Segment]) -> bytes:
@@ -264,7 +291,7 @@ def with_component_ids(stream: bytes, frame: Frame) -> bytes:
             count = body[0]
             body[1 : 1 + 2 * count : 2] = bytes(identifiers[i] for i in body[1 : 1 + 2 * count : 2])
         position = end
-        if APP0 <= marker <= _APP15 or marker == COM:
+        if _is_metadata(marker):
             continue
         out.append(_packed(marker, bytes(body)))
         if marker == _SOS:
@@ -272,6 +299,37 @@ def with_component_ids(stream: bytes, frame: Frame) -> bytes:
             assert match is not None  # libjpeg ends every file that it writes
             position = match.start()
             out.append(stream[end:position])
+
+
+def _all_segments(data: bytes) -> Iterator[tuple[Segment, int]]:
+    """All marker segments of a JPEG file, each with the position at which it ends.
+
+    They end with the end marker, or where no segment follows: whether something is missing then, the scans so far tell.
+
+    Raises:
+        UnreadableImage: the file is no JPEG, or has no scan.
+    """
+    position = 2
+    for segment, position in head(data):
+        yield segment, position
+    while True:
+        try:
+            marker, payload, position = _next_segment(data, _end_of_scan(data, position))
+        except UnreadableImage:
+            return
+        yield Segment(marker, payload), position
+
+
+def _end_of_scan(data: bytes, position: int) -> int:
+    """Where the coded data end that start at ``position``, or were to start there."""
+    match = _AFTER_SCAN.search(data, position)
+    if match is not None:
+        return match.start()
+    return len(data) - data.endswith(b"\xff")  # half of a marker
+
+
+def _is_metadata(marker: int) -> bool:
+    return APP0 <= marker <= _APP15 or marker == COM
 
 
 def _next_segment(data: bytes, position: int) -> tuple[int, bytes, int]:
@@ -307,7 +365,18 @@ def _packed(marker: int, payload: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 
 
-def _frame(marker: int, payload: bytes) -> Frame:
+def _is_part(segment: Segment, frame: Frame) -> bool:
+    """Whether a segment after the first scan can be part of the picture."""
+    if segment.marker != _SOS:
+        return segment.marker in _TABLES
+    header, known = segment.payload, {c.identifier for c in frame.components}
+    return _is_scan_header(header) and known.issuperset(header[1 : 1 + 2 * header[0] : 2])
+
+
+def _frame(segment: Segment, earlier: Frame | None) -> Frame:
+    marker, payload = segment.marker, segment.payload
+    if earlier is not None or marker not in _FRAMES:
+        raise UnreadableImage(f"a JPEG process that is not supported (marker FF {marker:02X})")
     if len(payload) < 6 or len(payload) != 6 + 3 * payload[5]:
         raise UnreadableImage("a damaged JPEG frame header")
     precision, height, width, count = struct.unpack_from(">BHHB", payload)
@@ -340,9 +409,8 @@ def _ac_table_sizes(payload: bytes) -> Iterator[int]:
         position += 17 + count
 
 
-def _check_scan(header: bytes) -> None:
-    if not header or len(header) != 4 + 2 * header[0]:
-        raise UnreadableImage("a damaged JPEG scan header")
+def _is_scan_header(header: bytes) -> bool:
+    return bool(header) and len(header) == 4 + 2 * header[0]
 
 
 def _all_coefficients(scans: Sequence[bytes], frame: Frame) -> bool:

@@ -2,14 +2,19 @@
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 from anonymise.errors import UnreadableImage
 
-__all__ = ["SIGNATURE", "Chunk", "Header", "assemble", "parse", "read_header"]
+__all__ = ["SIGNATURE", "Chunk", "Header", "assemble", "chunks", "inflated", "keyword", "parse", "read_header", "text"]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_SAMPLES: Final[Mapping[int, int]] = MappingProxyType({0: 1, 2: 3, 3: 4, 4: 4, 6: 4})
+"""Samples of a decoded pixel for each colour type: a palette may have alpha, and grey with alpha becomes colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +41,23 @@ class Header:
     depth: int
     colour_type: int
 
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Bytes that a decoded pixel takes."""
+        return _SAMPLES[self.colour_type] * max(1, self.depth // 8)
 
-def parse(data: bytes) -> tuple[Chunk, ...]:
-    """All chunks from IHDR to IEND; what follows is left out.
+
+def chunks(data: bytes) -> Iterator[Chunk]:
+    """The chunks of a PNG file down to IEND; what follows is left out.
 
     Raises:
         UnreadableImage: it is no PNG, truncated, or a checksum is wrong.
     """
     if not data.startswith(SIGNATURE):
         raise UnreadableImage("no PNG file: it does not start with the PNG signature")
-    chunks: list[Chunk] = []
     position = len(SIGNATURE)
-    while not chunks or chunks[-1].kind != b"IEND":
+    kind = b""
+    while kind != b"IEND":
         if position + 12 > len(data):
             raise UnreadableImage("truncated: the file ends before its IEND chunk")
         length = int.from_bytes(data[position : position + 4], "big")
@@ -56,11 +66,21 @@ def parse(data: bytes) -> tuple[Chunk, ...]:
             raise UnreadableImage("truncated: the file ends within a chunk")
         if zlib.crc32(memoryview(data)[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
             raise UnreadableImage("damaged: a chunk of the PNG file has a wrong checksum")
-        chunks.append(Chunk(data[position + 4 : position + 8], data[position + 8 : end]))
+        kind = data[position + 4 : position + 8]
+        yield Chunk(kind, data[position + 8 : end])
         position = end + 4
-    if chunks[0].kind != b"IHDR" or all(chunk.kind != b"IDAT" for chunk in chunks):
+
+
+def parse(data: bytes) -> tuple[Chunk, ...]:
+    """All chunks from IHDR to IEND.
+
+    Raises:
+        UnreadableImage: it is no PNG, truncated, without a picture, or a checksum is wrong.
+    """
+    found = tuple(chunks(data))
+    if found[0].kind != b"IHDR" or all(chunk.kind != b"IDAT" for chunk in found):
         raise UnreadableImage("a PNG file without a picture")
-    return tuple(chunks)
+    return found
 
 
 def read_header(data: bytes) -> Header:
@@ -69,10 +89,12 @@ def read_header(data: bytes) -> Header:
     Raises:
         UnreadableImage: there is no valid IHDR chunk at the start.
     """
-    if not data.startswith(SIGNATURE) or data[12:16] != b"IHDR" or len(data) < 33:
+    if not data.startswith(SIGNATURE) or len(data) < 33:
         raise UnreadableImage("truncated: the PNG file ends within its header")
+    if data[12:16] == b"CgBI":
+        raise UnreadableImage("a CgBI file, Apple's variant of PNG for its apps, which is no PNG; convert it first")
     width, height, depth, colour_type = struct.unpack_from(">IIBB", data, 16)
-    if not (0 < width < 1 << 31 and 0 < height < 1 << 31):
+    if data[12:16] != b"IHDR" or colour_type not in _SAMPLES or not (0 < width < 1 << 31 and 0 < height < 1 << 31):
         raise UnreadableImage("a damaged PNG header")
     return Header(width, height, depth, colour_type)
 
@@ -84,3 +106,40 @@ def assemble(chunks: Iterable[Chunk]) -> bytes:
         body = chunk.kind + chunk.payload
         out += [struct.pack(">I", len(chunk.payload)), body, struct.pack(">I", zlib.crc32(body))]
     return b"".join(out)
+
+
+def keyword(chunk: Chunk) -> bytes:
+    """The keyword of a text chunk; nothing for other chunks."""
+    return chunk.payload.partition(b"\0")[0] if chunk.kind in (b"tEXt", b"zTXt", b"iTXt") else b""
+
+
+def text(chunk: Chunk, max_bytes: int) -> bytes | None:
+    """The text of a tEXt, zTXt or iTXt chunk (PNG, section 11.3.3); None where it is damaged or too long.
+
+    Args:
+        chunk: a text chunk.
+        max_bytes: the longest text that is decompressed.
+    """
+    rest = chunk.payload.partition(b"\0")[2]
+    is_compressed = chunk.kind == b"zTXt"
+    if chunk.kind == b"iTXt":
+        # Compression flag and method, then language and translated keyword, each with a NUL behind it.
+        parts = rest[2:].split(b"\0", 2)
+        if len(parts) != 3:
+            return None
+        is_compressed, rest = rest[0] == 1, parts[2]
+    elif is_compressed:
+        rest = rest[1:]
+    if is_compressed:
+        return inflated(rest, max_bytes)
+    return rest if len(rest) <= max_bytes else None
+
+
+def inflated(data: bytes, max_bytes: int) -> bytes | None:
+    """Decompressed data; None where they are damaged or longer than ``max_bytes``, which takes no more memory."""
+    inflater = zlib.decompressobj()
+    try:
+        out = inflater.decompress(data, max_bytes + 1)
+    except zlib.error:
+        return None
+    return out if inflater.eof and len(out) <= max_bytes else None

@@ -16,11 +16,12 @@ from lxml import etree
 
 from anonymise.exif.gpano import read_gpano
 from anonymise.exif.recorderxml import MalformedXmlError, decode_xml, parse_xml
+from anonymise.images import container, png
 from anonymise.images.exifwriter import OutputMetadata, clean_exif, contains_picture, is_text
 from anonymise.images.jpegfile import APP0, APP1, APP2, APP14, COM, Segment
 from anonymise.images.png import Chunk
 
-__all__ = ["clean_chunks", "clean_icc", "clean_segments", "clean_xmp", "exif_of_chunks", "exif_of_segments"]
+__all__ = ["clean_chunks", "clean_icc", "clean_segments", "clean_xmp"]
 
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _PNG_XMP = b"XML:com.adobe.xmp\0"
@@ -88,22 +89,6 @@ _DISPLAY_CHUNKS: Final[Mapping[bytes, int]] = MappingProxyType(
 )
 
 
-def exif_of_segments(segments: Sequence[Segment]) -> bytes | None:
-    """The EXIF block (TIFF structure) of a JPEG."""
-    for segment in segments:
-        if segment.marker == APP1 and segment.payload.startswith(_EXIF):
-            return segment.payload[len(_EXIF) :]
-    return None
-
-
-def exif_of_chunks(chunks: Sequence[Chunk]) -> bytes | None:
-    """The EXIF block (TIFF structure) of a PNG."""
-    for chunk in chunks:
-        if chunk.kind == b"eXIf":
-            return chunk.payload.removeprefix(_EXIF)
-    return None
-
-
 def clean_segments(
     segments: Sequence[Segment],
     mode: OutputMetadata,
@@ -128,18 +113,17 @@ def clean_segments(
     if len(jfif) >= 14 and (keep_transform or mode != "none"):
         density = b"\0\0\1\0\1" if mode == "none" else jfif[7:12]
         out.append(Segment(APP0, b"JFIF\0\1\1" + density + b"\0\0"))  # no thumbnail
-    exif, notes = clean_exif(exif_of_segments(segments), mode, thumbnail)
+    found = container.of_segments(segments)
+    exif, notes = clean_exif(found, mode, thumbnail)
     if exif is not None:
         if len(exif) + len(_EXIF) <= _MAX_SEGMENT_BYTES:
             out.append(Segment(APP1, _EXIF + exif))
         else:
             notes.append("EXIF: left out, it is too long")
-    for segment in segments:
-        if segment.marker == APP1 and segment.payload.startswith(_XMP):
-            packet = clean_xmp(segment.payload[len(_XMP) :], mode, notes)
-            if packet is not None and len(packet) + len(_XMP) <= _MAX_SEGMENT_BYTES:
-                out.append(Segment(APP1, _XMP + packet))
-            break
+    for packet in found.xmp[:1]:
+        cleaned = clean_xmp(packet, mode, notes)
+        if cleaned is not None and len(cleaned) + len(_XMP) <= _MAX_SEGMENT_BYTES:
+            out.append(Segment(APP1, _XMP + cleaned))
     profile = _icc_of_segments(segments)
     if profile is not None:
         cleaned = clean_icc(profile, colour_space, notes)
@@ -178,20 +162,19 @@ def clean_chunks(
     first = {chunk.kind: chunk.payload for chunk in reversed(chunks)}
     lengths = {kind: size for kind, size in _DISPLAY_CHUNKS.items() if kind != b"pHYs" or mode != "none"}
     out = [Chunk(kind, first[kind]) for kind, size in lengths.items() if len(first.get(kind, b"")) == size]
-    exif, notes = clean_exif(exif_of_chunks(chunks), mode, thumbnail)
+    found = container.of_chunks(chunks)
+    exif, notes = clean_exif(found, mode, thumbnail)
     if b"iCCP" in first:
-        profile = _inflated(first[b"iCCP"].partition(b"\0")[2][1:])
+        profile = png.inflated(first[b"iCCP"].partition(b"\0")[2][1:], _MAX_ICC_BYTES)
         cleaned = clean_icc(profile, colour_space, notes) if profile is not None else None
         if cleaned is not None:
             out.insert(0, Chunk(b"iCCP", b"icc\0\0" + zlib.compress(cleaned)))
     if exif is not None:
         out.append(Chunk(b"eXIf", exif))
-    xmp = next((c.payload for c in chunks if c.kind == b"iTXt" and c.payload.startswith(_PNG_XMP + b"\0\0")), None)
-    if xmp is not None:
-        parts = xmp[len(_PNG_XMP) + 2 :].split(b"\0", 2)
-        packet = clean_xmp(parts[2], mode, notes) if len(parts) == 3 else None
-        if packet is not None:
-            out.append(Chunk(b"iTXt", _PNG_XMP + b"\0\0\0\0" + packet))
+    for packet in found.xmp[:1]:
+        cleaned = clean_xmp(packet, mode, notes)
+        if cleaned is not None:
+            out.append(Chunk(b"iTXt", _PNG_XMP + b"\0\0\0\0" + cleaned))
     if mode != "none" and len(first.get(b"tIME", b"")) == 7:
         out.append(Chunk(b"tIME", first[b"tIME"]))
     if mode == "all":
@@ -308,13 +291,3 @@ def _icc_of_segments(segments: Sequence[Segment]) -> bytes | None:
         if s.marker == APP2 and s.payload.startswith(_ICC) and len(s.payload) > len(_ICC) + 2
     }
     return b"".join(parts[number] for number in sorted(parts)) if parts else None
-
-
-def _inflated(data: bytes) -> bytes | None:
-    """Decompressed data, None where it is damaged or longer than any profile."""
-    inflater = zlib.decompressobj()
-    try:
-        out = inflater.decompress(data, _MAX_ICC_BYTES + 1)
-    except zlib.error:
-        return None
-    return out if inflater.eof else None
