@@ -18,9 +18,7 @@ exit codes: 0 all are there, 2 usage, 3 a model could not be fetched"""
 def main() -> int:
     """Runs the command; returns the exit code."""
     arguments = parser("python -m script.fetch_models", __doc__ or "", _EXAMPLES)
-    arguments.add_argument(
-        "names", nargs="*", default=["Lite", "Nano"], metavar="NAME", help="models; Lite and Nano if none is named"
-    )
+    arguments.add_argument("names", nargs="*", metavar="NAME", help="models; Lite and Nano if none is named")
     arguments.add_argument("--model-folder", type=Path, help="where to put them instead of the usual folder")
     arguments.add_argument("--list", action="store_true", help="only show the catalog")
     args = arguments.parse_args()
@@ -29,7 +27,7 @@ def main() -> int:
 
 
 def _show(model_folder: Path | None) -> int:
-    from anonymise.masker.fetch import is_fetched
+    from anonymise.masker.fetch import origin_of
     from anonymise.masker.selection import models_of_catalog
     from anonymise.resources import default_model_folder
 
@@ -37,14 +35,14 @@ def _show(model_folder: Path | None) -> int:
     models = models_of_catalog(folder)
     width = max(map(len, models))
     for name, model in models.items():
-        state = "fetched" if is_fetched(name, folder) else "not fetched"
+        state = "fetched" if origin_of(folder / name) else "not fetched"
         print(f"{name:{width}} {state:12} {model.licence:12} {model.summary}")
     return ExitCode.OK
 
 
 def _fetch(names: list[str], model_folder: Path | None) -> int:
-    from anonymise.errors import UsageError
-    from anonymise.masker.fetch import fetch
+    from anonymise.errors import ModelError, UsageError
+    from anonymise.masker.fetch import SMALL_MODELS, fetch, verify
     from anonymise.masker.selection import models_of_catalog
     from anonymise.resources import default_model_folder
 
@@ -52,8 +50,17 @@ def _fetch(names: list[str], model_folder: Path | None) -> int:
     models = models_of_catalog(folder)
     if unknown := set(names) - models.keys():
         raise UsageError(f"{', '.join(sorted(unknown))}: not in the catalog, which has {', '.join(models)}")
-    for name in names:
-        print(f"{name} is in {fetch(name, models[name], folder, progress=sys.stderr.isatty())}")
+    failures = []
+    for name in dict.fromkeys(names or SMALL_MODELS):
+        try:
+            target = fetch(name, models[name], folder, progress=sys.stderr.isatty(), repair=True)
+            verify(target)
+        except ModelError as error:
+            failures.append(str(error))
+        else:
+            print(f"{name} is in {target}", flush=True)
+    if failures:
+        raise ModelError("\n".join(failures))
     return ExitCode.OK
 
 

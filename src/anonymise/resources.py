@@ -4,17 +4,30 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["CATALOG", "CONFIG_FOLDER", "default_model_folder"]
+from anonymise.errors import UsageError
+
+__all__ = ["CATALOG", "CONFIG_FOLDER", "IN_CHECKOUT", "default_model_folder"]
 
 _PACKAGE = Path(__file__).parent
 _CHECKOUT = _PACKAGE.parents[1]
-_IN_CHECKOUT = (_CHECKOUT / "models" / "catalog.yml").is_file() and (_CHECKOUT / "pyproject.toml").is_file()
-_ROOT = _CHECKOUT if _IN_CHECKOUT else _PACKAGE / "data"
+IN_CHECKOUT = (_CHECKOUT / "models" / "catalog.yml").is_file() and (_CHECKOUT / "pyproject.toml").is_file()
+"""Whether this runs in a checkout, where the scripts are, rather than from an installed wheel."""
+
+_ROOT = _CHECKOUT if IN_CHECKOUT else _PACKAGE / "data"
 
 CONFIG_FOLDER = _ROOT / "config"
 CATALOG = _ROOT / "models" / "catalog.yml"
 
 
 def default_model_folder() -> Path:
-    """Where weights are kept: beside the catalog in a checkout, else in the user's cache folder."""
-    return CATALOG.parent if _IN_CHECKOUT else platformdirs.user_cache_path("anonymise", appauthor=False) / "models"
+    """Where weights are kept: next to the catalog in a checkout, else in the user's cache folder.
+
+    Raises:
+        UsageError: there is no cache folder, as the user has no home folder.
+    """
+    if IN_CHECKOUT:
+        return CATALOG.parent
+    folder = platformdirs.user_cache_path("anonymise", appauthor=False) / "models"
+    if not folder.is_absolute():
+        raise UsageError("There is no home folder to keep models in: say with model_folder where they are to be kept.")
+    return folder

@@ -12,7 +12,7 @@ import pytest
 
 from anonymise.errors import ModelError
 from anonymise.masker.catalog import DetectorModel, InstanceModel, load_catalog
-from anonymise.masker.fetch import FROZEN_GRAPH, ORIGIN, fetch, is_fetched
+from anonymise.masker.fetch import FROZEN_GRAPH, ORIGIN, fetch, origin_of
 from anonymise.resources import CATALOG
 from tests.masker import savedmodel
 from tests.masker.test_tfjs import run, write_model
@@ -111,7 +111,7 @@ def test_a_model_that_cannot_be_had_leaves_nothing_and_says_how_to_go_on(
     assert "http://127.0.0.1:9/: no connection" in message
     assert "-k config/lite_config.yml" in message
     assert list((tmp_path / "models").iterdir()) == []
-    assert not is_fetched("Tiny", tmp_path / "models")
+    assert origin_of(tmp_path / "models" / "Tiny") is None
 
 
 def test_unknown_checksums_are_recorded_and_hold_from_then_on(server: tuple[str, Path], tmp_path: Path) -> None:

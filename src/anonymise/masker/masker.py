@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anonymise.detections import Box, Instance, RgbImage, Size, full_mask
 from anonymise.labels import LABELS
-from anonymise.masker.fetch import fetch
+from anonymise.masker.fetch import fetch, verify
 from anonymise.masker.network import Found, Network
 from anonymise.masker.options import ModelOptions, of_class
 from anonymise.masker.runtimes import load_network
@@ -130,7 +130,7 @@ def load_masker(options: ModelOptions, *, progress: bool) -> ModelMasker:
     """The masker that the configuration asks for; fetches its models at first use.
 
     Raises:
-        ModelError: a model cannot be had or loaded.
+        ModelError: a model is not available, is damaged, or cannot be loaded.
     """
     selection = select(options)
     for warning in selection.warnings:
@@ -142,6 +142,7 @@ def load_masker(options: ModelOptions, *, progress: bool) -> ModelMasker:
         log.info("Loading the model %s, which finds: %s", model.name, names)
         if model.entry is not None:
             fetch(model.name, model.entry, model.folder.parent, progress=progress)
+            verify(model.folder)
         networks.append(load_network(model.folder, model.detector, options, thresholds))
     return ModelMasker(networks, selection.hidden, options, selection.identity or "")
 

@@ -6,6 +6,7 @@ any size get one at a time (Nano: 29 instead of 34 ms for 736×544 pixels). The 
 at each start; OpenVINO's cache would save a quarter of a second of it, for a file that has to follow every update.
 """
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -53,17 +54,23 @@ def load_detector(file: Path, model: DetectorModel, *, threads: int | None) -> R
     # All cores on one picture, where pictures are large: less memory, and none waits for one that is larger.
     settings = _settings("THROUGHPUT" if isinstance(wanted, tuple) else "LATENCY", threads)
 
+    try:
+        # Read once: what is compiled later, for pictures of another size, is what was verified at the start.
+        original = core.read_model(str(file))
+    except Exception as error:  # OpenVINO raises RuntimeError and more
+        raise ModelError(f"OpenVINO cannot load the network {file}: {error}") from error
+
     # A network for each size of its pictures, which are few: where the size is left open, OpenVINO 2026.4 resizes
     # feature maps wrongly (NanoDet's scores are up to 0.2 off).
     @lru_cache(_N_SIZES)
     def idle_for(size: Size | None) -> deque[Any]:
         """The requests that are idle of the network for pictures of one size; None is any."""
         try:
-            network = core.compile_model(_prepared(ov, core.read_model(str(file)), model, size), "CPU", settings)
+            network = core.compile_model(_prepared(ov, original.clone(), model, size), "CPU", settings)
             # Twice as many as run at once, so that the next is ready while the caller works on results.
             n_requests = 2 * network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
             return deque(network.create_infer_request() for _ in range(n_requests))
-        except Exception as error:  # OpenVINO raises RuntimeError and more
+        except Exception as error:  # as above
             raise ModelError(f"OpenVINO cannot load the network {file}: {error}") from error
 
     match wanted:
@@ -136,6 +143,9 @@ def load_saved_model(folder: Path, *, threads: int | None) -> InstanceNetwork:
 
 
 def _import_openvino() -> Any:
+    # When it is imported, OpenVINO uses this package to report to an analytics service, and to keep an id in the home
+    # folder. Where the package is missing, it takes a stub of its own.
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         import openvino
     except ImportError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from anonymise.errors import ModelError
 from anonymise.labels import COCO, LABELS, label_of
 from anonymise.masker.catalog import DetectorModel, Model, load_catalog
-from anonymise.masker.fetch import ORIGIN, is_fetched
+from anonymise.masker.fetch import origin_of, sha256
 from anonymise.masker.options import ModelOptions
 from anonymise.resources import CATALOG, default_model_folder
 
@@ -51,17 +51,22 @@ class Chosen:
         """A text that is another for a model that may find something else; None while it is not fetched.
 
         Of fetched models it is made of their checksums and of what the catalog says about their inputs and outputs, of
-        others of the names, sizes and times of the files.
+        others of the contents of their files.
+
+        Raises:
+            ModelError: a file of the operator's own model cannot be read.
         """
         if self.entry is None:
-            files = sorted(path for path in self.folder.rglob("*") if path.is_file())
-            return "\n".join(f"{p.relative_to(self.folder)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files)
-        if not is_fetched(self.folder.name, self.folder.parent):
+            try:
+                files = sorted(path for path in self.folder.rglob("*") if path.is_file())
+                return "\n".join(f"{path.relative_to(self.folder).as_posix()} {sha256(path)}" for path in files)
+            except OSError as error:
+                raise ModelError(f"The model in {self.folder} cannot be read: {error}") from error
+        origin = origin_of(self.folder)
+        if origin is None:
             return None
-        sums = json.loads((self.folder / ORIGIN).read_text("utf-8"))["sha256"]
-        return json.dumps(
-            [sums, self.entry.model_dump(mode="json", exclude={"summary", "licence", "sources", "files"})]
-        )
+        entry = self.entry.model_dump(mode="json", exclude={"summary", "licence", "sources", "files"})
+        return json.dumps([dict(origin.sha256), entry])
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,7 @@ def select(options: ModelOptions) -> Selection:
     while missing := sorted(hidden.difference(*(model.labels for model in models))):
         name = LABELS[missing[0]]
         finders = [Chosen(key, entry, folder / key) for key, entry in catalog.items() if missing[0] in entry.labels]
-        fetched = [finder for finder in finders if is_fetched(finder.name, folder)]
+        fetched = [finder for finder in finders if origin_of(finder.folder)]
         if fetched or (finders and name not in _INSTEAD):
             models.append((fetched or finders)[0])
         elif name in _INSTEAD:
