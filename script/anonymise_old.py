@@ -15,4 +15,6 @@ exit codes: as python -m anonymise"""
 
 
 if __name__ == "__main__":
-    sys.exit(folder_script("anonymise_old", __doc__, _EXAMPLES, anonymise_command, ["force_older_exif=True"]))
+    sys.exit(
+        folder_script("anonymise_old", __doc__, _EXAMPLES, anonymise_command, "anonymise", ["force_older_exif=True"])
+    )

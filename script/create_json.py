@@ -15,4 +15,4 @@ exit codes: 0 all records written, 1 some failed, 2 usage or configuration, 3 st
 
 
 if __name__ == "__main__":
-    sys.exit(folder_script("create_json", __doc__, _EXAMPLES, record_command))
+    sys.exit(folder_script("create_json", __doc__, _EXAMPLES, record_command, "records"))

@@ -11,4 +11,4 @@ exit codes: 0 all previews cut, 1 some failed, 2 usage or configuration, 3 stopp
 
 
 if __name__ == "__main__":
-    sys.exit(folder_script("create_preview", __doc__, _EXAMPLES, preview_command))
+    sys.exit(folder_script("create_preview", __doc__, _EXAMPLES, preview_command, "previews"))

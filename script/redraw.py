@@ -15,4 +15,4 @@ _EXAMPLES = """examples:
 exit codes: as python -m anonymise"""
 
 if __name__ == "__main__":
-    sys.exit(folder_script("redraw", __doc__, _EXAMPLES, redraw_command, ["force_remask=True"]))
+    sys.exit(folder_script("redraw", __doc__, _EXAMPLES, redraw_command, "redraw", ["force_remask=True"]))

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -197,12 +198,15 @@ def test_usage_errors_exit_with_2_and_one_message(tmp_path: Path, arguments: lis
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_cannot_be_had_exits_with_3_and_the_way_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model", "hint"), [("/no/such/model", "SavedModel."), ("nanoo", "did you mean Nano?")])
+def test_a_model_that_does_not_exist_exits_with_2_and_the_way_on(tmp_path: Path, model: str, hint: str) -> None:
     write_image(tmp_path / "in" / "1.jpg", street())
-    result = command("-i", tmp_path / "in", "-o", tmp_path / "out", "--set", "model_type=/no/such/model")
-    assert result.returncode == 3
+    result = command("-i", tmp_path / "in", "-o", tmp_path / "out", "--set", f"model_type={model}")
+    assert result.returncode == 2
     assert "neither a model of the catalog" in result.stderr
+    assert result.stderr.rstrip().endswith(hint)
     assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("statement", ["import anonymise", "import anonymise.cli", "sys.argv[1:] = ['--help']; main()"])
@@ -260,10 +264,8 @@ def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(tmp_path: Path) -> Non
         text=True,
         start_new_session=True,
     )
-    assert process.stderr is not None
-    for line in process.stderr:  # until the first image is finished
-        if "001.jpg: " in line:
-            break
+    while not (tmp_path / "out" / "001.jpg").exists() and process.poll() is None:
+        time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors

@@ -89,7 +89,7 @@ class JournalBook(Book):
             case Done():
                 files = expected_files(paths, self._config.files)
                 written = [Written(f.place.value, f.path.relative_to(f.root).as_posix()) for f in files]
-                self._journal.done(paths.key, written, outcome.objects, outcome.record)
+                self._journal.done(paths.key, written, outcome.objects or {}, outcome.record)
                 self._clear_error(paths)
                 self._send_rows()
             case Failed():

@@ -6,21 +6,25 @@ Importing this loads nothing heavy, so that ``--help`` answers at once.
 import argparse
 import contextlib
 import getpass
-import io
 import logging
 import os
 import signal
 import socket
 import sys
+import tempfile
 import textwrap
 import threading
+import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from anonymise.errors import AnonymiseError, ExitCode, StopError, UsageError
+from anonymise import streams
+from anonymise.errors import AnonymiseError, CannotStart, ExitCode, StopError, UsageError
+from anonymise.plaintext import lines_of, printable
 
 if TYPE_CHECKING:
     from anonymise.config import Config, LogOptions
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from anonymise.notify import Notifier
     from anonymise.outcomes import Outcome, Progress, Report
     from anonymise.paths import Places
+    from anonymise.preflight import JobKind
     from anonymise.workers import Workers
 
 __all__ = [
@@ -51,6 +56,15 @@ log = logging.getLogger(__name__)
 _FILE_ONLY = {"file_only": True}
 """Marks lines of the log that are not for the terminal, because the operator sees them anyway or they are long."""
 
+_LINES = {"lines": True}
+"""Marks entries of the log that have several lines."""
+
+_SECONDS_BETWEEN_LINES = 20.0
+"""Of the progress, where there is no terminal for a bar."""
+
+_MAX_SUFFIXES = 12
+"""Kinds of files that the summary names."""
+
 Command = Callable[["Config", "Places", "Workers", "Progress"], "Report"]
 """Something that is done to a whole folder."""
 
@@ -62,12 +76,13 @@ _EXAMPLES = """examples:
   another blur, just this once:
       python -m anonymise -i photos -o published --set blur=30 --set remote_preview=True
 
-exit codes: 0 all images done, 1 some images failed, 2 usage or configuration, 3 stopped (model or disk),
-130 interrupted"""
+exit codes: 0 all images done, 1 some images failed, 2 usage or configuration (nothing was done), 3 stopped (model or
+disk), 70 a fault of the program, 130 interrupted"""
 
 
 def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
     """An argument parser whose help ends with examples."""
+    streams.make_safe()  # before anything is printed, help included
     return argparse.ArgumentParser(
         prog=prog,
         description=textwrap.fill(description, 80),
@@ -86,6 +101,7 @@ def add_folder_options(to: argparse.ArgumentParser) -> None:
     folders.add_argument(
         "-a", "--archive-folder", type=Path, metavar="ARCHIVE", help="untouched originals are copied here"
     )
+    folders.add_argument("--allow-empty", action="store_true", help="an input folder without images is no error")
 
 
 def add_config_options(to: argparse.ArgumentParser) -> None:
@@ -123,11 +139,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments.add_argument("--version", action=_Version, help="print the version and exit")
     args = arguments.parse_args(argv)
-    return execute(args, preview_command if args.preview_only else anonymise_command)
+    return execute(args, preview_command, "previews") if args.preview_only else execute(args, anonymise_command)
 
 
 def folder_script(
-    name: str, description: str | None, examples: str, command: Command, overrides: Sequence[str] = ()
+    name: str,
+    description: str | None,
+    examples: str,
+    command: Command,
+    job: "JobKind",
+    overrides: Sequence[str] = (),
 ) -> int:
     """Runs a script that does one thing to a folder of images; returns the exit code.
 
@@ -136,13 +157,14 @@ def folder_script(
         description: what it does.
         examples: how to use it.
         command: does it.
+        job: what that is.
         overrides: keys of the configuration, ``key=value``, that the script stands for.
     """
     arguments = parser(f"python -m script.{name}", description or "", examples)
     _add_options(arguments)
     args = arguments.parse_args()
     args.set += overrides
-    return execute(args, command)
+    return execute(args, command, job)
 
 
 class _Version(argparse.Action):
@@ -210,7 +232,7 @@ def database_sender(config: "Config", places: "Places") -> Iterator["Sender | No
     file = CONFIG_FOLDER / "db_config.yml"
     if file.is_file():
         settings = load_settings(file)
-        ask = getpass.getpass if sys.stdin.isatty() else None
+        ask = getpass.getpass if sys.stdin is not None and sys.stdin.isatty() else None
         client = connect(settings, password_for(settings, os.environ, ask))
     else:
         client = connect(
@@ -244,74 +266,155 @@ def redraw_command(config: "Config", places: "Places", workers: "Workers", progr
         return pipeline.redraw(config, places, workers, progress, sender, reader)
 
 
-def execute(args: argparse.Namespace, command: Command) -> int:
+def execute(args: argparse.Namespace, command: Command, job: "JobKind" = "anonymise") -> int:
     """Runs a command over the folders that ``args`` name; returns the exit code."""
-    return guarded(lambda: _execute(args, command))
+    return guarded(lambda: _execute(args, command, job))
 
 
-def guarded(command: Callable[[], int]) -> int:
-    """The exit code of a command, whose expected errors become a message instead of a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
+class _Fault(Exception):
+    """An unexpected error.
+
+    Attributes:
+        log_file: the file that has its traceback.
+    """
+
+    def __init__(self, log_file: Path) -> None:
+        super().__init__()
+        self.log_file = log_file
+
+
+def guarded(command: Callable[[], int], *, prints_result: bool = False) -> int:
+    """The exit code of a command, whose errors become a message instead of a traceback.
+
+    Args:
+        command: gives the exit code.
+        prints_result: whether what it prints is what it is for, so that losing that is an error.
+    """
+    streams.make_safe()
     try:
-        return command()
+        code = command()
     except UsageError as error:
-        _complain(error)
-        return ExitCode.USAGE
+        return _complain(error, ExitCode.USAGE)
     except StopError as error:
-        _complain(error)
-        return ExitCode.STOPPED
+        return _complain(error, ExitCode.STOPPED)
     except AnonymiseError as error:
-        _complain(error)
-        return ExitCode.IMAGES_FAILED
+        return _complain(error, ExitCode.IMAGES_FAILED)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         return ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - what nobody expected
+        return _apologise(error)
+    if (lost := streams.lost_output()) is not None:
+        print(f"anonymise: the standard output is not complete: {lost}", file=sys.stderr)  # noqa: T201
+        return ExitCode.STOPPED if prints_result else code
+    return code
 
 
-def _execute(args: argparse.Namespace, command: Command) -> int:
+def _apologise(error: Exception) -> int:
+    """Says in one line what happened and where the traceback is."""
+    cause, file = error, None
+    if isinstance(error, _Fault):
+        assert isinstance(error.__cause__, Exception)  # it is raised from nothing else
+        cause, file = error.__cause__, error.log_file
+    else:
+        text = "".join(traceback.format_exception(cause))
+        with contextlib.suppress(OSError):
+            handle, name = tempfile.mkstemp(prefix="anonymise-traceback-", suffix=".txt")
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(text)
+            file = Path(name)
+        if file is None:
+            print(text, file=sys.stderr)  # noqa: T201
+    where = "stands above" if file is None else f"is in {file}"
+    reason = printable(f"{type(cause).__name__}: {cause}")
+    print(  # noqa: T201
+        f"anonymise: a fault of the program: {reason}. What is finished stays. The traceback {printable(where)}; "
+        "please send it to the developers",
+        file=sys.stderr,
+    )
+    return ExitCode.FAULT
+
+
+def _execute(args: argparse.Namespace, command: Command, job: "JobKind") -> int:
     from anonymise import config as configuration
     from anonymise.notify import Notifier, read_email_account
-    from anonymise.paths import Places
     from anonymise.resources import CONFIG_FOLDER
+
+    has_archive, has_log = args.archive_folder is not None, args.log_folder is not None
+    config = configuration.load(args.config, args.set, has_archive=has_archive, has_log=has_log)
+    account = None
+    if config.email.any_enabled:
+        with contextlib.suppress(UsageError):  # named with all other problems
+            account = read_email_account(CONFIG_FOLDER / "email_config.yml", os.environ)
+    about = f"{args.input_folder.absolute()} → {args.output_folder.absolute()}"
+    # Log and mail come first, so that they tell of everything else that can fail.
+    with _logging(args.log_folder, config.log) as log_file:
+        file = None if log_file is None else log_file.path
+        with Notifier(config.email, account, about=about, log_file=file) as notifier:
+            try:
+                return _execute_checked(args, command, job, config, notifier)
+            except AnonymiseError as error:
+                log.error("Ended: %s", error, extra=_FILE_ONLY | _LINES)
+                log.debug("Where that was found", exc_info=error, extra=_FILE_ONLY)
+                notifier.uncaught(error)
+                raise
+            except Exception as error:
+                log.exception("Ended by an error", extra=_FILE_ONLY)
+                notifier.uncaught(error)
+                if log_file is None or log_file.is_lost:
+                    raise
+                raise _Fault(log_file.path) from error
+
+
+def _execute_checked(
+    args: argparse.Namespace, command: Command, job: "JobKind", config: "Config", notifier: "Notifier"
+) -> int:
+    """Runs a command, once everything is checked that can be known before the first image.
+
+    Raises:
+        UsageError: something is wrong with the configuration or the folders; nothing was created.
+    """
+    from anonymise.paths import Places
+    from anonymise.preflight import problems
     from anonymise.runlock import run_lock
     from anonymise.storage import clear_temporary_files, prepare_root
 
-    config = configuration.load(args.config, args.set, has_archive=args.archive_folder is not None)
-    places = Places.of(args.input_folder, args.output_folder, args.archive_folder, config.files)
-    account = None
-    if config.email.any_enabled:
-        account = read_email_account(CONFIG_FOLDER / "email_config.yml", os.environ)
+    found: list[str] = []
+    places = None
+    try:
+        places = Places.of(args.input_folder, args.output_folder, args.archive_folder, config.files)
+    except UsageError as error:
+        found.append(str(error))
+    found += problems(
+        config, places, job, allow_empty=args.allow_empty, is_attended=sys.stdin is not None and sys.stdin.isatty()
+    )
+    if found or places is None:
+        raise CannotStart(found)
     for root in places.results:
         prepare_root(root)
     with (
-        _logging(args.log_folder, config.log) as log_file,
         run_lock(places.output) as lock,
-        Notifier(config.email, account, about=f"{places.input} → {places.output}", log_file=log_file) as notifier,
         _interruption() as wants_to_stop,
         _progress(notifier, lock.check, wants_to_stop) as progress,
     ):
-        log.info("Configuration:\n%s", config.as_yaml(), extra=_FILE_ONLY)
+        log.info("Configuration:\n%s", config.as_yaml(), extra=_FILE_ONLY | _LINES)
+        for warning in config.warnings:
+            log.warning("%s", warning)
         if not config.appearance.draw_mask:
             log.warning("draw_mask is False: the output images are NOT anonymised")
         if not args.skip_clear_cache and (cleared := clear_temporary_files(places.results)):
-            log.info("Cleared %d temporary files of an interrupted run", cleared)
-        try:
-            report = _run(command, config, places, progress)
-        except Exception as error:
-            log.exception("Ended by an error", extra=_FILE_ONLY)
-            notifier.uncaught(error)
-            raise
+            log.info("Cleared %d temporary file%s of an interrupted run", cleared, "s"[: cleared != 1])
+        report = _run(command, config, places, progress)
         log.info("Stage times in seconds: %s", {k: round(v, 2) for k, v in report.stage_seconds.items()})
-        lines = summary(report)
+        lines = summary(report, hides=config.appearance.draw_mask)
         for line in lines:
-            log.info(line, extra=_FILE_ONLY)
+            log.info("%s", line, extra=_FILE_ONLY)
         if report.stopped is not None:
             log.error("Stopped: %s", report.stopped)
             notifier.uncaught(report.stopped)
         else:
-            notifier.finished(f"{report.n_done} images done, {len(report.failed)} failed", lines)
+            n_failed = len(report.failed)
+            notifier.finished(f"{report.n_done} image{'s'[: report.n_done != 1]} done, {n_failed} failed", lines)
     # After the progress bar is gone.
     print("\n".join(lines))  # noqa: T201
     if report.interrupted:
@@ -330,38 +433,51 @@ def _run(command: Command, config: "Config", places: "Places", progress: "Progre
         return command(config, places, workers, progress)
 
 
-def summary(report: "Report") -> list[str]:
-    """What a run did, for the operator, a line each."""
+def summary(report: "Report", *, hides: bool = True) -> list[str]:
+    """What a run did, for the operator, a line each.
+
+    Args:
+        report: of the run.
+        hides: whether what was found was also hidden (``draw_mask``).
+    """
     identified = report.n_done + report.n_skipped + len(report.failed)
-    seconds = round(report.seconds)
     rate = f", {report.n_done / report.seconds:.1f} images/s" if report.n_done else ""
-    found = ", ".join(f"{n} {name}" for name, n in report.objects.items()) or "nothing"
     lines = [
         f"Folders with images: {report.n_folders}",
         f"Identified images:   {identified}",
         f"Skipped (finished):  {report.n_skipped}",
         f"Failed:              {len(report.failed)}",
         f"Done:                {report.n_done}",
-        f"Found and hidden:    {found}",
-        f"Time:                {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}{rate}",
     ]
+    if report.has_looked:
+        found = ", ".join(f"{n} {name}" for name, n in report.objects.items()) or "nothing"
+        lines.append(f"Found and hidden:    {found}" if hides else f"Found, NOT hidden:   {found} (draw_mask is False)")
+    lines.append(f"Time:                {_duration(report.seconds)}{rate}")
     if report.rows is not None:
         lines.append("Database rows:       " + ", ".join(f"{n} {what}" for what, n in report.rows.items()))
     if report.n_passed_over:
         lines.append(f"Previews and masks in the input folder, passed over: {report.n_passed_over}")
+    if report.left_out:
+        counts = [f"{n} {suffix}" for suffix, n in report.left_out.items()]
+        more = f" and {len(counts) - _MAX_SUFFIXES} more kinds" if len(counts) > _MAX_SUFFIXES else ""
+        lines.append(f"Other files in the input folder, left out: {', '.join(counts[:_MAX_SUFFIXES])}{more}")
     lines += [f"FAILED {failed.source} ({failed.stage}): {failed.reason}" for failed in report.failed]
+    if not report.n_done and not report.failed and not report.interrupted and report.stopped is None:
+        reason = "everything was finished before" if identified else "there is no image"
+        lines.append(f"Nothing was written: {reason}.")
     if report.interrupted:
         lines.append("Interrupted; what is finished stays, and the same command goes on from here.")
-    return lines
+    return [printable(line) for line in lines]
 
 
-def _complain(error: AnonymiseError) -> None:
-    log.debug("Ended by an error", exc_info=error)
-    print(f"anonymise: {error}", file=sys.stderr)  # noqa: T201
+def _complain(error: AnonymiseError, code: ExitCode) -> ExitCode:
+    # Several lines where several things are wrong; what is foreign in them is escaped already.
+    print(f"anonymise: {lines_of(error)}", file=sys.stderr)  # noqa: T201
+    return code
 
 
 @contextlib.contextmanager
-def _logging(folder: Path | None, options: "LogOptions") -> Iterator[Path | None]:
+def _logging(folder: Path | None, options: "LogOptions") -> Iterator["_LogFile | None"]:
     """Sends the program's log to the terminal, or the pipe, and to a file in ``folder`` if there is one: that it gives.
 
     Raises:
@@ -369,29 +485,30 @@ def _logging(folder: Path | None, options: "LogOptions") -> Iterator[Path | None
     """
     # Only our own log: at the level DEBUG the libraries fill pages.
     logger = logging.getLogger("anonymise")
-    console = logging.StreamHandler()
+    console = _Console()
     # On a terminal the progress bar says that all is well; in a pipe only lines can.
     console.setLevel(logging.WARNING if sys.stderr.isatty() else logging.INFO)
     console.addFilter(lambda record: not hasattr(record, "file_only"))
-    console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    console.setFormatter(_Lines("%(levelname)s: %(message)s"))
     handlers: list[logging.Handler] = [console]
-    file = None
+    to_file = None
     if folder is not None:
         now = datetime.now().astimezone().strftime(options.datetime_format)
         file = folder / options.log_file_name.format(datetime=now, hostname=socket.gethostname())
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             to_file = _LogFile(file, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise UsageError(f"The log file {file} cannot be written: {error.strerror or error} (-l)") from error
-        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"The log file {file} cannot be written: {reason or error} (-l)") from error
+        to_file.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handlers.append(to_file)
     logger.setLevel(options.log_level)
     logger.propagate = False
     for handler in handlers:
         logger.addHandler(handler)
     try:
-        yield file
+        yield to_file
     finally:
         for handler in handlers:
             logger.removeHandler(handler)
@@ -399,15 +516,39 @@ def _logging(folder: Path | None, options: "LogOptions") -> Iterator[Path | None
                 handler.close()
 
 
+class _Lines(logging.Formatter):
+    """One entry, one line: names and texts from outside cannot begin another."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - as logging has it
+        record.message = lines_of(record.message) if hasattr(record, "lines") else printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "\n".join(f"    {printable(line)}" for line in super().formatException(ei).split("\n"))
+
+
+class _Console(logging.StreamHandler[Any]):
+    """Lines on the standard error, above the progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
 class _LogFile(logging.FileHandler):
     """A log file whose loss does not stop the run: lines that cannot be written are only on the terminal."""
 
-    _lost = False
+    is_lost = False
+
+    @property
+    def path(self) -> Path:
+        return Path(self.baseFilename)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - as logging has it
-        if not self._lost:
-            self._lost = True
-            print(f"anonymise: the log file {self.baseFilename} cannot be written", file=sys.stderr)  # noqa: T201
+        if not self.is_lost:
+            self.is_lost = True
+            print(f"anonymise: the log file {printable(self.path)} cannot be written", file=sys.stderr)  # noqa: T201
 
 
 @contextlib.contextmanager
@@ -433,39 +574,52 @@ def _interruption() -> Iterator[Callable[[], bool]]:
 def _progress(
     notifier: "Notifier", check_lock: Callable[[], None], wants_to_stop: Callable[[], bool]
 ) -> Iterator["Progress"]:
-    """Tells the operator about every outcome: a line in the log, a bar on a terminal, a mail if images fail."""
+    """Tells the operator how the run goes: a bar on a terminal, else a line every so often, and a mail if images fail.
+
+    Warnings and failures are lines in both cases. What became of each other image is in the log file only, and images
+    that were finished before are counted.
+    """
     from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from anonymise.outcomes import Done, Failed, Progress
+    from anonymise.outcomes import Done, Failed, Progress, Skipped
 
-    with (
-        tqdm(unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar,
-        logging_redirect_tqdm([logging.getLogger("anonymise")]),
-    ):
+    with tqdm(unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
 
         class Shown(Progress):
-            n_failed = 0
+            n = n_worked = n_failed = 0
+            total: int | None = None
+            started: float | None = None
+            next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
 
             def wants_to_stop(self) -> bool:
                 return wants_to_stop()
 
             def found(self, n_images: int) -> None:
-                log.info("%d images to look at", n_images)
+                log.info("%d image%s to look at", n_images, "s"[: n_images != 1])
+                self.total = n_images
                 bar.reset(total=n_images)
 
             def finished(self, outcome: "Outcome") -> None:
                 check_lock()
+                if self.started is None:
+                    self.started = time.monotonic()
                 match outcome:
                     case Done(source, objects, notes):
-                        log.info("%s: %s", source, ", ".join(f"{n} {k}" for k, n in objects.items()) or "nothing found")
+                        found = "done"
+                        if objects is not None:
+                            found = ", ".join(f"{n} {name}" for name, n in objects.items()) or "nothing found"
+                        log.info("%s: %s", source, found, extra=_FILE_ONLY)
                         for note in notes:
                             log.warning("%s: %s", source, note)
+                        self.n_worked += 1
                     case Failed():
                         self._failed(outcome)
-                    case _:
-                        log.info("%s: skipped: %s", outcome.source, outcome.reason)
+                        self.n_worked += 1
+                    case Skipped(source, reason, finished) if not finished:
+                        log.info("%s: skipped: %s", source, reason)
+                self.n += 1
                 bar.update()
+                self._line()
 
             def changed(self, outcome: "Outcome") -> None:
                 if isinstance(outcome, Failed):
@@ -477,4 +631,22 @@ def _progress(
                 self.n_failed += 1
                 bar.set_postfix(failed=self.n_failed, refresh=False)
 
+            def _line(self) -> None:
+                now = time.monotonic()
+                if not bar.disable or now < self.next_line or self.started is None:
+                    return
+                self.next_line = now + _SECONDS_BETWEEN_LINES
+                of, left = "", ""
+                if self.total is not None:
+                    of = f" of {self.total}"
+                    if self.n_worked:  # those that were finished before take no time
+                        seconds = (self.total - self.n) * (now - self.started) / self.n_worked
+                        left = f", about {_duration(seconds)} left"
+                log.info("%d%s images, %d failed%s", self.n, of, self.n_failed, left)
+
         yield Shown()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

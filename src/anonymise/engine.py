@@ -48,7 +48,7 @@ class Task:
         again: what it calls if it has to be tried again; None is the same.
         release: is told when the first try has ended, with its result, or None if it was never made.
         stage: how the log calls it.
-        objects: class name → number of objects that were found in the image.
+        objects: class name → number of objects that were found in the image; None where nobody looked.
         seconds: stage → time that it took so far.
         is_follow_up: whether the image had its outcome already; only a failure changes that.
     """
@@ -58,7 +58,7 @@ class Task:
     again: Callable[[], Work] | None = None
     release: Callable[[Future[Work] | None], None] | None = None
     stage: str = "write"
-    objects: Mapping[str, int] = field(default_factory=dict)
+    objects: Mapping[str, int] | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     is_follow_up: bool = False
 
@@ -167,6 +167,8 @@ def run(
         stopped=stopped,
         interrupted=interrupted or progress.wants_to_stop(),
         rows=book.rows(),
+        left_out=dict(walker.left_out.most_common()),
+        has_looked=gathering.has_looked,
     )
 
 
@@ -181,6 +183,7 @@ class _Gathering:
         self.n_skipped = 0
         self.failed: dict[Path, Failed] = {}
         self.objects: Counter[str] = Counter()
+        self.has_looked = False
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def add(self, outcome: Outcome) -> None:
@@ -188,7 +191,9 @@ class _Gathering:
         if isinstance(outcome, Done):
             self._failures_in_a_row = 0
             self.n_done += 1
-            self.objects.update(outcome.objects)
+            if outcome.objects is not None:
+                self.has_looked = True
+                self.objects.update(outcome.objects)
             for stage, seconds in outcome.seconds.items():
                 self.seconds[stage] += seconds
         elif isinstance(outcome, Skipped):

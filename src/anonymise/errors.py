@@ -4,7 +4,8 @@ Each error answers one question for the caller: skip this image, or stop the run
 
     AnonymiseError
     ├── UsageError            before the run starts: exit code 2
-    │   └── ConfigError       the configuration, with all its problems at once
+    │   ├── ConfigError       the configuration, with all its problems at once
+    │   └── CannotStart       configuration and folders together, with all their problems at once
     ├── ImageError            this image only: it is reported, and the run goes on
     │   ├── UnreadableImage   the file is missing, empty, truncated, too large or no picture
     │   ├── InstancesError    a file of saved instances cannot be read
@@ -20,8 +21,11 @@ Each error answers one question for the caller: skip this image, or stop the run
 
 from enum import IntEnum
 
+from anonymise.plaintext import printable
+
 __all__ = [
     "AnonymiseError",
+    "CannotStart",
     "ConfigError",
     "DatabaseError",
     "DatabaseUnavailable",
@@ -46,6 +50,8 @@ class ExitCode(IntEnum):
     IMAGES_FAILED = 1
     USAGE = 2
     STOPPED = 3
+    FAULT = 70
+    """The program itself is at fault; EX_SOFTWARE of sysexits.h."""
     INTERRUPTED = 130
 
 
@@ -65,8 +71,23 @@ class ConfigError(UsageError):
     """
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("The configuration is not valid:\n" + "\n".join(f"  - {p}" for p in problems))
+        self.problems = tuple(map(printable, problems))
+        super().__init__("The configuration is not valid:\n" + "\n".join(f"  - {p}" for p in self.problems))
+
+
+class CannotStart(UsageError):
+    """A run cannot succeed, and nothing was created.
+
+    Attributes:
+        problems: one line each.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = tuple(map(printable, problems))
+        super().__init__("The run cannot start:\n" + "\n".join(f"  - {p}" for p in self.problems))
+
+    def __reduce__(self) -> tuple[type["CannotStart"], tuple[list[str]]]:
+        return CannotStart, (list(self.problems),)
 
 
 class ImageError(AnonymiseError):

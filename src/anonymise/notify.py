@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from anonymise import yamlfile
 from anonymise.errors import AnonymiseError, ConfigError
+from anonymise.plaintext import printable
 
 __all__ = ["KEY_VARIABLE", "PASSWORD_VARIABLE", "EmailAccount", "EmailOptions", "Notifier", "read_email_account"]
 
@@ -227,7 +228,7 @@ class Notifier:
         with self._changed:
             self._n_errors += 1
             if len(self._errors) < _MAX_LISTED:
-                self._errors.append(f"{source} ({stage}): {reason}"[:_MAX_LINE])
+                self._errors.append(printable(f"{source} ({stage}): {reason}")[:_MAX_LINE])
             self._changed.notify()
 
     def finished(self, result: str, lines: Sequence[str]) -> None:
@@ -316,11 +317,11 @@ class Notifier:
 
 
 def _message(mail: _Mail, about: str, log_file: Path | None, account: EmailAccount) -> EmailMessage:
-    lines = [f"{about}, on {socket.gethostname()}", "", *mail.lines]
+    lines = [*map(printable, (f"{about}, on {socket.gethostname()}", "", *mail.lines))]
     message = EmailMessage()
     message["From"] = account.sender
     message["To"] = ", ".join(account.to)
-    message["Subject"] = _encodable(f"anonymise on {socket.gethostname()}: {mail.subject}")
+    message["Subject"] = printable(f"anonymise on {socket.gethostname()}: {mail.subject}")
     message["Date"] = localtime()
     message["Message-ID"] = make_msgid(domain=account.sender.rpartition("@")[2])
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's out-of-office answers it
@@ -329,10 +330,10 @@ def _message(mail: _Mail, about: str, log_file: Path | None, account: EmailAccou
         try:
             attachment = gzip.compress(_tail(log_file, int(account.max_log_megabytes * 1e6)))
         except OSError as error:
-            lines += ["", f"The log {log_file} cannot be attached: {error.strerror or error}"]
-    message.set_content(_encodable("\n".join(lines) + "\n"))
+            lines += ["", printable(f"The log {log_file} cannot be attached: {error.strerror or error}")]
+    message.set_content("\n".join(lines) + "\n")
     if attachment is not None and log_file is not None:
-        message.add_attachment(attachment, "application", "gzip", filename=_encodable(log_file.name + ".gz"))
+        message.add_attachment(attachment, "application", "gzip", filename=printable(log_file.name + ".gz"))
     return message
 
 
@@ -363,8 +364,3 @@ def _tail(file: Path, max_bytes: int) -> bytes:
         stream.seek(max(0, size - max_bytes))
         data = stream.read(max_bytes)
     return data if size <= max_bytes else data.partition(b"\n")[2]
-
-
-def _encodable(text: str) -> str:
-    """The text with what is no character, as in names from old disks, written as an escape."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

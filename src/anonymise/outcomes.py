@@ -15,14 +15,14 @@ class Done:
 
     Attributes:
         source: the input image.
-        objects: class name (`labels.LABELS`) → number of objects that were found in it.
+        objects: class name (`labels.LABELS`) → number of objects that were found in it; None where nobody looked.
         notes: what the operator should know about it although it succeeded.
         seconds: stage → time that it took.
         record: the image's record as JSON text, if it is to become a row of the database.
     """
 
     source: Path
-    objects: Mapping[str, int] = field(default_factory=dict)
+    objects: Mapping[str, int] | None = None
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     record: str | None = None
@@ -72,6 +72,7 @@ class Report:
         n_skipped: images that were finished before.
         failed: images and folders that could not be done, by path.
         objects: class name → number of objects that were found in the images done, the most frequent first.
+        has_looked: whether anybody looked for objects.
         stage_seconds: stage → time that it took, summed over all images and workers.
         n_folders: folders with images.
         n_passed_over: previews and masks in the input folder, which are not images to work on.
@@ -79,6 +80,7 @@ class Report:
         stopped: why the run could not go on, None if it could.
         interrupted: whether the operator stopped it.
         rows: what became of rows → how many; None where nothing was to go to a database.
+        left_out: suffix → number of files in the input folder that are no images, the most frequent first.
     """
 
     n_done: int
@@ -92,6 +94,8 @@ class Report:
     stopped: StopError | None = None
     interrupted: bool = False
     rows: Mapping[str, int] | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    has_looked: bool = False
 
 
 class Progress:

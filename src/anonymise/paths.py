@@ -4,6 +4,7 @@
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -102,7 +103,8 @@ class FileOptions(BaseModel):
     @field_validator("image_extensions")
     @classmethod
     def _lower_case(cls, extensions: tuple[str, ...]) -> tuple[str, ...]:
-        supported = {"jpg", "jpeg", "png"}
+        # .jfif and .jpe are other names of JPEG; .mpo and .insp are JPEGs followed by more, of which the first is read.
+        supported = {"jpg", "jpeg", "jpe", "jfif", "mpo", "insp", "png"}
         if unknown := [e for e in extensions if e.lower().lstrip(".") not in supported]:
             raise ValueError(f"cannot read {', '.join(unknown)} files; supported: {', '.join(sorted(supported))}")
         return tuple("." + e.lower().lstrip(".") for e in extensions)
@@ -298,6 +300,7 @@ class TreeWalker:
         root: the input folder.
         n_folders: number of folders with images seen so far.
         n_passed_over: number of previews and masks passed over so far.
+        left_out: suffix → number of other files seen so far that are neither images nor of this program.
     """
 
     def __init__(self, places: Places, options: FileOptions) -> None:
@@ -306,6 +309,7 @@ class TreeWalker:
         self._extensions = options.image_extensions
         self.n_folders = 0
         self.n_passed_over = 0
+        self.left_out: Counter[str] = Counter()
 
     def walk(self) -> Iterator[Paths | WalkProblem]:
         """Each image, lazily, and each problem where it is met."""
@@ -324,6 +328,7 @@ class TreeWalker:
             return
 
         by_stem: dict[str, str] = {}
+        others: list[Path] = []
         subfolders = []
         for entry in found:
             path = folder / entry.name
@@ -340,6 +345,11 @@ class TreeWalker:
                     yield WalkProblem(path, reason, hides_images=True)
                     continue
                 yield Paths(path.relative_to(self._places.input), self._places)
+            elif not entry.name.startswith("."):
+                others.append(path)
+        for path in others:
+            if path.suffix != ".json" or path.stem.removesuffix("_instances").casefold() not in by_stem:
+                self.left_out[path.suffix.lower() or "without suffix"] += 1
         self.n_folders += bool(by_stem)
         for path in subfolders:
             yield from self._folder(path, (*ancestors, here))

@@ -31,7 +31,7 @@ from anonymise.processor import ImageProcessor
 from anonymise.sharing import PixelMemory, SharedPixels
 from anonymise.workers import SerialWorkers, Workers
 
-__all__ = ["anonymise", "make_previews", "make_records", "redraw"]
+__all__ = ["anonymise", "check_static_mask", "make_previews", "make_records", "redraw"]
 
 
 def anonymise(
@@ -162,6 +162,17 @@ def _finish_each(
     # The book is closed, and so the journal committed, in the run, which reports it if that fails.
     with closing(memory):
         return run(config, places, tasks, workers, progress or Progress(), book)
+
+
+def check_static_mask(config: Config, places: Places | None) -> None:
+    """Looks whether the static mask can be read, and whether it fits the first image.
+
+    Raises:
+        UsageError: it does not.
+    """
+    mask = _StaticMask(config.static_mask, config.images.max_decoded_pixels)
+    if places is not None:
+        mask.check(places, config.files)
 
 
 class _StaticMask:

@@ -4,7 +4,7 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "printable", "shown"]
+__all__ = ["did_you_mean", "lines_of", "printable", "shown"]
 
 _MAX_SHOWN = 80
 """Characters of a value that a message quotes."""
@@ -20,6 +20,11 @@ def printable(text: object) -> str:
         char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) in _INVISIBLE else char
         for char in str(text)
     )
+
+
+def lines_of(text: object) -> str:
+    """A text of ours that may have several lines, each of them as `printable` has it."""
+    return "\n".join(map(printable, str(text).split("\n")))
 
 
 def shown(value: object) -> str:

@@ -31,6 +31,7 @@ from anonymise.db.formatters import (
 )
 from anonymise.db.geometry import parse_point
 from anonymise.errors import ConfigError, RecordError
+from anonymise.plaintext import did_you_mean
 from anonymise.record import Record, flip_wkt
 
 __all__ = [
@@ -331,8 +332,12 @@ def load_table(name: str, folder: Path) -> Table:
     try:
         content = yamlfile.load(file)
     except FileNotFoundError:
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.yml"))) or "none"
-        raise ConfigError([f"table_name is {name}: there is no {file}; tables in that folder: {known}"]) from None
+        known = sorted(path.stem for path in folder.glob("*.yml"))
+        listed = ", ".join(known) or "none"
+        hint = did_you_mean(name, known)
+        raise ConfigError(
+            [f"table_name is {name}: there is no {file}; tables in that folder: {listed}{hint}"]
+        ) from None
     except OSError as error:
         raise ConfigError([f"{file}: cannot be read: {error.strerror or error}"]) from None
     if not isinstance(content, dict):

@@ -14,6 +14,7 @@ from anonymise.labels import COCO, LABELS, label_of
 from anonymise.masker.catalog import DetectorModel, Model, load_catalog
 from anonymise.masker.fetch import origin_of, sha256
 from anonymise.masker.options import ModelOptions
+from anonymise.plaintext import did_you_mean
 from anonymise.resources import CATALOG, default_model_folder
 
 __all__ = ["Chosen", "Selection", "model_folder", "models_of_catalog", "select"]
@@ -117,7 +118,12 @@ def select(options: ModelOptions) -> Selection:
     """
     folder = model_folder(options)
     catalog = models_of_catalog(folder)
-    models = [_named(name, catalog, folder) for name in options.models]
+    if unknown := [name for name in options.models if name not in catalog and not Path(name).is_dir()]:
+        raise ModelError(" ".join(_unknown(name, catalog) for name in unknown))
+    models = [
+        Chosen(name, catalog[name], folder / name) if name in catalog else Chosen(name, None, Path(name))
+        for name in options.models
+    ]
     hidden, warnings = set(options.hidden), list[str]()
     while missing := sorted(hidden.difference(*(model.labels for model in models))):
         name = LABELS[missing[0]]
@@ -134,19 +140,18 @@ def select(options: ModelOptions) -> Selection:
             )
         else:
             raise ModelError(f"No model of the catalog finds the class {name}; name one that does as a model_type.")
-    return Selection(tuple(model for model in models if model.labels & hidden), frozenset(hidden), tuple(warnings))
+    running = tuple(model for model in models if model.labels & hidden)
+    for model in models:
+        if model not in running:
+            others = ", ".join(other.name for other in running)
+            warnings.append(
+                f"The model {model.name} finds nothing of what is to be hidden. It does not run; {others} does."
+            )
+    return Selection(running, frozenset(hidden), tuple(warnings))
 
 
-def _named(name: str, catalog: Mapping[str, Model], folder: Path) -> Chosen:
-    """The model that an operator names.
-
-    Raises:
-        ModelError: there is no such model.
-    """
-    if name in catalog:
-        return Chosen(name, catalog[name], folder / name)
-    if Path(name).is_dir():
-        return Chosen(name, None, Path(name))
-    raise ModelError(
-        f"model_type {name!r} is neither a model of the catalog ({', '.join(catalog)}) nor the folder of a SavedModel."
+def _unknown(name: str, catalog: Mapping[str, Model]) -> str:
+    text = (
+        f"model_type {name!r} is neither a model of the catalog ({', '.join(catalog)}) nor the folder of a SavedModel"
     )
+    return text + (did_you_mean(name, catalog) or ".")

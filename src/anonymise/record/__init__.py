@@ -5,7 +5,14 @@
 - `schema`: checks it against the published format, ``record.schema.json``.
 """
 
-from anonymise.record.build import RecordOptions, build_record, check_not_null, required_keys, version_text
+from anonymise.record.build import (
+    RecordOptions,
+    build_record,
+    check_not_null,
+    configured_values,
+    required_keys,
+    version_text,
+)
 from anonymise.record.text import KEYS, Record, dumps, flip_wkt, loads
 
 __all__ = [
@@ -14,6 +21,7 @@ __all__ = [
     "RecordOptions",
     "build_record",
     "check_not_null",
+    "configured_values",
     "dumps",
     "flip_wkt",
     "loads",

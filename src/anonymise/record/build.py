@@ -27,6 +27,7 @@ __all__ = [
     "RecordOptions",
     "build_record",
     "check_not_null",
+    "configured_values",
     "dumps",
     "flip_wkt",
     "loads",
@@ -156,6 +157,15 @@ def build_record(
 def version_text(application_version: str, config_changed: date) -> str:
     """``versjon``: the program's version and the day of the configuration file's last change."""
     return f"P{application_version}_K{config_changed:%Y%m%d}"
+
+
+def configured_values(options: RecordOptions, config_changed: date) -> dict[str, tuple[str, str]]:
+    """Record key → its value, and the key of the configuration that alone gives it."""
+    return {
+        "exif_dataeier": (options.data_eier or "", "data_eier"),
+        "exif_imagetype": (options.image_type, "image_type"),
+        "versjon": (version_text(options.application_version, config_changed), "application_version"),
+    }
 
 
 def check_not_null(record: Mapping[str, object], required_keys: Collection[str], primary_key: str | None) -> None:
