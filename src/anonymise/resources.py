@@ -1,5 +1,6 @@
 """The YAML files that travel with the program: beside the code in an installed wheel, at the top of a checkout."""
 
+import contextlib
 from pathlib import Path
 
 import platformdirs
@@ -27,7 +28,9 @@ def default_model_folder() -> Path:
     """
     if IN_CHECKOUT:
         return CATALOG.parent
-    folder = platformdirs.user_cache_path("anonymise", appauthor=False) / "models"
-    if not folder.is_absolute():
-        raise UsageError("There is no home folder to keep models in: say with model_folder where they are to be kept.")
-    return folder
+    # Where there is no home folder, newer releases of platformdirs raise this, older ones return "~/…" as it is.
+    with contextlib.suppress(RuntimeError):
+        folder = platformdirs.user_cache_path("anonymise", appauthor=False) / "models"
+        if folder.is_absolute():
+            return folder
+    raise UsageError("There is no home folder to keep models in: say with model_folder where they are to be kept.")

@@ -324,7 +324,7 @@ def test_a_wanted_recall_that_is_no_share(share: str, capsys: pytest.CaptureFixt
 def test_a_library_that_is_missing_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     page.require_libraries()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "matplotlib" else object())
-    with pytest.raises(UsageError, match=r"needs matplotlib,.* pip install .*anonymise\[evaluation\].*--no-html"):
+    with pytest.raises(UsageError, match=r"needs matplotlib,.* pip install matplotlib;.*--no-html"):
         page.require_libraries()
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from anonymise.detections import Instance, Mask, Size
+from anonymise.evaluation.quiet_matplotlib import keep_matplotlib_out_of_home
 from anonymise.evaluation.truth import Truth
 from anonymise.labels import LABELS
 
@@ -106,6 +107,7 @@ def _evaluated(
     images: Sequence[CocoImage], kind: Kind
 ) -> tuple[Mapping[str, float | None], Mapping[str, Mapping[str, float | None]]]:
     """The summary, and AP and AP50 of each class."""
+    keep_matplotlib_out_of_home()
     from pycocotools.cocoeval import COCOeval
 
     labels = sorted({truth["category_id"] for image in images for truth in image.truths})
@@ -125,6 +127,7 @@ def _evaluated(
 
 def _data_set(images: Sequence[CocoImage], labels: Sequence[int], kind: Kind, *, found: bool) -> Any:
     """A data set of COCO's code with the annotations or the findings."""
+    keep_matplotlib_out_of_home()
     from pycocotools.coco import COCO
 
     entries: list[dict[str, Any]] = []

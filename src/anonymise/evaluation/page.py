@@ -26,9 +26,8 @@ def require_libraries() -> None:
     """
     if missing := [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]:
         raise UsageError(
-            f"The page needs {' and '.join(missing)}, which is not installed. Install the extra of this program: "
-            'python -m pip install "anonymise[evaluation]" (in a checkout: python -m pip install -e ".[evaluation]"), '
-            f"or the libraries: python -m pip install {' '.join(missing)}; or do without the page: --no-html."
+            f"The page needs {' and '.join(missing)}, which is not installed. Install it with: "
+            f"python -m pip install {' '.join(missing)}; or do without the page: --no-html."
         )
 
 

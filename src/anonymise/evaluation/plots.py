@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from anonymise.evaluation.evaluation import Evaluation, Row, WantedRecall
+from anonymise.evaluation.quiet_matplotlib import keep_matplotlib_out_of_home
 from anonymise.evaluation.tally import ALL, SIZE_GROUPS
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def plots(evaluation: Evaluation, wanted: Sequence[WantedRecall], few: int) -> t
 
 def _drawn(draw: "Callable[[Axes], None]", height: float = 3.4) -> str:
     """The SVG of a figure, as a data URI."""
+    keep_matplotlib_out_of_home()
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
