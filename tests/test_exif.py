@@ -322,8 +322,8 @@ def test_any_gps_rationals_give_a_position_on_earth_or_none(
     if metadata.lat_deg is not None:
         assert -90 <= metadata.lat_deg <= 90
         assert metadata.lon_deg is not None and -180 <= metadata.lon_deg <= 180
-        assert lat and 0 not in [denominator for _, denominator in lat]
-    if alt[1]:
+        assert lat and all(denominator or not numerator for numerator, denominator in lat)
+    if alt[1] and Fraction(*alt) <= 360:
         assert metadata.heading_deg == pytest.approx(float(Fraction(*alt)))
     else:
         assert metadata.heading is None

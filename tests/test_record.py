@@ -157,7 +157,6 @@ def test_an_image_that_says_nothing_is_read_from_its_path() -> None:
         "exif_strekningreferanse": "06_Ev134/Hp05_Damåsen",
         "exif_roadident": "EV134 5 3173 1",
         "exif_kvalitet": "0",
-        "bildeid": "2018-06-21T11.01.00_Fy06_Ev134_hp05_m03173_Planar_1",
         "mappenavn": "Vegbilder/06/2018/06_Ev134/Hp05_Damåsen/F1_2018_06_21",
     }
 
@@ -231,18 +230,23 @@ def test_patterns_that_cannot_be_filled_are_refused(pattern: str) -> None:
 
 
 def test_id_needs_time_and_name() -> None:
+    taken = road_jpeg(None, exif={36867: ascii_field("2020:01:01 00:00:00")})
     assert record_of(b"")["bildeid"] is None
-    assert record_of(b"", name="", modified=datetime.fromisoformat("2020-01-01"))["bildeid"] is None
-    photo = record_of(b"", name="IMG_1.jpg", modified=datetime.fromisoformat("2020-01-01"))
-    assert photo["bildeid"] == "2020-01-01T00.00.00_IMG_1_Planar"
+    assert record_of(taken, name="")["bildeid"] is None
+    assert record_of(taken, name="IMG_1.jpg")["bildeid"] == "2020-01-01T00.00.00_IMG_1_Planar"
+
+
+def test_id_does_not_come_from_the_date_of_the_file_which_copying_changes() -> None:
+    record = record_of(b"", name="IMG_1.jpg", modified=datetime.fromisoformat("2020-01-01"))
+    assert (record["exif_tid"], record["bildeid"]) == ("2020-01-01T00:00:00", None)
 
 
 def test_id_does_not_depend_on_folder_or_form_of_the_name() -> None:
     data = road_jpeg(PROPERTIES.replace("FV00013_S1D1_m00014_f1", "Damåsen_f1"))
     assert record_of(data)["bildeid"] == record_of(data, ("other",))["bildeid"]
     decomposed = unicodedata.normalize("NFD", "Damåsen_f1.jpg")
-    when = datetime.fromisoformat("2020-01-01")
-    assert record_of(b"", name=decomposed, modified=when)["bildeid"] == "2020-01-01T00.00.00_Damåsen_Planar_1"
+    taken = road_jpeg(None, exif={36867: ascii_field("2020:01:01 00:00:00")})
+    assert record_of(taken, name=decomposed)["bildeid"] == "2020-01-01T00.00.00_Damåsen_Planar_1"
 
 
 def test_id_is_the_same_in_every_run_and_time_zone(tmp_path: Path) -> None:
@@ -362,5 +366,5 @@ def test_any_name_path_xml_and_gps_give_a_valid_record(
     written.encode("utf-8")
     assert problems_of(written) == ()
     assert "None" not in text(first["mappenavn"]) or "None" in "/".join(folders)
-    again = record_of(data, ("another", *folders), name, modified)
+    again = record_of(data, ("another", *folders), name, None)
     assert again["bildeid"] == first["bildeid"]

@@ -319,12 +319,12 @@ def test_what_is_kept() -> None:
     assert fields.problems == ()
     assert fields.ifd0[0x010F].text() == "Ricoh"
     assert fields.exif[0x9003].text() == "2018:06:21 11:01:05"
-    assert fields.ifd0[0x011A].rationals() == (Fraction(96),)
+    assert fields.ifd0[0x011A].numbers() == (Fraction(96),)
     assert images.header(out).orientation == 6
     assert b"<Driver>FJERNET</Driver>" in fields.ifd0[40055].data
     assert b"<VCRoad>EV134</VCRoad>" in fields.ifd0[40055].data
     assert b"<Operator>FJERNET</Operator>" in fields.ifd0[40056].data
-    assert read_gpano(packet) == {"FullPanoWidthPixels": "8192"}
+    assert read_gpano((packet,), []) == {"FullPanoWidthPixels": "8192"}
     with Image.open(io.BytesIO(out)) as opened:
         assert opened.getexif()[0x0110] == "Theta"
 
@@ -438,19 +438,19 @@ def test_png_display_chunks_stay() -> None:
 
 def test_gpano_as_elements_and_attributes() -> None:
     both = xmp('GPano:ProjectionType="equirectangular"><GPano:PoseHeadingDegrees>12.5</GPano:PoseHeadingDegrees>')
-    cleaned = clean_xmp(both, "redacted", [])
+    cleaned = clean_xmp((both,), "redacted", [])
     assert cleaned is not None
-    assert read_gpano(cleaned) == {"ProjectionType": "equirectangular", "PoseHeadingDegrees": "12.5"}
+    assert read_gpano((cleaned,), []) == {"ProjectionType": "equirectangular", "PoseHeadingDegrees": "12.5"}
 
 
 @pytest.mark.parametrize(
     "packet",
-    [b"", b"<x", b'<!DOCTYPE a [<!ENTITY e "boom">]><a>&e;</a>', xmp('GPano:ProjectionType="a"><open>')],
+    [b"", b"<x", b'<!DOCTYPE a [<!ENTITY e "boom">]><a>&e;</a>', b"<" * 60_000, b"\xff" * 100],
 )
 @pytest.mark.parametrize("mode", ["redacted", "all"])
 def test_malformed_xmp_is_dropped_with_a_note(packet: bytes, mode: OutputMetadata) -> None:
     notes: list[str] = []
-    assert clean_xmp(packet, mode, notes) is None
+    assert clean_xmp((packet,), mode, notes) is None
     assert len(notes) == 1
 
 
@@ -458,9 +458,9 @@ def test_xmp_values_are_checked() -> None:
     packet = xmp(
         f'GPano:PoseHeadingDegrees="{SECRET}" GPano:ProjectionType="&lt;a&gt;" GPano:UsePanoramaViewer="True">'
     )
-    cleaned = clean_xmp(packet, "redacted", [])
+    cleaned = clean_xmp((packet,), "redacted", [])
     assert cleaned is not None
-    assert read_gpano(cleaned) == {"UsePanoramaViewer": "True"}
+    assert read_gpano((cleaned,), []) == {"UsePanoramaViewer": "True"}
 
 
 def test_metadata_that_do_not_fit_are_left_out() -> None:

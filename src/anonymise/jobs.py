@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 
 import numpy as np
 
@@ -97,7 +96,7 @@ class ExifWorker:
         source = exif.ImageSource.of(
             paths.source,
             size,
-            modified=datetime.fromtimestamp(modified, timezone.utc),
+            modified=exif.file_time(modified),
             older=config.run.force_older_exif,
         )
         metadata = exif.read_metadata(images.embedded(data), source)

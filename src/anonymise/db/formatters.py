@@ -28,8 +28,8 @@ __all__ = [
 Formatter = Callable[[Record], object]
 """What a column takes from a record: a text, an object (for JSON), or None."""
 
-_DECIMAL_COMMA = re.compile(r"([+-]?[0-9]*),([0-9]+)")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_DECIMAL_COMMA = re.compile(r",(?=[0-9])")
+_NUMBER = re.compile(r"[+-]?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[T ]([0-9]{2})[:.]([0-9]{2})(?:[:.]([0-9]{2})(?:[.,]([0-9]+))?)?)?"
     r"(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
@@ -143,7 +143,7 @@ def as_number(value: object) -> Decimal | None:
     text = as_text(value)
     if text is None:
         return None
-    text = _DECIMAL_COMMA.sub(r"\1.\2", text.strip())
+    text = _DECIMAL_COMMA.sub(".", text.strip())
     if not _NUMBER.fullmatch(text):
         raise RecordError(f"{text[:40]!r} is no number")
     try:

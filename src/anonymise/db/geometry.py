@@ -26,7 +26,6 @@ __all__ = [
 ]
 
 _EWKT = re.compile(r"\s*srid\s*=\s*([0-9]{1,6})\s*;\s*(POINT\b.*)", re.IGNORECASE | re.DOTALL)
-_LAST_COORDINATE = re.compile(r"\s+[^\s()]+(?=\s*\)\s*$)")
 _Z = re.compile(r"(POINT)\s*Z\b", re.IGNORECASE)
 
 _GEOPACKAGE_HEADER = struct.Struct("<2sBBi")
@@ -62,9 +61,14 @@ def parse_point(text: str) -> Point:
 
 def without_height(text: str) -> str:
     """The text of a point without its third coordinate, the digits of the others untouched."""
-    if len(text.partition("(")[2].partition(")")[0].split()) != 3:
+    head, opening, rest = text.partition("(")
+    coordinates, closing, tail = rest.partition(")")
+    if len(coordinates.split()) != 3:
         return text
-    return _Z.sub(r"\1", _LAST_COORDINATE.sub("", text))
+    kept = coordinates.rstrip()
+    after = coordinates[len(kept) :]
+    kept = kept.rsplit(None, 1)[0]
+    return _Z.sub(r"\1", head) + opening + kept + after + closing + tail
 
 
 def to_ewkb_hex(point: Point) -> str:

@@ -9,8 +9,8 @@ Not: where the blocks stand in the file (``images.container`` finds them), the r
 """
 
 from anonymise.exif.embedded import Embedded
-from anonymise.exif.metadata import ImageSource, Metadata, Origin
+from anonymise.exif.metadata import ImageSource, Metadata, Origin, file_time
 from anonymise.exif.reader import SOURCES, read_metadata
 from anonymise.exif.recorderxml import redact_xml
 
-__all__ = ["SOURCES", "Embedded", "ImageSource", "Metadata", "Origin", "read_metadata", "redact_xml"]
+__all__ = ["SOURCES", "Embedded", "ImageSource", "Metadata", "Origin", "file_time", "read_metadata", "redact_xml"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from anonymise.exif.gpano import read_properties
-from anonymise.exif.recorderxml import MalformedXmlError
 from anonymise.exif.tags import ORIENTATION, ExifFields, Field, read_fields
 
 __all__ = ["Embedded"]
@@ -80,10 +79,9 @@ def _in_order(field: Field, order: str) -> Field:
 
 
 def _xmp_orientation(packet: bytes) -> int | None:
-    try:
-        text = read_properties(packet, _TIFF_NAMESPACE).get("Orientation", "")
-    except MalformedXmlError:
-        # Viewers that look for the text alone find it all the same.
+    text = read_properties((packet,), _TIFF_NAMESPACE, []).get("Orientation", "")
+    if not text:
+        # Viewers that look for the text alone find it also where the packet is beyond mending.
         found = _XMP_ORIENTATION.search(packet.replace(b"\0", b""))
         text = found[1].decode("ascii") if found else ""
     return int(text) if re.fullmatch("[1-8]", text) else None

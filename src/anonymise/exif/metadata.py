@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from enum import Enum, auto
 from math import isfinite
 from pathlib import PurePath
@@ -12,12 +12,17 @@ import shapely
 
 from anonymise.detections import Size
 
-__all__ = ["TIME", "ImageSource", "Metadata", "Origin", "parse_time"]
+__all__ = ["ImageSource", "Metadata", "Origin", "file_time", "iso_time", "parse_date", "parse_time"]
 
+_DATE = r"(\d{4})[-:./] ?(\d{1,2})[-:./] ?(\d{1,2})"
+_DATE_FORM = re.compile(_DATE, re.ASCII)
 TIME = re.compile(
-    r"(\d{4})[-:.](\d\d)[-:.](\d\d)[T ](\d\d)[:.](\d\d)[:.](\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:?\d\d)?", re.ASCII
+    _DATE + r"[T ] ?(\d{1,2})[:.] ?(\d{1,2})(?:[:.] ?(\d{1,2})(?:[.,](\d{1,30}))?)? ?(Z|[+-]\d{1,2}:?\d\d)?", re.ASCII
 )
-"""A date with time as recorders and cameras write it: year to second, fraction, time zone."""
+"""A date with time as recorders and cameras write it: year to minute, second, fraction, time zone.
+
+Some write blanks for leading zeros, and some no seconds.
+"""
 
 
 class Origin(Enum):
@@ -44,8 +49,7 @@ class ImageSource:
         folders: the folders above the image as its path names them, outermost first.
         name: file name.
         size: of the image, in pixels.
-        modified: when the file was last written, or None; without time zone. It ends in the image's id where no
-            better time is known, so give it in UTC for ids that do not depend on the machine's time zone. An aware
+        modified: when the file was last written, or None; taken for the time where nothing better is known. An aware
             time is turned into UTC.
         older: whether the reading for images before 2022 is forced.
     """
@@ -196,7 +200,10 @@ class Metadata:
 
 
 def parse_time(text: str) -> datetime | None:
-    """A time in one of the forms of ``TIME``, cut to the microsecond; None where there is no such time."""
+    """A time in one of the forms of ``TIME``, cut to the microsecond; None where there is no such time.
+
+    24:00 is the midnight at the end of the day (ISO 8601), and a leap second the last moment before the next minute.
+    """
     found = TIME.fullmatch(text)
     if not found:
         return None
@@ -204,15 +211,53 @@ def parse_time(text: str) -> datetime | None:
     if found[8] == "Z":
         zone = timezone.utc
     elif found[8]:
-        offset = timedelta(hours=int(found[8][1:3]), minutes=int(found[8][-2:]))
+        hours, minutes = found[8][1:-2].rstrip(":"), found[8][-2:]
+        offset = timedelta(hours=int(hours), minutes=int(minutes))
         if offset >= timedelta(days=1):
             return None
         zone = timezone(-offset if found[8][0] == "-" else offset)
-    year, month, day, hour, minute, second = (int(found[group]) for group in range(1, 7))
+    year, month, day, hour, minute, second = (int(found[group] or 0) for group in range(1, 7))
     microsecond = int((found[7] or "0")[:6].ljust(6, "0"))
+    if second == 60:
+        second, microsecond = 59, 999_999
+    days = timedelta()
+    if (hour, minute, second, microsecond) == (24, 0, 0, 0):
+        hour, days = 0, timedelta(days=1)
     try:
-        return datetime(year, month, day, hour, minute, second, microsecond, zone)
-    except ValueError:  # 0000:00:00, a 31st of June
+        return datetime(year, month, day, hour, minute, second, microsecond, zone) + days
+    except (ValueError, OverflowError):  # 0000:00:00, a 31st of June, the day after the last one
+        return None
+
+
+def iso_time(text: str) -> str | None:
+    """A time in one of the forms of ``TIME`` as ``YYYY-MM-DDTHH:MM:SS`` with the fraction and the zone that it has.
+
+    None where there is no such time. Seconds that were not written are 00.
+    """
+    found, time = TIME.fullmatch(text), parse_time(text)
+    if not found or time is None:
+        return None
+    zone = found[8] or ""
+    if zone not in ("", "Z"):
+        zone = f"{zone[0]}{zone[1:-2].rstrip(':').zfill(2)}{':' if ':' in zone else ''}{zone[-2:]}"
+    seconds = time.replace(tzinfo=None).isoformat(timespec="seconds")
+    return f"{seconds}{'.' + found[7] if found[7] else ''}{zone}"
+
+
+def parse_date(text: str) -> date | None:
+    """A date as cameras write it, ``2021:05:04`` or with another sign between; None where there is no such date."""
+    found = _DATE_FORM.fullmatch(text.strip())
+    try:
+        return date(int(found[1]), int(found[2]), int(found[3])) if found else None
+    except ValueError:
+        return None
+
+
+def file_time(seconds: float) -> datetime | None:
+    """Seconds since 1970, as file systems count them, as a time in UTC; None outside the years 1 to 9999."""
+    try:
+        return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds)
+    except OverflowError:
         return None
 
 

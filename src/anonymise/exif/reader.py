@@ -17,7 +17,7 @@ from math import isfinite
 from anonymise.exif import gps, roadname
 from anonymise.exif.embedded import Embedded
 from anonymise.exif.gpano import read_gpano
-from anonymise.exif.metadata import TIME, ImageSource, Metadata, Origin, parse_time
+from anonymise.exif.metadata import ImageSource, Metadata, Origin, iso_time
 from anonymise.exif.recorderxml import (
     MalformedXmlError,
     decode_xml,
@@ -35,12 +35,20 @@ _IMAGE_PROPERTIES = 40055
 _REFLINK_INFO = 40056
 _MODEL = 272
 _XP_TITLE = 40091
-_DATE_TIME_ORIGINAL = 36867
 
+_TIMES = ((36867, 37521, 36881), (36868, 37522, 36882), (306, 37520, 36880))
+"""Original, digitized and last change: the tags of the time, of its fraction and of its zone (EXIF 3.0, 4.6.6.6)."""
+
+# No two neighbouring parts of a pattern can take the same character, so that no text makes them try again and again.
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_LONGEST_NUMBER = 64
+_RATIONAL = re.compile(r"([+-]?\d{1,20})/(\d{1,20})", re.ASCII)
+_TIME_LENGTH = len("2021-05-04T10:11:12")
 _COUNTY = re.compile(r"0*([1-9]\d{0,3})", re.ASCII)
-_HP = re.compile(r"(?:hp)?0*(\d+)", re.ASCII | re.IGNORECASE)
-_LANE = re.compile(r"[Ff]?0*(\d+[^\W\d_]*)")
+_HP = re.compile(r"(?:hp)?(\d+)", re.ASCII | re.IGNORECASE)
+_LANE = re.compile(r"[Ff]?(\d+)([^\W\d_]*)")
+_SUBSECONDS = re.compile(r"\d{1,9}", re.ASCII)
+_OFFSET = re.compile(r"Z|[+-]\d{1,2}:?\d\d", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,7 @@ class _Evidence:
         reflink: texts of ReflinkInfo or AdditionalInfoNorway2 by their paths.
         fields: of the EXIF block.
         gpano: properties from the XMP packet.
+        notes: takes what a reader finds and cannot use, one line each; never quotes the image's texts.
     """
 
     source: ImageSource
@@ -60,6 +69,7 @@ class _Evidence:
     reflink: Mapping[str, str]
     fields: ExifFields
     gpano: Mapping[str, str]
+    notes: list[str]
 
 
 _Texts = tuple[str | None, ...]
@@ -99,7 +109,8 @@ def read_metadata(blocks: Embedded, source: ImageSource) -> Metadata:
     properties, properties_xml, names = _read_recorder_xml(fields.ifd0, _IMAGE_PROPERTIES, problems)
     reflink, reflink_xml, more_names = _read_recorder_xml(fields.ifd0, _REFLINK_INFO, problems)
     names |= more_names
-    evidence = _Evidence(source, properties, reflink, fields, _read_gpano(blocks, problems))
+    gpano = read_gpano(blocks.xmp, problems)
+    evidence = _Evidence(source, properties, reflink, fields, gpano, problems)
 
     values: dict[str, str] = {}
     origins: dict[str, Origin] = {}
@@ -119,7 +130,7 @@ def read_metadata(blocks: Embedded, source: ImageSource) -> Metadata:
         source=source,
         has_exif=bool(fields),
         origins=origins,
-        problems=tuple(problems),
+        problems=tuple(dict.fromkeys(problems)),
         image_properties=properties_xml and scrub_text(properties_xml, names),
         reflink_info=reflink_xml and scrub_text(reflink_xml, names),
         **values,
@@ -149,15 +160,6 @@ def _read_recorder_xml(
     return flatten(root), redacted, names
 
 
-def _read_gpano(blocks: Embedded, problems: list[str]) -> Mapping[str, str]:
-    for packet in blocks.xmp[:1]:
-        try:
-            return read_gpano(packet)
-        except MalformedXmlError as error:
-            problems.append(f"the XMP packet is left out: {error}")
-    return {}
-
-
 # Texts: what a source wrote → what the record says, None where it says nothing.
 
 
@@ -168,7 +170,17 @@ def _as_written(text: str) -> str | None:
 def _number(text: str) -> str | None:
     """A finite decimal number as it was written, with a point whatever the recorder's locale."""
     candidate = text.strip().replace(",", ".")
-    return candidate if _NUMBER.fullmatch(candidate) and isfinite(float(candidate)) else None
+    if len(candidate) > _LONGEST_NUMBER or not _NUMBER.fullmatch(candidate):
+        return None
+    return candidate if isfinite(float(candidate)) else None
+
+
+def _xmp_number(text: str) -> str | None:
+    """A number as ``_number`` takes it, or a fraction such as ``125/10``, which XMP has from EXIF."""
+    found = _RATIONAL.fullmatch(text.strip())
+    if not found:
+        return _number(text)
+    return _number(repr(int(found[1]) / int(found[2]))) if int(found[2]) else None
 
 
 def _two_decimals(text: str) -> str | None:
@@ -191,12 +203,12 @@ def _county(text: str) -> str | None:
 
 def _hp(text: str) -> str | None:
     found = _HP.fullmatch(text)
-    return found[1] if found else None
+    return roadname.plain_number(found[1]) if found else None
 
 
 def _lane(text: str) -> str | None:
     found = _LANE.fullmatch(text)
-    return found[1] if found else None
+    return roadname.plain_number(found[1]) + found[2] if found else None
 
 
 def _stored_folder(path: str) -> str | None:
@@ -207,28 +219,37 @@ def _stored_name(path: str) -> str | None:
     return roadname.split_path(path)[1] or None
 
 
-def _time(text: str) -> str | None:
-    """A time as ISO 8601, its digits as they were written; some recorders write ``.`` or ``:`` between all of them."""
-    found = TIME.fullmatch(text)
-    if not found or parse_time(text) is None:
-        return None
-    year, month, day, hour, minute, second, fraction, zone = found.groups()
-    return f"{year}-{month}-{day}T{hour}:{minute}:{second}{'.' + fraction if fraction else ''}{zone or ''}"
+_WHOLE_VALUES = frozenset({_number, _xmp_number, _two_decimals, _county, iso_time})
+"""Conversions that take the whole value: where one of them gives nothing, what the source says is lost."""
 
 
 # Readers: evidence → text. Each makes one kind of row entry.
 
 
+def _converted(
+    evidence: _Evidence, where: str, text: str | None, convert: Callable[[str], str | _Texts | None]
+) -> str | _Texts | None:
+    """What a source says, converted; a value that ought to be usable and is not is noted."""
+    if text is None:
+        return None
+    value = convert(text)
+    if value is None and convert in _WHOLE_VALUES:
+        evidence.notes.append(f"{where} is left out, it cannot be read")
+    return value
+
+
 def _properties(path: str, convert: Callable[[str], str | _Texts | None] = _as_written) -> Source:
-    return Source(Origin.IMAGE_PROPERTIES, lambda e: convert(e.properties[path]) if path in e.properties else None)
+    where = f"{path} of ImageProperties"
+    return Source(Origin.IMAGE_PROPERTIES, lambda e: _converted(e, where, e.properties.get(path), convert))
 
 
 def _reflink(path: str, convert: Callable[[str], str | _Texts | None] = _as_written) -> Source:
-    return Source(Origin.REFLINK_INFO, lambda e: convert(e.reflink[path]) if path in e.reflink else None)
+    where = f"{path} of ReflinkInfo"
+    return Source(Origin.REFLINK_INFO, lambda e: _converted(e, where, e.reflink.get(path), convert))
 
 
 def _gpano(name: str, convert: Callable[[str], str | None] = _as_written) -> Source:
-    return Source(Origin.GPANO, lambda e: convert(e.gpano[name]) if name in e.gpano else None)
+    return Source(Origin.GPANO, lambda e: _converted(e, f"XMP: GPano {name}", e.gpano.get(name), convert))
 
 
 def _own_name(convert: Callable[[str], str | _Texts | None]) -> Source:
@@ -245,44 +266,87 @@ def _title(evidence: _Evidence) -> str | None:
     return (title.utf16_text() or None) if title else None
 
 
-def _date_time_original(evidence: _Evidence) -> str | None:
-    tag = evidence.fields.exif.get(_DATE_TIME_ORIGINAL) or evidence.fields.ifd0.get(_DATE_TIME_ORIGINAL)
-    return _time(tag.text()) if tag else None
+def _camera_time(time: int, subseconds: int, offset: int) -> Source:
+    """A time of the EXIF block with its fraction and its zone, which have tags of their own."""
+
+    def read(evidence: _Evidence) -> str | None:
+        def text(tag: int) -> str:
+            field = evidence.fields.exif.get(tag) or evidence.fields.ifd0.get(tag)
+            return field.text() if field else ""
+
+        written = text(time)
+        if not any(digit in written for digit in "123456789"):  # blanks or zeros: not known
+            return None
+        value = iso_time(written)
+        if value is None:
+            evidence.notes.append(f"EXIF: the time in tag {time} is left out, it cannot be read")
+            return None
+        seconds, rest = value[:_TIME_LENGTH], value[_TIME_LENGTH:]
+        if not rest.startswith("."):
+            rest = _matching(evidence, _SUBSECONDS, subseconds, text(subseconds), ".") + rest
+        zoned = seconds + rest + _matching(evidence, _OFFSET, offset, text(offset))
+        return value if rest.endswith("Z") or "+" in rest or "-" in rest else iso_time(zoned) or seconds + rest
+
+    return _exif(read)
+
+
+def _matching(evidence: _Evidence, pattern: re.Pattern[str], tag: int, text: str, before: str = "") -> str:
+    """The text of a tag with what goes before it; nothing where it is blank or, with a note, where it does not fit."""
+    if pattern.fullmatch(text):
+        return before + text
+    if text.replace(":", "").strip():
+        evidence.notes.append(f"EXIF: tag {tag} is left out, it cannot be read")
+    return ""
+
+
+def _gps_time(evidence: _Evidence) -> str | None:
+    return gps.time(evidence.fields.gps, evidence.notes)
 
 
 def _file_time(evidence: _Evidence) -> str | None:
     modified = evidence.source.modified
     if modified is None:
         return None
+    evidence.notes.append("the image says nowhere when it was taken: the date of its file stands for it")
     if modified.tzinfo is not None:
         modified = modified.astimezone(timezone.utc).replace(tzinfo=None)
-    # File systems keep different fractions of a second: a copied image must not change its id.
+    # File systems keep different fractions of a second.
     return modified.isoformat(timespec="seconds")
 
 
 def _xml_position(origin: Origin, prefix: str, longitude: str, latitude: str, altitude: str) -> Source:
     def read(evidence: _Evidence) -> _Texts | None:
-        values = evidence.properties if origin is Origin.IMAGE_PROPERTIES else evidence.reflink
-        lon, lat, alt = (_number(values.get(prefix + name, "")) for name in (longitude, latitude, altitude))
-        return _position(lon, lat, alt)
+        of, values = (
+            ("ImageProperties", evidence.properties)
+            if origin is Origin.IMAGE_PROPERTIES
+            else ("ReflinkInfo", evidence.reflink)
+        )
+        texts = [values.get(prefix + name) for name in (longitude, latitude, altitude)]
+        lon, lat, alt = (None if text is None else _number(text) for text in texts)
+        place = f"{prefix.rstrip('/')} of {of}"
+        if texts[0] is None or texts[1] is None:
+            return None
+        if lon is None or lat is None or abs(float(lon)) > 180 or abs(float(lat)) > 90:
+            evidence.notes.append(f"the position in {place} is left out, it is no place on Earth")
+            return None
+        if float(lon) == float(lat) == 0:
+            evidence.notes.append(f"the position in {place} is left out, it is 0, 0: there was no fix")
+            return None
+        if alt is None and texts[2] is not None:
+            evidence.notes.append(f"the altitude in {place} is left out, it cannot be read")
+        return lon, lat, alt
 
     return Source(origin, read)
 
 
-def _position(lon: str | None, lat: str | None, alt: str | None) -> _Texts | None:
-    """A position on Earth; the altitude may be unknown."""
-    if lon is None or lat is None or abs(float(lon)) > 180 or abs(float(lat)) > 90:
-        return None
-    return lon, lat, alt
-
-
 def _gps_position(evidence: _Evidence) -> _Texts | None:
-    return _position(*gps.position(evidence.fields.gps))
+    lon, lat, alt = gps.position(evidence.fields.gps, evidence.notes)
+    return None if lon is None or lat is None else (lon, lat, alt)
 
 
 def _gps_speed(evidence: _Evidence) -> str | None:
     from_recorder = not evidence.fields.ifd0.keys().isdisjoint({_IMAGE_PROPERTIES, _REFLINK_INFO})
-    speed = gps.speed_m_s(evidence.fields.gps, from_recorder=from_recorder)
+    speed = gps.speed_m_s(evidence.fields.gps, evidence.notes, from_recorder=from_recorder)
     return None if speed is None else _round(Decimal(speed.numerator) / Decimal(speed.denominator))
 
 
@@ -321,7 +385,13 @@ _FREE_TEXTS = frozenset({"title", "camera", "folder", "section_name"})
 SOURCES: tuple[Row, ...] = (
     Row(
         ("time",),
-        (_properties("@Date", _time), _exif(_date_time_original), Source(Origin.FILE, _file_time)),
+        (
+            _properties("@Date", iso_time),
+            *(_camera_time(*tags) for tags in _TIMES),
+            _exif(_gps_time),
+            _own_name(roadname.time),
+            Source(Origin.FILE, _file_time),
+        ),
     ),
     Row(("camera",), (_exif(_model),)),
     Row(("title",), (_exif(_title),)),
@@ -334,8 +404,8 @@ SOURCES: tuple[Row, ...] = (
         (
             _gnss("Heading"),
             _properties("Heading", _number),
-            _exif(lambda e: gps.heading(e.fields.gps)),
-            _gpano("PoseHeadingDegrees", _number),
+            _exif(lambda e: gps.heading(e.fields.gps, e.notes)),
+            _gpano("PoseHeadingDegrees", _xmp_number),
         ),
     ),
     Row(
@@ -347,8 +417,8 @@ SOURCES: tuple[Row, ...] = (
         ),
     ),
     Row(("geoidal_separation",), (_gnss("GeoidalSeparation"),)),
-    Row(("roll",), (_gnss("Roll"), _gpano("PoseRollDegrees", _number))),
-    Row(("pitch",), (_gnss("Pitch"), _gpano("PosePitchDegrees", _number))),
+    Row(("roll",), (_gnss("Roll"), _gpano("PoseRollDegrees", _xmp_number))),
+    Row(("pitch",), (_gnss("Pitch"), _gpano("PosePitchDegrees", _xmp_number))),
     Row(("north_rms_error",), (_gnss("NorthRmsError"),)),
     Row(("east_rms_error",), (_gnss("EastRmsError"),)),
     Row(("down_rms_error",), (_gnss("DownRmsError"),)),

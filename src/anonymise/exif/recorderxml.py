@@ -7,9 +7,11 @@ document and changes nothing else, so that what is not personal stays byte for b
 
 import html
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from types import MappingProxyType
+from typing import NamedTuple
 
 from lxml import etree
 
@@ -19,6 +21,7 @@ __all__ = [
     "XmlText",
     "decode_xml",
     "flatten",
+    "mend_xml",
     "parse_xml",
     "redact_text",
     "redact_xml",
@@ -32,6 +35,9 @@ REDACTED = "FJERNET"
 MAX_XML_BYTES = 1 << 20
 """Longest XML that is parsed. An EXIF block in a JPEG has 64 KiB at most; PNG has no such bound."""
 
+_MAX_MENDED = 1 << 16
+"""Longest text that is mended, in characters: what fits into a marker segment of a JPEG."""
+
 _PERSONAL = frozenset({"driver", "carid", "comment"})
 """Names of personal elements and attributes in lower case: a recorder that spells them otherwise leaks as much."""
 
@@ -41,8 +47,12 @@ _NAMES_PERSON = frozenset({"driver", "carid"})
 _MIN_SCRUBBED_LENGTH = 4
 """Shorter names ("P7") would hit ordinary words and numbers elsewhere."""
 
-_MAX_NAMES = 64
-"""One image has one driver and one car; looking for thousands of names would take minutes."""
+_MAX_NAMES = 16
+_LONGEST_PERSON = 256
+"""One image has one driver and one car; looking for thousands of names, or for long ones, would take minutes."""
+
+_MAX_DEPTH, _LONGEST_NAME = 8, 64
+"""Of the elements that ``flatten`` reads; the recorders have three levels."""
 
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
@@ -61,23 +71,15 @@ _ENCODINGS: Mapping[str, str] = MappingProxyType(
 )
 """Declared encoding → codec of a document that is readable as ASCII up to its declaration."""
 
-_DECLARATION = re.compile(r"<\?xml\s[^>]*\?>")
 _DECLARED_ENCODING = re.compile(rb"<\?xml\s[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
+_LONGEST_DECLARATION = 256
 
-_TOKEN = re.compile(
-    r"""
-      (?P<comment> <!--.*?-->)
-    | (?P<cdata>   <!\[CDATA\[.*?\]\]>)
-    | (?P<pi>      <\?.*?\?>)
-    | (?P<end>     </[^>]*>)
-    | (?P<start>   <(?P<name>[^\s/>]+) (?:[^>"']|"[^"]*"|'[^']*')* >)
-    | (?P<text>    [^<]+)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-"""Markup of a document that is known to be well formed and to have no document type (XML 1.0, productions 14 to 44)."""
-
+_QUOTE_OR_END = re.compile("[\"'>]")
+_NAME = re.compile(r"[^\s/>]+")
 _ATTRIBUTE = re.compile(r"""(?P<lead>\s(?P<name>[^\s=]+)\s*=\s*)(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)')""")
+
+_LEADING_ZEROS = re.compile(r"(&#[xX]?)0+(?=[0-9a-fA-F])")
+_LONG_NUMBER = re.compile(r"&#[xX]?[0-9a-fA-F]{9,};?")
 
 _NESTED = re.compile(r"(?:<|&lt;|&\#0*60;|&\#x0*3c;)(?:[\w.-]+:)?(?:driver|carid|comment)\b", re.IGNORECASE)
 """A document quoted inside the text of another one."""
@@ -108,8 +110,12 @@ class XmlText:
         return self.bom + text.encode(self.encoding, "xmlcharrefreplace") + self.padding
 
 
-def decode_xml(data: bytes) -> XmlText:
+def decode_xml(data: bytes, *, fallback: str | None = None) -> XmlText:
     """Decode an XML document: by its byte-order mark, by its first bytes (UTF-16), else as it declares.
+
+    Args:
+        data: the document.
+        fallback: codec of a document that is not valid in its encoding; None refuses it.
 
     Raises:
         MalformedXmlError: empty, too long, of an unknown encoding, or not valid in its encoding.
@@ -124,7 +130,7 @@ def decode_xml(data: bytes) -> XmlText:
         elif body[:2] == b"\0<":
             codec = "utf-16-be"
         else:
-            declared = _DECLARED_ENCODING.match(body.lstrip())
+            declared = _DECLARED_ENCODING.match(body.lstrip()[:_LONGEST_DECLARATION])
             label = declared[1].decode("ascii").lower() if declared else "utf-8"
             if label not in _ENCODINGS:
                 raise MalformedXmlError("declares an encoding that is not read")
@@ -132,7 +138,10 @@ def decode_xml(data: bytes) -> XmlText:
     try:
         decoded = body.decode(codec)
     except UnicodeDecodeError as error:
-        raise MalformedXmlError(f"not valid {codec} at byte {error.start}") from None
+        if fallback is None:
+            raise MalformedXmlError(f"not valid {codec} at byte {error.start}") from None
+        codec = fallback
+        decoded = body.decode(codec)
     text = decoded.rstrip("\0")
     if not text.strip():
         raise MalformedXmlError("empty")
@@ -147,10 +156,30 @@ def parse_xml(text: str) -> etree._Element:
     Raises:
         MalformedXmlError: not well formed, or with a document type.
     """
+    return _parsed(text, recover=False)
+
+
+def mend_xml(text: str) -> etree._Element:
+    """The root element of a document that is not well formed, as far as it can be read.
+
+    What stands where in it is a guess: take values out that are checked one by one, and never pass it on.
+
+    Raises:
+        MalformedXmlError: there is nothing to read, or a document type, or too much: mending may take the square of
+            the length.
+    """
+    if len(text) > _MAX_MENDED:
+        raise MalformedXmlError("not well formed, and too long to be mended")
+    return _parsed(text, recover=True)
+
+
+def _parsed(text: str, *, recover: bool) -> etree._Element:
     if "<!DOCTYPE" in text:
         raise MalformedXmlError("has a document type, which is not read")
     # lxml sees the very characters that redaction works on, so that the two cannot disagree about an encoding.
-    body = _DECLARATION.sub("", text.lstrip(), count=1)
+    body = text.lstrip()
+    if _is_declaration(body):
+        body = body[body.find("?>") + len("?>") :]
     parser = etree.XMLParser(
         encoding="utf-8",
         resolve_entities=False,
@@ -158,23 +187,28 @@ def parse_xml(text: str) -> etree._Element:
         load_dtd=False,
         dtd_validation=False,
         huge_tree=False,
+        recover=recover,
         remove_comments=True,
         remove_pis=True,
         collect_ids=False,
     )
     try:
-        return etree.fromstring(body.encode("utf-8"), parser)
+        root: etree._Element | None = etree.fromstring(body.encode("utf-8"), parser)
     except (etree.XMLSyntaxError, UnicodeEncodeError) as error:
         # libxml2's message may quote the document, and the document may name a person.
         line = getattr(error, "lineno", None)
         raise MalformedXmlError(f"not well formed (line {line})" if line else "not well formed") from None
+    if root is None:
+        raise MalformedXmlError("not well formed")
+    return root
 
 
 def flatten(root: etree._Element) -> dict[str, str]:
     """Texts of a document by their path of local names below the root, the first of each path.
 
     Attributes of the root are there as ``@name``. Namespaces are ignored. Texts that are empty or ``NaN`` are left
-    out: they say that nothing is known.
+    out: they say that nothing is known. So are elements deeper than those of any recorder, and longer names: the time
+    and memory that paths take grow with both.
     """
     values: dict[str, str] = {}
 
@@ -185,15 +219,17 @@ def flatten(root: etree._Element) -> dict[str, str]:
 
     for name, value in root.attrib.items():
         keep(f"@{etree.QName(str(name)).localname}", str(value))
-    todo = [("", root)]
+    todo = [("", root, 1)]
     while todo:
-        prefix, element = todo.pop()
+        prefix, element, depth = todo.pop()
         branches = []
         for child in element:
-            path = prefix + etree.QName(child).localname
-            keep(path, child.text)
-            if len(child):
-                branches.append((path + "/", child))
+            name = etree.QName(child).localname
+            if len(name) > _LONGEST_NAME:
+                continue
+            keep(prefix + name, child.text)
+            if len(child) and depth < _MAX_DEPTH:
+                branches.append((f"{prefix}{name}/", child, depth + 1))
         todo.extend(reversed(branches))
     return values
 
@@ -216,7 +252,6 @@ def redact_xml(data: bytes, also: Collection[str] = ()) -> bytes:
     """
     try:
         document = decode_xml(data)
-        parse_xml(document.text)
         redacted, names = redact_text(document.text)
     except MalformedXmlError:
         return b""
@@ -224,63 +259,68 @@ def redact_xml(data: bytes, also: Collection[str] = ()) -> bytes:
 
 
 def redact_text(text: str) -> tuple[str, frozenset[str]]:
-    """Redact the personal elements, attributes and asides of a well-formed document.
+    """Redact the personal elements, attributes and asides of a document.
 
     Returns:
         The document, and the names of drivers and cars that stood in it.
 
     Raises:
-        MalformedXmlError: it names more of them than one image can have.
+        MalformedXmlError: it is not well formed, or names more or longer drivers and cars than one image can have.
     """
+    parse_xml(text)
     out: list[str] = []
     names: set[str] = set()
     personal, depth = "", 0  # the personal element that is open, and how many elements are open from it on
     content: list[str] = []  # what stands in it, token by token
-    for token in _TOKEN.finditer(text):
-        raw = token[0]
+    for token in _tokens(text):
+        raw = token.text
         if depth:
-            depth += (bool(token["start"]) and not raw.endswith("/>")) - bool(token["end"])
+            depth += (token.kind is _Kind.START and not raw.endswith("/>")) - (token.kind is _Kind.END)
             if depth:
                 content.append(_characters(token))
             else:
                 out += [REDACTED if content else "", raw]
                 _remember(names, personal, "".join(content))
-        elif token["start"]:
-            personal = _local(token["name"])
-            out.append(_redact_attributes(raw, personal in _PERSONAL, names))
-            depth, content = int(personal in _PERSONAL and not raw.endswith("/>")), []
-        elif token["comment"]:
-            out.append(f"<!--{REDACTED}-->")
-        elif token["pi"] and not _DECLARATION.fullmatch(raw):
-            target = re.split(r"[\s?]", raw[2:], maxsplit=1)[0]
-            out.append(f"<?{target} {REDACTED}?>")
-        elif token["cdata"] and _NESTED.search(raw):
-            out.append(f"<![CDATA[{REDACTED}]]>")
-        elif token["text"] and _NESTED.search(raw):
-            out.append(REDACTED)
-        else:
-            out.append(raw)
-    if len(names) > _MAX_NAMES:
-        raise MalformedXmlError(f"names more than {_MAX_NAMES} drivers and cars")
+            continue
+        match token.kind:
+            case _Kind.START:
+                personal = _local(_element_name(raw))
+                out.append(_redact_attributes(raw, personal in _PERSONAL, names))
+                depth, content = int(personal in _PERSONAL and not raw.endswith("/>")), []
+            case _Kind.COMMENT:
+                out.append(f"<!--{REDACTED}-->")
+            case _Kind.INSTRUCTION if not _is_declaration(raw):
+                target = re.split(r"[\s?]", raw[2:], maxsplit=1)[0]
+                out.append(f"<?{target} {REDACTED}?>")
+            case _Kind.CDATA if _NESTED.search(raw):
+                out.append(f"<![CDATA[{REDACTED}]]>")
+            case _Kind.TEXT if _NESTED.search(raw):
+                out.append(REDACTED)
+            case _:
+                out.append(raw)
+    if len(names) > _MAX_NAMES or any(len(name) > _LONGEST_PERSON for name in names):
+        raise MalformedXmlError("names more or longer drivers and cars than one image can have")
     return "".join(out), frozenset(names)
 
 
 def scrub_text(text: str, names: Collection[str]) -> str:
     """Replace whole-word occurrences of names in the text and the attributes of a well-formed document."""
-    if not any(name.lower() in html.unescape(text).lower() for name in names):
+    plain = _folded(_unescaped(text))
+    found = [name for name in names if _folded(name) in plain]
+    if not found:
         return text
 
     def attribute(match: re.Match[str]) -> str:
         value = match["double"] if match["double"] is not None else match["single"]
-        clean = scrub(value, names)
+        clean = scrub(value, found)
         return match[0] if clean == value else f'{match["lead"]}"{clean}"'
 
     out = []
-    for token in _TOKEN.finditer(text):
-        if token["start"]:
-            out.append(_ATTRIBUTE.sub(attribute, token[0]))
+    for token in _tokens(text):
+        if token.kind is _Kind.START:
+            out.append(_ATTRIBUTE.sub(attribute, token.text))
         else:
-            out.append(scrub(token[0], names) if token["text"] or token["cdata"] else token[0])
+            out.append(scrub(token.text, found) if token.kind in (_Kind.TEXT, _Kind.CDATA) else token.text)
     return "".join(out)
 
 
@@ -289,20 +329,128 @@ def scrub(text: str, names: Collection[str]) -> str:
     if not names:
         return text
     spellings = {form for name in names for form in (name, html.escape(name), html.escape(name, quote=False))}
-    alternatives = "|".join(re.escape(form) for form in sorted(spellings, key=lambda form: (-len(form), form)))
-    pattern = re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE)
-    clean = pattern.sub(REDACTED, text)
-    return REDACTED if pattern.search(html.unescape(clean)) else clean
+    for spelling in sorted(spellings, key=lambda form: (-len(form), form)):
+        text = _without_word(text, spelling)
+    plain = _unescaped(text)
+    return REDACTED if plain != text and any(_without_word(plain, name) != plain for name in names) else text
+
+
+def _without_word(text: str, word: str) -> str:
+    """The text with ``FJERNET`` for a word, in any case, that no letter, digit or ``_`` touches.
+
+    A plain search: a pattern of many alternatives would try all of them at every character.
+    """
+    folded, wanted = _folded(text), _folded(word)
+    out: list[str] = []
+    done, at = 0, folded.find(wanted)
+    while at >= 0:
+        end = at + len(wanted)
+        if _touches_word(text, at - 1) or _touches_word(text, end):
+            at = folded.find(wanted, at + 1)
+            continue
+        out += [text[done:at], REDACTED]
+        done, at = end, folded.find(wanted, end)
+    return "".join((*out, text[done:]))
+
+
+def _touches_word(text: str, at: int) -> bool:
+    return 0 <= at < len(text) and (text[at].isalnum() or text[at] == "_")
+
+
+def _folded(text: str) -> str:
+    """The text for comparing without regard to case, character by character: as long as before."""
+    folded = text.casefold()
+    return folded if len(folded) == len(text) else "".join(c.casefold() if len(c.casefold()) == 1 else c for c in text)
+
+
+def _unescaped(text: str) -> str:
+    """The text with its entities and character references replaced.
+
+    Leading zeros go first, and numbers that name no character stay: Python refuses to read very long ones.
+    """
+    return html.unescape(_LONG_NUMBER.sub("", _LEADING_ZEROS.sub(r"\1", text))) if "&" in text else text
+
+
+class _Kind(Enum):
+    COMMENT = auto()
+    CDATA = auto()
+    INSTRUCTION = auto()
+    END = auto()
+    START = auto()
+    TEXT = auto()
+
+
+class _Token(NamedTuple):
+    kind: _Kind
+    text: str
+
+
+_MARKUP = (
+    ("<!--", "-->", _Kind.COMMENT),
+    ("<![CDATA[", "]]>", _Kind.CDATA),
+    ("<?", "?>", _Kind.INSTRUCTION),
+    ("</", ">", _Kind.END),
+)
+"""What begins a piece of markup, what ends it, and what it is (XML 1.0, productions 14 to 44); start tags aside."""
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    """The pieces of a well-formed document without document type, each character once and in order.
+
+    A scanner and no pattern, so that time grows with the length only, whatever the text.
+
+    Raises:
+        MalformedXmlError: a piece has no end.
+    """
+    at = 0
+    while at < len(text):
+        kind, end = _end_of_markup(text, at) if text[at] == "<" else (_Kind.TEXT, text.find("<", at))
+        if end < 0:
+            if kind is not _Kind.TEXT:
+                raise MalformedXmlError("not well formed")
+            end = len(text)
+        yield _Token(kind, text[at:end])
+        at = end
+
+
+def _end_of_markup(text: str, at: int) -> tuple[_Kind, int]:
+    """What the markup that begins at ``at`` is, and where it ends; -1 where it does not."""
+    for opening, closing, kind in _MARKUP:
+        if text.startswith(opening, at):
+            found = text.find(closing, at + len(opening))
+            return kind, found + len(closing) if found >= 0 else -1
+    return _Kind.START, _end_of_tag(text, at)
+
+
+def _end_of_tag(text: str, at: int) -> int:
+    """Where the start tag that begins at ``at`` ends; -1 where it does not. Quoted values may hold ``>``."""
+    while found := _QUOTE_OR_END.search(text, at):
+        if found[0] == ">":
+            return found.end()
+        closing = text.find(found[0], found.end())
+        if closing < 0:
+            return -1
+        at = closing + 1
+    return -1
+
+
+def _element_name(tag: str) -> str:
+    found = _NAME.match(tag, 1)
+    return found[0] if found else ""
+
+
+def _is_declaration(markup: str) -> bool:
+    return markup.startswith("<?xml") and markup[5:6].isspace()
 
 
 def _local(name: str) -> str:
     return name.rpartition(":")[2].lower()
 
 
-def _characters(token: re.Match[str]) -> str:
-    if token["cdata"]:
-        return token[0][len("<![CDATA[") : -len("]]>")]
-    return html.unescape(token[0]) if token["text"] else ""
+def _characters(token: _Token) -> str:
+    if token.kind is _Kind.CDATA:
+        return token.text[len("<![CDATA[") : -len("]]>")]
+    return _unescaped(token.text) if token.kind is _Kind.TEXT else ""
 
 
 def _remember(names: set[str], element: str, content: str) -> None:
@@ -320,7 +468,7 @@ def _redact_attributes(tag: str, all_of_them: bool, names: set[str]) -> str:
             return match[0]
         if not (all_of_them or _local(name) in _PERSONAL or _NESTED.search(value)):
             return match[0]
-        _remember(names, _local(name), html.unescape(value))
+        _remember(names, _local(name), _unescaped(value))
         return f'{match["lead"]}"{REDACTED}"'
 
     return _ATTRIBUTE.sub(redact, tag)

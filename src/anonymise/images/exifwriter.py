@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from anonymise.exif.embedded import Embedded
+from anonymise.exif.gps import HEMISPHERE_TAGS, hemisphere
 from anonymise.exif.recorderxml import MalformedXmlError, decode_xml, redact_text, redact_xml
-from anonymise.exif.tags import ORIENTATION, ExifFields, Field
+from anonymise.exif.tags import ORIENTATION, TEXT_TYPES, TYPE_BYTES, UNDEFINED, ExifFields, Field, characters
 
 __all__ = ["MAX_BLOCK_BYTES", "OutputMetadata", "clean_exif", "contains_picture", "is_text"]
 
@@ -26,14 +27,16 @@ MAX_BLOCK_BYTES = 65535 - 2 - len(b"Exif\0\0")
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _RECORDER_XML = (40055, 40056)
 
-_SIZES: Mapping[int, int] = MappingProxyType({1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8})
-_TEXT, _UNDEFINED = 2, 7
+_CHARACTER_TYPES = TEXT_TYPES | {1, UNDEFINED}
+"""Types in which writers put texts, rightly or wrongly; the record reads all of them."""
+
 _MAX_NUMBER_BYTES = 64  # the longest listed value, ReferenceBlackWhite, has 48
 _MAX_ALL_BYTES = 4096  # of a value in mode "all"; a recognisable picture needs more than most texts
 
-_NAME = rb"[ -~\xa0-\xff]{0,64}"  # makers and models; EXIF says ASCII, some cameras write Latin-1 or UTF-8
-_TIME = rb"[0-9 :.,+/TZ-]{0,40}"
-_LETTER = rb"[A-Z0-9 ]{0,2}"
+_NAME = r".{0,64}"  # makers and models; EXIF says ASCII, some cameras write Latin-1 or UTF-8
+_TIME = r"[0-9 :.,+/TZ-]{0,40}"
+_LETTER = r"[A-Za-z0-9 ]{0,2}"
+_GPS_NUMBERS = r"[0-9 :.,+/\u2212-]{0,60}"
 
 # Numbers of the tables are those of EXIF 3.0 (CIPA DC-008-2023), sections 4.6.4 to 4.6.7.
 _NUMBERS: Final[Mapping[str, frozenset[int]]] = MappingProxyType(
@@ -54,19 +57,25 @@ _NUMBERS: Final[Mapping[str, frozenset[int]]] = MappingProxyType(
         "gps": frozenset({0, 2, 4, 5, 6, 7, 11, 13, 15, 17, 20, 22, 24, 26, 30, 31}),
     }
 )
-_TEXTS: Final[Mapping[str, Mapping[int, bytes]]] = MappingProxyType(
+_TEXTS: Final[Mapping[str, Mapping[int, str]]] = MappingProxyType(
     {
         "ifd0": {0x010F: _NAME, 0x0110: _NAME, 0x0132: _TIME},
         "exif": {
             **dict.fromkeys((0x9003, 0x9004, 0x9010, 0x9011, 0x9012, 0x9290, 0x9291, 0x9292), _TIME),
             **dict.fromkeys((0xA433, 0xA434), _NAME),  # the lens
         },
-        "gps": {**dict.fromkeys((1, 3, 9, 10, 12, 14, 16, 19, 21, 23, 25), _LETTER), 18: _NAME, 29: _TIME},
+        "gps": {
+            **dict.fromkeys((1, 3, 9, 10, 12, 14, 16, 19, 21, 23, 25), _LETTER),
+            **dict.fromkeys((2, 4, 6, 7, 13, 17), _GPS_NUMBERS),  # which should be rationals
+            18: _NAME,
+            29: _TIME,
+        },
     }
 )
 _FIXED_BYTES: Final[Mapping[str, Mapping[int, int]]] = MappingProxyType(
-    # EXIF and FlashPix version, component order, file source, scene type: tag → length of the UNDEFINED value
-    {"ifd0": {}, "exif": {0x9000: 4, 0xA000: 4, 0x9101: 4, 0xA300: 1, 0xA301: 1}, "gps": {}}
+    # EXIF and FlashPix version, component order, file source, scene type; GPS version, altitude reference:
+    # tag → length of the UNDEFINED value
+    {"ifd0": {}, "exif": {0x9000: 4, 0xA000: 4, 0x9101: 4, 0xA300: 1, 0xA301: 1}, "gps": {0: 4, 5: 1}}
 )
 
 _OPAQUE = frozenset(
@@ -132,26 +141,33 @@ def _allowed(directory: str, tag: int, field: Field, mode: OutputMetadata) -> bo
         return directory == "ifd0" and tag == ORIENTATION and len(field.data) <= _MAX_NUMBER_BYTES
     if tag in _RECORDER_XML and directory == "ifd0":
         return False  # they have a way of their own
-    if field.kind not in (_TEXT, _UNDEFINED) and tag in _NUMBERS[directory]:
+    if field.kind not in TEXT_TYPES and field.kind != UNDEFINED and tag in _NUMBERS[directory]:
         return len(field.data) <= _MAX_NUMBER_BYTES
-    if field.kind == _TEXT and tag in _TEXTS[directory]:
-        text = field.data.rstrip(b"\0")
-        if re.fullmatch(_TEXTS[directory][tag], text) and not contains_picture(text):
-            return True
-    if field.kind == _UNDEFINED and tag in _FIXED_BYTES[directory]:
+    if field.kind in _CHARACTER_TYPES and tag in _TEXTS[directory] and _looks_like(directory, tag, field):
+        return True
+    if field.kind == UNDEFINED and tag in _FIXED_BYTES[directory]:
         return len(field.data) == _FIXED_BYTES[directory][tag]
     return mode == "all" and tag not in _OPAQUE and _harmless(tag, field)
+
+
+def _looks_like(directory: str, tag: int, field: Field) -> bool:
+    """Whether a value is the text that its tag promises."""
+    text = characters(field.data.rstrip(b"\0"))
+    if directory == "gps" and tag in HEMISPHERE_TAGS and hemisphere(tag, text):
+        return True
+    form = _TEXTS[directory][tag]
+    return text.isprintable() and bool(re.fullmatch(form, text)) and not contains_picture(field.data)
 
 
 def _harmless(tag: int, field: Field) -> bool:
     """Whether the value is a text or a few numbers, and no picture."""
     if len(field.data) > _MAX_ALL_BYTES or contains_picture(field.data):
         return False
-    if field.kind == _TEXT:
+    if field.kind in TEXT_TYPES:
         return is_text(field.data)
     if tag in _XP_TEXTS:
         return is_text(field.data.decode("utf-16-le", "replace").encode())
-    if field.kind == _UNDEFINED:
+    if field.kind == UNDEFINED:
         return tag in _CODED_TEXTS and is_text(field.data[8:].replace(b"\0", b""))
     return len(field.data) <= _MAX_NUMBER_BYTES
 
@@ -216,7 +232,7 @@ def _directory(order: str, at: int, fields: Mapping[int, Field], following: int)
     values: list[bytes] = []
     values_at = at + 6 + 12 * len(fields)
     for tag, field in sorted(fields.items()):
-        head = struct.pack(order + "HHI", tag, field.kind, len(field.data) // _SIZES[field.kind])
+        head = struct.pack(order + "HHI", tag, field.kind, len(field.data) // TYPE_BYTES[field.kind])
         if len(field.data) <= 4:
             entries.append(head + field.data.ljust(4, b"\0"))
             continue

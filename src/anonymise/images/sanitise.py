@@ -5,6 +5,7 @@ values that were understood. So no hiding place has to be known: previews, multi
 resources, comments and everything else unlisted simply have no way out.
 """
 
+import contextlib
 import re
 import struct
 import zlib
@@ -42,9 +43,9 @@ _ICC_CLASSES: Final = frozenset({b"mntr", b"scnr", b"spac", b"prtr"})
 
 _GPANO = "http://ns.google.com/photos/1.0/panorama/"
 _NUMBER, _WORD, _BOOLEAN, _DATE = (
-    r"-?\d{1,9}(\.\d{1,20})?",
+    r"[+-]?([0-9]{1,9}([.,][0-9]{0,20})?|[.,][0-9]{1,20})([eE][+-]?[0-9]{1,3})?|[+-]?[0-9]{1,9}/[0-9]{1,9}",
     r"[A-Za-z]{1,32}",
-    r"(?i:true|false)",
+    r"(?i:true|false|0|1)",
     r"[0-9T:.+Z -]{4,40}",
 )
 # Photo Sphere XMP metadata (developers.google.com/streetview/spherical-metadata), but for the name of the software.
@@ -120,10 +121,9 @@ def clean_segments(
             out.append(Segment(APP1, _EXIF + exif))
         else:
             notes.append("EXIF: left out, it is too long")
-    for packet in found.xmp[:1]:
-        cleaned = clean_xmp(packet, mode, notes)
-        if cleaned is not None and len(cleaned) + len(_XMP) <= _MAX_SEGMENT_BYTES:
-            out.append(Segment(APP1, _XMP + cleaned))
+    xmp = clean_xmp(found.xmp, mode, notes)
+    if xmp is not None and len(xmp) + len(_XMP) <= _MAX_SEGMENT_BYTES:
+        out.append(Segment(APP1, _XMP + xmp))
     profile = _icc_of_segments(segments)
     if profile is not None:
         cleaned = clean_icc(profile, colour_space, notes)
@@ -171,10 +171,9 @@ def clean_chunks(
             out.insert(0, Chunk(b"iCCP", b"icc\0\0" + zlib.compress(cleaned)))
     if exif is not None:
         out.append(Chunk(b"eXIf", exif))
-    for packet in found.xmp[:1]:
-        cleaned = clean_xmp(packet, mode, notes)
-        if cleaned is not None:
-            out.append(Chunk(b"iTXt", _PNG_XMP + b"\0\0\0\0" + cleaned))
+    xmp = clean_xmp(found.xmp, mode, notes)
+    if xmp is not None:
+        out.append(Chunk(b"iTXt", _PNG_XMP + b"\0\0\0\0" + xmp))
     if mode != "none" and len(first.get(b"tIME", b"")) == 7:
         out.append(Chunk(b"tIME", first[b"tIME"]))
     if mode == "all":
@@ -226,23 +225,21 @@ def _icc(header: bytes, tags: Mapping[bytes, bytes]) -> bytes:
     return struct.pack(">I", _ICC_HEADER_BYTES + len(body)) + header[4:84] + b"\0" * 44 + body
 
 
-def clean_xmp(packet: bytes, mode: OutputMetadata, notes: list[str]) -> bytes | None:
+def clean_xmp(packets: Sequence[bytes], mode: OutputMetadata, notes: list[str]) -> bytes | None:
     """The XMP packet of the output, None where nothing of it goes out.
 
     Args:
-        packet: the original's.
-        mode: ``redacted`` keeps the GPano properties that a viewer needs, ``all`` every short text.
-        notes: where the reason goes when it is dropped.
+        packets: the original's.
+        mode: ``redacted`` keeps the GPano properties that a viewer needs, ``all`` every short text of the first packet;
+            of one that is not well formed, the GPano properties.
+        notes: where the reason goes when something is dropped.
     """
-    if mode == "none":
+    if mode == "none" or not packets:
         return None
-    try:
-        if mode == "all":
-            return _short_texts(parse_xml(decode_xml(packet).text))
-        gpano = read_gpano(packet)
-    except MalformedXmlError as error:
-        notes.append(f"XMP: left out, {error}")
-        return None
+    if mode == "all":
+        with contextlib.suppress(MalformedXmlError):
+            return _short_texts(parse_xml(decode_xml(packets[0]).text))
+    gpano = read_gpano(packets, notes)
     kept = {name: gpano[name] for name, form in _GPANO_VALUES.items() if re.fullmatch(form, gpano.get(name, ""))}
     if not kept:
         return None

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from anonymise import yamlfile
 from anonymise.errors import ConfigError, RecordError
 from anonymise.exif import roadname
-from anonymise.exif.metadata import Metadata
+from anonymise.exif.metadata import Metadata, Origin
 from anonymise.record.text import KEYS, Record, dumps, flip_wkt, loads
 
 __all__ = [
@@ -337,8 +337,11 @@ def _county(metadata: Metadata, options: RecordOptions) -> str | None:
 
 
 def _image_id(metadata: Metadata, options: RecordOptions) -> str | None:
-    """The image's id: from what is in or on the image only, so that every run and machine gives the same."""
-    if metadata.time is None or metadata.file_name is None:
+    """The image's id: from what is in the image and its name only, so that every run, machine and copy gives the same.
+
+    A file's date changes when the file is copied: an image that says nowhere when it was taken has no id.
+    """
+    if metadata.time is None or metadata.origins.get("time") is Origin.FILE or metadata.file_name is None:
         return None
     # macOS hands out file names in decomposed form, other systems as they were written.
     name = unicodedata.normalize("NFC", metadata.file_name)

@@ -107,10 +107,10 @@ _FOLDER_KEYS = frozenset({"exif_mappenavn", "mappenavn"})
 _XML_KEYS = frozenset({"exif_imageproperties", "exif_reflinkinfo"})
 
 _DECIMAL_COMMA = re.compile(r"(?<=[0-9]),(?=[0-9])")
-_POINT = re.compile(r"(.*\bPOINT\s*Z?\s*\(\s*)([^\s()]+)(\s+)([^\s()]+)(.*)", re.IGNORECASE | re.DOTALL)
+_POINT = re.compile(r"\bPOINT\s*(?:Z\s*)?\(\s*([^\s()]+)(\s+)([^\s()]+)", re.IGNORECASE)
 
 _LONE_BACKSLASH = re.compile(r'\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt])|\\')
-_BACKSLASH_AT_END = re.compile(r'(?<!\\)\\"(?=[ \t]*,?[ \t]*[\r\n])')
+_BACKSLASH_AT_END = re.compile(r'(?<!\\)\\"(?=[ \t]*(?:,[ \t]*)?[\r\n])')
 _STORED_PATH = re.compile(r"<(ImageName|StorageFile)>[^<]*</\1>")
 _MISREAD = MappingProxyType(str.maketrans({"\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t"}))
 
@@ -148,7 +148,10 @@ def flip_wkt(text: str) -> str:
 
     ``srid=4326;POINT Z( 1.0 2.0 66.08 )`` becomes ``srid=4326;POINT Z( 2.0 1.0 66.08 )``.
     """
-    return _POINT.sub(r"\1\4\3\2\5", text)
+    found = _POINT.search(text)
+    if not found:
+        return text
+    return text[: found.start(1)] + found[3] + found[2] + found[1] + text[found.end() :]
 
 
 def _parse(text: str) -> dict[str, object]:
