@@ -137,5 +137,5 @@ def _stale(paths: Paths, journal: JournalReader, digest: str | None) -> list[Dou
     if entry is None:
         return [] if paths.output_image.is_file() else [Doubt(paths.source, Standing.UNKNOWN.value)]
     status = paths.source.stat()
-    standing = entry.standing(Identity(status.st_size, status.st_mtime_ns), digest or entry.digest)
+    standing = entry.standing(Identity.of(status), digest or entry.digest)
     return [] if standing is Standing.FINISHED else [Doubt(paths.source, standing.value)]

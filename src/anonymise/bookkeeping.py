@@ -69,7 +69,7 @@ class JournalBook(Book):
         except OSError:
             self._journal.started(paths.key, None)
             raise
-        identity = Identity(status.st_size, status.st_mtime_ns)
+        identity = Identity.of(status)
         if (
             not self._config.run.force_remask
             and self._journal.finished(paths.key, identity)

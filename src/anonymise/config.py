@@ -369,7 +369,7 @@ def load(
     ]
     if problems:
         raise ConfigError(problems)
-    changed = date(*time.localtime(layers[-1].stat().st_mtime)[:3])
+    changed = _day_of(layers[-1].stat().st_mtime)
     config = Config(**sections, changed=changed)
     return replace(config, warnings=tuple(_without_effect(config, settings, has_log=has_log)))
 
@@ -387,6 +387,14 @@ def _without_effect(config: Config, settings: Mapping[str, _Setting], *, has_log
 def _default_entries() -> list[yamlfile.Entry]:
     file = CONFIG_FOLDER / "default_config.yml"
     return yamlfile.entries(yamlfile.read(file), str(file))
+
+
+def _day_of(seconds: float) -> date:
+    """The day of a file's time, the last one of all where the calendar has no such year."""
+    try:
+        return date(*time.localtime(seconds)[:3])
+    except (OverflowError, ValueError, OSError):
+        return date.max
 
 
 def _find(file: Path) -> Path:

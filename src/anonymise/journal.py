@@ -13,6 +13,7 @@ is cut to nothing after each transaction rather than deleted, because deleting i
 
 import json
 import logging
+import os
 import sqlite3
 import sys
 import threading
@@ -119,11 +120,16 @@ class Identity(NamedTuple):
 
     Attributes:
         size: in bytes.
-        mtime_ns: time of the last change, in nanoseconds since the epoch.
+        mtime_ns: time of the last change, in nanoseconds since the epoch, of 64 bits with sign.
     """
 
     size: int
     mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Identity":
+        """The identity of a file. A time before 1677 or after 2262 becomes the first or the last of these years."""
+        return cls(status.st_size, max(-(1 << 63), min((1 << 63) - 1, status.st_mtime_ns)))
 
 
 class Written(NamedTuple):

@@ -25,6 +25,9 @@ Some write blanks for leading zeros, and some no seconds.
 """
 
 
+_MOST_SECONDS = 292 * 365 * 86400
+
+
 class Origin(Enum):
     """Where a value was found."""
 
@@ -254,11 +257,14 @@ def parse_date(text: str) -> date | None:
 
 
 def file_time(seconds: float) -> datetime | None:
-    """Seconds since 1970, as file systems count them, as a time in UTC; None outside the years 1 to 9999."""
-    try:
-        return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds)
-    except OverflowError:
+    """Seconds since 1970, as file systems count them, as a time in UTC.
+
+    None outside the years 1678 to 2261: file systems can say more, but nobody took a picture then, and the journal,
+    which counts nanoseconds in 64 bits, cannot.
+    """
+    if abs(seconds) > _MOST_SECONDS:
         return None
+    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds)
 
 
 def _float(text: str | None) -> float | None:
