@@ -67,6 +67,7 @@ _TEXTS: Final[Mapping[str, Mapping[int, str]]] = MappingProxyType(
         "gps": {
             **dict.fromkeys((1, 3, 9, 10, 12, 14, 16, 19, 21, 23, 25), _LETTER),
             **dict.fromkeys((2, 4, 6, 7, 13, 17), _GPS_NUMBERS),  # which should be rationals
+            5: r"[0-3]",
             18: _NAME,
             29: _TIME,
         },
@@ -77,6 +78,9 @@ _FIXED_BYTES: Final[Mapping[str, Mapping[int, int]]] = MappingProxyType(
     # tag → length of the UNDEFINED value
     {"ifd0": {}, "exif": {0x9000: 4, 0xA000: 4, 0x9101: 4, 0xA300: 1, 0xA301: 1}, "gps": {0: 4, 5: 1}}
 )
+
+_SIGNED_BY: Final[Mapping[int, int]] = MappingProxyType({1: 2, 3: 4, 5: 6})
+"""Reference tag → the latitude, longitude or altitude whose sign it tells: without it the value would turn round."""
 
 _OPAQUE = frozenset(
     {
@@ -123,6 +127,9 @@ def clean_exif(found: Embedded, mode: OutputMetadata, thumbnail: bytes | None) -
         {tag: field for tag, field in fields.items() if _allowed(name, tag, field, mode)}
         for name, fields in (("ifd0", source.ifd0), ("exif", source.exif), ("gps", source.gps))
     )
+    for reference, value in _SIGNED_BY.items():
+        if reference in source.gps and reference not in gps:
+            gps.pop(value, None)
     if found.orientation != 1 or ORIENTATION in ifd0:
         ifd0[ORIENTATION] = Field(3, struct.pack(order + "H", found.orientation), order)
     if mode != "none":
