@@ -20,14 +20,18 @@ def main(sheet: Path, *folders: Path) -> None:
     """Prints what the records say was found, writes the sheet, and says where everything is."""
     pairs = []
     for originals, results in zip(folders[::2], folders[1::2], strict=True):
-        for record_file in sorted(results.rglob("*.json")):
-            found = json.loads(record_file.read_text("utf-8"))["detekterte_objekter"]
-            text = ", ".join(f"{count} {name}" for name, count in found.items()) or "nothing"
-            relative = record_file.relative_to(results)
-            (image,) = (originals / relative).parent.glob(f"{relative.stem}.*")
-            print(f"{image.relative_to(originals)}: {text}")
+        # The pictures lead, as there are more kinds of files among the results, some of them JSON like the records.
+        for image in sorted(originals.rglob("*.*")):
             after = results / image.relative_to(originals)
+            record_file = after.with_suffix(".json")
+            if image.suffix not in (".jpg", ".png") or not (after.is_file() and record_file.is_file()):
+                continue
+            found = json.loads(record_file.read_text("utf-8"))["detekterte_objekter"] or {}
+            text = ", ".join(f"{count} {name}" for name, count in found.items()) or "nothing"
+            print(f"{image.relative_to(originals)}: {text}")
             pairs.append((_read(image), _read(after), f"{image.name}: {text}"))
+    if not pairs:
+        sys.exit("There is no picture with a result.")
     picture = contact_sheet(pairs, _WIDTH)
     done, data = cv2.imencode(sheet.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
     assert done

@@ -1,3 +1,4 @@
+import json
 from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,10 +11,12 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
 from anonymise.detections import Box, Size
+from samples import demo
 from samples.__main__ import main, write_samples
 from samples.contact_sheet import contact_sheet
 from samples.exif_tags import ADDITIONAL_INFO, IMAGE_PROPERTIES
 from samples.scene import BICYCLE, BUS, CAR, PERSON, TRUCK, Scene, draw_panorama, draw_scene, draw_street
+from tests.fakes import street, write_image
 
 STREET = Size(960, 600)
 PANORAMA = Size(1024, 512)
@@ -207,3 +210,21 @@ def test_contact_sheet_that_cannot_be() -> None:
         contact_sheet([], 600)
     with pytest.raises(ValueError, match="too narrow"):
         contact_sheet([(picture, picture, "")], 100)
+
+
+def test_the_demo_shows_pictures_whatever_else_is_among_the_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.jpg", "b.png", "unfinished.jpg"):
+        write_image(tmp_path / "in" / "x" / name, street())
+    for name, found in (("a.jpg", {"car": "2", "person": "1"}), ("b.png", None)):
+        write_image(tmp_path / "out" / "x" / name, street())
+        record = json.dumps({"detekterte_objekter": found})
+        (tmp_path / "out" / "x" / name).with_suffix(".json").write_text(record)
+        (tmp_path / "out" / "x" / f"{name[0]}_instances.json").write_text('{"annotations": []}')
+    (tmp_path / "out" / ".anonymise").mkdir()
+    (tmp_path / "out" / ".anonymise" / "notes.json").write_text("[]")
+    demo.main(tmp_path / "sheet.jpg", tmp_path / "in", tmp_path / "out")
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.replace("\\", "/") for line in printed[:2]] == ["x/a.jpg: 2 car, 1 person", "x/b.png: nothing"]
+    assert (tmp_path / "sheet.jpg").is_file()

@@ -158,6 +158,8 @@ def test_a_column_that_the_database_lacks(target: Target, small: Table) -> None:
 def test_geometry_metadata_can_be_made_anew(target: Target, vegbilder: Table) -> None:
     target.client.create_table(vegbilder)
     target.client.upsert(vegbilder, [road_record(bildeid="a")])
+    target.client.change_geometry_metadata(vegbilder, [GeometryAction.INSERT])
+    target.client.change_geometry_metadata(vegbilder, [GeometryAction.CREATE])
     target.client.change_geometry_metadata(vegbilder, [GeometryAction.DROP])
     target.client.change_geometry_metadata(vegbilder, [GeometryAction.INSERT, GeometryAction.CREATE])
     target.client.change_geometry_metadata(vegbilder, list(GeometryAction))

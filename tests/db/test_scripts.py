@@ -89,7 +89,8 @@ def test_geometry_metadata(gpkg: str, capsys: Capture) -> None:
     assert query(gpkg, entries, capsys) == [["0"]]
     assert insert_geom_metadata.main([*arguments, "--insert", "--create"]) == 0
     assert query(gpkg, entries, capsys) == [["2"]]
-    assert insert_geom_metadata.main([*arguments, "--insert"]) == 3
+    assert insert_geom_metadata.main([*arguments, "--insert", "--create"]) == 0
+    assert query(gpkg, entries, capsys) == [["2"]]
     assert insert_geom_metadata.main(arguments) == 2
 
 

@@ -44,9 +44,9 @@ class GeometryAction(Enum):
     DROP = "drop"
     """Spatial indexes and metadata go."""
     INSERT = "insert"
-    """The metadata are entered: coordinate system, bounds, tolerances."""
+    """The metadata are entered, in place of those that are there: coordinate system, bounds, tolerances."""
     CREATE = "create"
-    """The spatial indexes are made."""
+    """The spatial indexes are made, in place of those that are there."""
 
 
 class Statement(NamedTuple):

@@ -166,8 +166,8 @@ class GeoPackageBackend:
             Statement(create),
             *(Statement(_view(table, column)) for column in table.geometry_columns[1:]),
             *([] if layer else [_content(table.name, "attributes", None)]),
-            *self.geometry_statements(table, GeometryAction.INSERT),
-            *self.geometry_statements(table, GeometryAction.CREATE),
+            *_layers(table),
+            *_rtree(table),
         ]
 
     def create_table(self, table: Table) -> None:
@@ -178,13 +178,13 @@ class GeoPackageBackend:
 
     def geometry_statements(self, table: Table, action: GeometryAction) -> list[Statement]:
         """Entries of the layers, or the R-tree of the first one; a view has none."""
-        columns = table.geometry_columns
-        if action is GeometryAction.INSERT:
-            layers = zip((table.name, *(_view_name(table, c) for c in columns[1:])), columns, strict=False)
-            return [statement for name, column in layers for statement in _layer(name, column)]
-        if action is GeometryAction.CREATE:
-            return [statement for column in columns[:1] for statement in _rtree(table, column)]
-        return [s for column in columns for s in _dropped(table, column, is_layer=column in columns[:1])]
+        match action:
+            case GeometryAction.DROP:
+                return _without_rtree(table) + _without_layers(table)
+            case GeometryAction.INSERT:
+                return _without_layers(table) + _layers(table)
+            case GeometryAction.CREATE:
+                return _without_rtree(table) + _rtree(table)
 
     def upsert(self, table: Table, rows: Sequence[Row]) -> list[RowResult]:
         """Inserts or replaces rows in one transaction."""
@@ -358,8 +358,32 @@ def _layer(name: str, column: Column) -> list[Statement]:
     ]
 
 
-def _rtree(table: Table, column: Column) -> list[Statement]:
-    t, c, i = table.name, column.name, _FEATURE_ID
+def _named_layers(table: Table) -> list[tuple[str, Column]]:
+    """The table with its first geometry column, and a view with each further one."""
+    return [
+        (_view_name(table, column) if number else table.name, column)
+        for number, column in enumerate(table.geometry_columns)
+    ]
+
+
+def _layers(table: Table) -> list[Statement]:
+    return [statement for name, column in _named_layers(table) for statement in _layer(name, column)]
+
+
+def _without_layers(table: Table) -> list[Statement]:
+    # SQLite makes no difference between upper and lower case in the names of tables.
+    return [
+        Statement(f"DELETE FROM {entries} WHERE table_name = ? COLLATE NOCASE", (name,))  # noqa: S608
+        for name, _ in _named_layers(table)
+        for entries in ("gpkg_geometry_columns", "gpkg_contents")
+    ]
+
+
+def _rtree(table: Table) -> list[Statement]:
+    """The spatial index of the table's own layer."""
+    if not table.geometry_columns:
+        return []
+    t, c, i = table.name, table.geometry_columns[0].name, _FEATURE_ID
     fill = (
         f'INSERT INTO "rtree_{t}_{c}" SELECT "{i}", ST_MinX("{c}"), ST_MaxX("{c}"), ST_MinY("{c}"), ST_MaxY("{c}") '  # noqa: S608
         f'FROM "{t}" WHERE "{c}" NOT NULL AND NOT ST_IsEmpty("{c}")'
@@ -374,18 +398,15 @@ def _rtree(table: Table, column: Column) -> list[Statement]:
     ]
 
 
-def _dropped(table: Table, column: Column, *, is_layer: bool) -> list[Statement]:
-    t, c = table.name, column.name
-    name = t if is_layer else _view_name(table, column)
-    rtree = [
+def _without_rtree(table: Table) -> list[Statement]:
+    if not table.geometry_columns:
+        return []
+    t, c = table.name, table.geometry_columns[0].name
+    where = "table_name = ? COLLATE NOCASE AND column_name = ? COLLATE NOCASE"
+    return [
         *(Statement(f'DROP TRIGGER IF EXISTS "rtree_{t}_{c}_{trigger}"') for trigger in _TRIGGER_NAMES),
         Statement(f'DROP TABLE IF EXISTS "rtree_{t}_{c}"'),
-        Statement("DELETE FROM gpkg_extensions WHERE table_name = ? AND column_name = ?", (t, c)),
-    ]
-    return [
-        *(rtree if is_layer else []),
-        Statement("DELETE FROM gpkg_geometry_columns WHERE table_name = ?", (name,)),
-        Statement("DELETE FROM gpkg_contents WHERE table_name = ?", (name,)),
+        Statement(f"DELETE FROM gpkg_extensions WHERE {where}", (t, c)),  # noqa: S608
     ]
 
 

@@ -71,8 +71,8 @@ class OracleBackend:
         key = _quoted(table.pk_column)
         return [
             Statement(f"CREATE TABLE {self._name(table.name)} (\n    {columns},\n    PRIMARY KEY ({key}))"),
-            *self.geometry_statements(table, GeometryAction.INSERT),
-            *self.geometry_statements(table, GeometryAction.CREATE),
+            *self._added(table, GeometryAction.INSERT),
+            *self._added(table, GeometryAction.CREATE),
         ]
 
     def create_table(self, table: Table) -> None:
@@ -81,12 +81,32 @@ class OracleBackend:
 
     def geometry_statements(self, table: Table, action: GeometryAction) -> list[Statement]:
         """Entries of MDSYS.USER_SDO_GEOM_METADATA, and the spatial indexes."""
+        return self._removed(table, action) + self._added(table, action)
+
+    def _removed(self, table: Table, action: GeometryAction) -> list[Statement]:
+        """What takes away the indexes or the metadata that an action replaces or drops."""
+        self._check_owner(table)
+        sql = "DELETE FROM MDSYS.USER_SDO_GEOM_METADATA WHERE TABLE_NAME = :1 AND COLUMN_NAME = :2"
+        statements = []
+        for column in table.geometry_columns:
+            if action is not GeometryAction.INSERT:
+                statements.append(Statement(_drop_index(self._index_name(table, column))))
+            if action is not GeometryAction.CREATE:
+                statements.append(Statement(sql, (table.name.upper(), column.name.upper())))
+        return statements
+
+    def _added(self, table: Table, action: GeometryAction) -> list[Statement]:
+        """What makes the indexes or the metadata of a table that has none; nothing where they are dropped."""
+        self._check_owner(table)
+        make = {GeometryAction.INSERT: self._metadata, GeometryAction.CREATE: self._index}.get(action)
+        return [] if make is None else [make(table, column) for column in table.geometry_columns]
+
+    def _check_owner(self, table: Table) -> None:
         settings = self._settings
         if table.geometry_columns and settings.db_schema and settings.db_schema.upper() != settings.user.upper():
             raise DatabaseError(
                 f"only {settings.db_schema} can change that schema's geometry metadata, not {settings.user}"
             )
-        return [s for column in table.geometry_columns for s in self._geometry_statements(table, column, action)]
 
     def upsert(self, table: Table, rows: Sequence[Row]) -> list[RowResult]:
         """Inserts rows; updates those whose key is there already; commits."""
@@ -153,15 +173,16 @@ class OracleBackend:
         schema = self._settings.db_schema
         return _quoted(name) if schema is None else f"{_quoted(schema)}.{_quoted(name)}"
 
-    def _geometry_statements(self, table: Table, column: Column, action: GeometryAction) -> list[Statement]:
-        index = self._name(f"{table.name}_{column.name}_x")
-        if action is GeometryAction.CREATE:
-            where = f"{self._name(table.name)} ({_quoted(column.name)})"
-            return [Statement(f"CREATE INDEX {index} ON {where} INDEXTYPE IS MDSYS.SPATIAL_INDEX_V2")]
-        names = (table.name.upper(), column.name.upper())
-        if action is GeometryAction.DROP:
-            sql = "DELETE FROM MDSYS.USER_SDO_GEOM_METADATA WHERE TABLE_NAME = :1 AND COLUMN_NAME = :2"
-            return [Statement(_drop_index(index)), Statement(sql, names)]
+    def _index_name(self, table: Table, column: Column) -> str:
+        return self._name(f"{table.name}_{column.name}_x")
+
+    def _index(self, table: Table, column: Column) -> Statement:
+        where = f"{self._name(table.name)} ({_quoted(column.name)})"
+        return Statement(
+            f"CREATE INDEX {self._index_name(table, column)} ON {where} INDEXTYPE IS MDSYS.SPATIAL_INDEX_V2"
+        )
+
+    def _metadata(self, table: Table, column: Column) -> Statement:
         elements = column.spatial.dim_elements
         places = ", ".join(
             "MDSYS.SDO_DIM_ELEMENT(" + ", ".join(f":{4 * n + place}" for place in range(3, 7)) + ")"
@@ -172,7 +193,7 @@ class OracleBackend:
             f"VALUES (:1, :2, MDSYS.SDO_DIM_ARRAY({places}), :{4 * len(elements) + 3})"
         )
         bounds = [value for e in elements for value in (e.name, e.min, e.max, e.tol)]
-        return [Statement(sql, (*names, *bounds, column.spatial.srid))]
+        return Statement(sql, (table.name.upper(), column.name.upper(), *bounds, column.spatial.srid))
 
     def _type(self, name: str) -> GeometryType:
         if name not in self._types:

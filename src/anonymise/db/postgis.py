@@ -68,7 +68,7 @@ class PostgisBackend:
         columns = ",\n    ".join(_definition(column) for column in table.columns)
         key = _quoted(table.pk_column)
         create = f"CREATE TABLE {self._name(table.name)} (\n    {columns},\n    PRIMARY KEY ({key}))"
-        return [Statement(create), *self.geometry_statements(table, GeometryAction.CREATE)]
+        return [Statement(create), *self._index_statements(table)]
 
     def create_table(self, table: Table) -> None:
         """Makes the table; the database must have the extension PostGIS."""
@@ -84,15 +84,18 @@ class PostgisBackend:
         """The GiST indexes; coordinate systems are part of the columns' types, and PostGIS keeps no bounds."""
         if action is GeometryAction.INSERT:
             return []
-        statements = []
-        for column in table.geometry_columns:
-            index = f"{table.name}_{column.name}_x"
-            if action is GeometryAction.DROP:
-                sql = f"DROP INDEX IF EXISTS {self._name(index)}"
-            else:
-                sql = f"CREATE INDEX {_quoted(index)} ON {self._name(table.name)} USING gist ({_quoted(column.name)})"
-            statements.append(Statement(sql))
-        return statements
+        drop = [
+            Statement(f"DROP INDEX IF EXISTS {self._name(_index_name(table, column))}")
+            for column in table.geometry_columns
+        ]
+        return drop if action is GeometryAction.DROP else drop + self._index_statements(table)
+
+    def _index_statements(self, table: Table) -> list[Statement]:
+        on = self._name(table.name)
+        return [
+            Statement(f"CREATE INDEX {_quoted(_index_name(table, c))} ON {on} USING gist ({_quoted(c.name)})")
+            for c in table.geometry_columns
+        ]
 
     def upsert(self, table: Table, rows: Sequence[Row]) -> list[RowResult]:
         """Inserts or replaces rows in one transaction: all at once, and one by one where one of them is refused."""
@@ -171,6 +174,10 @@ class PostgisBackend:
             raise DatabaseUnavailable(f"the database cannot be used now: {_first_line(error)}") from error
         except psycopg.Error as error:
             raise DatabaseError(f"the database refuses: {_first_line(error)}") from error
+
+
+def _index_name(table: Table, column: Column) -> str:
+    return f"{table.name}_{column.name}_x"
 
 
 def _upsert_all(
