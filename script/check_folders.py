@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from anonymise.cli import add_config_options, add_folder_options, guarded, parser
-from anonymise.errors import ExitCode
+from anonymise.errors import ExitCode, UsageError
+from anonymise.plaintext import plural, printable
 
 if TYPE_CHECKING:
     from anonymise.audit import Audit
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     form.add_argument("--json", action="store_true", help="print JSON instead of a table")
     form.add_argument("--csv", action="store_true", help="print only what is wrong, as CSV: what, path, reason")
     args = arguments.parse_args(argv)
-    return guarded(lambda: _check(args))
+    return guarded(lambda: _check(args), prints_result=True)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -42,9 +43,11 @@ def _check(args: argparse.Namespace) -> int:
     from anonymise.audit import audit
     from anonymise.masker import model_identity
     from anonymise.paths import Places, TreeWalker
+    from anonymise.preflight import check_models, no_image
 
     config = configuration.load(args.config, args.set, has_archive=args.archive_folder is not None)
     places = Places.of(args.input_folder, args.output_folder, args.archive_folder, config.files)
+    check_models(config)
     identity = model_identity(config.model)
     with tqdm(unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
 
@@ -54,25 +57,28 @@ def _check(args: argparse.Namespace) -> int:
                     yield paths
                     bar.update()
 
+        walker = Shown(places, config.files)
         found = audit(
-            Shown(places, config.files),
+            walker,
             config.files,
             places.output,
             digest=None if identity is None else config.digest(identity),
             all_kinds=args.ignore_config,
             verify_max_pixels=config.images.max_decoded_pixels if args.verify else None,
         )
+    if not found.n_images and found.is_complete and not args.allow_empty:
+        raise UsageError(no_image(walker))
     if args.json:
         print(json.dumps(_as_json(found), indent=2, ensure_ascii=False))
     elif args.csv:
         table = csv.writer(sys.stdout, lineterminator="\n")
         table.writerow(["what", "path", "reason"])
-        table.writerows(_doubts(found))
+        table.writerows(map(printable, row) for row in _doubts(found))
     else:
-        print(f"{found.n_images} images in {places.input}")
+        print(printable(f"{plural(found.n_images, 'image')} in {places.input}"))
         print(_table(found))
         for what, path, reason in _doubts(found):
-            print(f"{what}: {path}" + (f": {reason}" if what != "Missing" else ""))
+            print(printable(f"{what}: {path}" + (f": {reason}" if what != "Missing" else "")))
     return ExitCode.OK if found.is_complete else ExitCode.IMAGES_FAILED
 
 

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from anonymise.cli import add_config_options, guarded, parser
-from anonymise.errors import ExitCode
+from anonymise.cli import add_allow_empty, add_config_options, guarded, parser
+from anonymise.errors import ExitCode, UsageError
+from anonymise.plaintext import plural, printable
 
 __all__ = ["main"]
 
@@ -27,12 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser("python -m script.check_images", __doc__ or "", _EXAMPLES)
     folders = arguments.add_argument_group("folders")
     folders.add_argument("-i", "--input-folder", type=Path, required=True, metavar="IN", help="images are found here")
+    add_allow_empty(folders)
     add_config_options(arguments)
     form = arguments.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON instead of lines")
     form.add_argument("--csv", action="store_true", help="print CSV instead of lines: path, fault, reason")
     args = arguments.parse_args(argv)
-    return guarded(lambda: _check(args))
+    return guarded(lambda: _check(args), prints_result=True)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -41,20 +43,24 @@ def _check(args: argparse.Namespace) -> int:
     from anonymise import config as configuration
     from anonymise.inputs import check_inputs
     from anonymise.paths import Places, TreeWalker
+    from anonymise.preflight import no_image
     from anonymise.workers import ProcessWorkers, SerialWorkers
 
     # Where results will go is no concern here, so what needs an archive is not complained about.
     config = configuration.load(args.config, args.set, has_archive=True)
     # Nothing is written, but the places of a run have an output folder.
     places = Places(args.input_folder, Path(tempfile.gettempdir(), "anonymise", "no output"))
-    found = list(TreeWalker(places, config.files).walk())
+    walker = TreeWalker(places, config.files)
+    found = list(walker.walk())
+    if not found and not args.allow_empty:
+        raise UsageError(no_image(walker))
     run = config.run
     workers = ProcessWorkers(run.max_num_async_workers) if run.enable_async else SerialWorkers()
     with contextlib.closing(workers):
         checked = check_inputs(found, workers, max_pixels=config.images.max_decoded_pixels, options=config.storage)
         bar = tqdm(checked, total=len(found), unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True)
         rows = [
-            {"path": str(image.path), "fault": image.fault.value, "reason": image.reason}
+            {"path": printable(image.path), "fault": image.fault.value, "reason": printable(image.reason)}
             for image in bar
             if image.fault is not None
         ]
@@ -69,7 +75,7 @@ def _check(args: argparse.Namespace) -> int:
             print(f"{row['path']}: {row['reason']}")
         counts = Counter(row["fault"] for row in rows)
         detail = ", ".join(f"{n} {fault}" for fault, n in counts.most_common())
-        print(f"{len(found)} images in {places.input}: " + (detail or "all can be read"))
+        print(printable(f"{plural(len(found), 'image')} in {places.input}: " + (detail or "all can be read")))
     return ExitCode.IMAGES_FAILED if rows else ExitCode.OK
 
 

@@ -178,6 +178,7 @@ def _finder(
         ModelError: the model cannot be had.
     """
     from anonymise.evaluation.truth import index_files
+    from anonymise.preflight import check_models
     from script import _found
 
     for kind, folder in (("mask", args.masks), ("instances", args.instances)):
@@ -197,6 +198,7 @@ def _finder(
         return _found.by_instances(files, config, without), f"the saved instances in {folder}"
     if args.input_folder is None:
         raise UsageError("Without --masks or --instances the model is run, which needs the images (-i).")
+    check_models(config)
     names = ", ".join(config.model.models)
     finder = _found.by_model(config, images, curves=not args.no_curves, progress=sys.stderr.isatty())
     return finder, f"{names}, run on {args.input_folder}"

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--dry-run", action="store_true", help="print the statements, and run nothing")
     add_database_options(arguments)
     args = arguments.parse_args(argv)
-    return guarded(lambda: _execute(args))
+    return guarded(lambda: _execute(args), prints_result=True)
 
 
 def _execute(args: argparse.Namespace) -> int:

@@ -8,12 +8,13 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from anonymise.cli import add_config_options, guarded, parser
+from anonymise.cli import add_allow_empty, add_config_options, guarded, parser
 from anonymise.errors import ExitCode, ImageError, RecordError, UsageError
+from anonymise.plaintext import printable
 from script._database import add_database_options, opened
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     arguments = parser("python -m script.json_to_db", __doc__ or "", _EXAMPLES)
     arguments.add_argument("-i", "--input-folder", type=Path, required=True, metavar="IN", help="folder with records")
+    add_allow_empty(arguments, "records")
     arguments.add_argument("--table", metavar="TABLE", help="the table, instead of the configuration's table_name")
     arguments.add_argument(
         "--json-archive", type=Path, metavar="FOLDER", help="move written records here, into the same subfolders"
@@ -79,6 +81,10 @@ def _write(args: argparse.Namespace) -> int:
     problems = 0
     batch_rows = config.database.db_max_n_accumulated_rows
     records = _read_all(folder)
+    first = next(records, None)
+    if first is None and not args.allow_empty:
+        raise UsageError(f"there is no record (.json) below {folder} (-i); with --allow-empty that is no error")
+    records = chain([] if first is None else [first], records)
     with opened(args, dry=args.dry_run) as client:
         while batch := list(islice(records, batch_rows)):
             good = [item for item in batch if isinstance(item, _Read)]
@@ -88,10 +94,10 @@ def _write(args: argparse.Namespace) -> int:
                 counts[outcome] += 1
                 if archive is not None and not args.dry_run and (problem := _move(item, folder, archive, config)):
                     problems += 1
-                    print(problem, file=sys.stderr)
+                    print(printable(problem), file=sys.stderr)
             for failure in failures + failed:
                 counts[Outcome.FAILED] += 1
-                print(failure, file=sys.stderr)
+                print(printable(failure), file=sys.stderr)
             if counts[Outcome.FAILED] >= config.database.db_max_n_errors:
                 limit = config.database.db_max_n_errors
                 raise DatabaseError(f"{counts[Outcome.FAILED]} records failed (db_max_n_errors: {limit})")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from anonymise.cli import guarded, parser
 from anonymise.errors import ExitCode
+from anonymise.plaintext import plural, printable
 from anonymise.record.schema import problems_of
 
 __all__ = ["main"]
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser("python -m script.validate_json", _DESCRIPTION, _EXAMPLES)
     arguments.add_argument("folder", metavar="FOLDER", type=Path, help="folder with records, or a single record")
     args = arguments.parse_args(argv)
-    return guarded(lambda: _validate(args.folder))
+    return guarded(lambda: _validate(args.folder), prints_result=True)
 
 
 def _validate(folder: Path) -> int:
@@ -44,8 +45,9 @@ def _validate(folder: Path) -> int:
         problems = _problems_of_file(file)
         failed += bool(problems)
         for problem in problems:
-            print(f"{file}: {problem}")
-    print(f"{len(files)} records, {len(files) - failed} valid, {failed} with problems", file=sys.stderr)
+            print(printable(f"{file}: {problem}"))
+    n = len(files)
+    print(f"{plural(n, 'record')}, {n - failed} valid, {failed} with problems", file=sys.stderr)
     return ExitCode.IMAGES_FAILED if failed else ExitCode.OK
 
 

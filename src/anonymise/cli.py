@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from anonymise import streams
 from anonymise.errors import AnonymiseError, CannotStart, ExitCode, StopError, UsageError
-from anonymise.plaintext import lines_of, printable
+from anonymise.plaintext import lines_of, plural, printable
 
 if TYPE_CHECKING:
     from anonymise.config import Config, LogOptions
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from anonymise.workers import Workers
 
 __all__ = [
+    "add_allow_empty",
     "add_config_options",
     "add_folder_options",
     "anonymise_command",
@@ -101,7 +102,12 @@ def add_folder_options(to: argparse.ArgumentParser) -> None:
     folders.add_argument(
         "-a", "--archive-folder", type=Path, metavar="ARCHIVE", help="untouched originals are copied here"
     )
-    folders.add_argument("--allow-empty", action="store_true", help="an input folder without images is no error")
+    add_allow_empty(folders)
+
+
+def add_allow_empty(to: "argparse._ActionsContainer", what: str = "images") -> None:
+    """The option for those to whom an empty input is no surprise, as in a job that runs every night."""
+    to.add_argument("--allow-empty", action="store_true", help=f"an input folder without {what} is no error")
 
 
 def add_config_options(to: argparse.ArgumentParser) -> None:
@@ -403,7 +409,7 @@ def _execute_checked(
         if not config.appearance.draw_mask:
             log.warning("draw_mask is False: the output images are NOT anonymised")
         if not args.skip_clear_cache and (cleared := clear_temporary_files(places.results)):
-            log.info("Cleared %d temporary file%s of an interrupted run", cleared, "s"[: cleared != 1])
+            log.info("Cleared %s of an interrupted run", plural(cleared, "temporary file"))
         report = _run(command, config, places, progress)
         log.info("Stage times in seconds: %s", {k: round(v, 2) for k, v in report.stage_seconds.items()})
         lines = summary(report, hides=config.appearance.draw_mask)
@@ -413,8 +419,7 @@ def _execute_checked(
             log.error("Stopped: %s", report.stopped)
             notifier.uncaught(report.stopped)
         else:
-            n_failed = len(report.failed)
-            notifier.finished(f"{report.n_done} image{'s'[: report.n_done != 1]} done, {n_failed} failed", lines)
+            notifier.finished(f"{plural(report.n_done, 'image')} done, {len(report.failed)} failed", lines)
     # After the progress bar is gone.
     print("\n".join(lines))  # noqa: T201
     if report.interrupted:
@@ -588,21 +593,19 @@ def _progress(
         class Shown(Progress):
             n = n_worked = n_failed = 0
             total: int | None = None
-            started: float | None = None
-            next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+            started = 0.0
+            next_line = 0.0
 
             def wants_to_stop(self) -> bool:
                 return wants_to_stop()
 
             def found(self, n_images: int) -> None:
-                log.info("%d image%s to look at", n_images, "s"[: n_images != 1])
-                self.total = n_images
+                log.info("%s to look at", plural(n_images, "image"))
+                self.total, self.started = n_images, time.monotonic()
                 bar.reset(total=n_images)
 
             def finished(self, outcome: "Outcome") -> None:
                 check_lock()
-                if self.started is None:
-                    self.started = time.monotonic()
                 match outcome:
                     case Done(source, objects, notes):
                         found = "done"
@@ -619,7 +622,7 @@ def _progress(
                         log.info("%s: skipped: %s", source, reason)
                 self.n += 1
                 bar.update()
-                self._line()
+                self._line(outcome.source)
 
             def changed(self, outcome: "Outcome") -> None:
                 if isinstance(outcome, Failed):
@@ -631,9 +634,9 @@ def _progress(
                 self.n_failed += 1
                 bar.set_postfix(failed=self.n_failed, refresh=False)
 
-            def _line(self) -> None:
+            def _line(self, source: Path) -> None:
                 now = time.monotonic()
-                if not bar.disable or now < self.next_line or self.started is None:
+                if not bar.disable or now < self.next_line:
                     return
                 self.next_line = now + _SECONDS_BETWEEN_LINES
                 of, left = "", ""
@@ -642,7 +645,7 @@ def _progress(
                     if self.n_worked:  # those that were finished before take no time
                         seconds = (self.total - self.n) * (now - self.started) / self.n_worked
                         left = f", about {_duration(seconds)} left"
-                log.info("%d%s images, %d failed%s", self.n, of, self.n_failed, left)
+                log.info("%s: image %d%s, %d failed%s", source, self.n, of, self.n_failed, left)
 
         yield Shown()
 

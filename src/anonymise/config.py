@@ -29,7 +29,7 @@ from anonymise.masker import ModelOptions
 from anonymise.merging import MergeOptions
 from anonymise.notify import EmailOptions
 from anonymise.paths import FileOptions
-from anonymise.plaintext import did_you_mean, shown
+from anonymise.plaintext import did_you_mean, plural, shown
 from anonymise.record import RecordOptions
 from anonymise.resources import CONFIG_FOLDER
 from anonymise.sphere import ViewOptions
@@ -488,7 +488,7 @@ def _in_their_words(message: str, detail: Any, field: FieldInfo, whole: object) 
         if (most is None or len(value) <= most) and (least is None or len(value) >= least):
             return 0, ""  # one of the items is wrong, which has a message of its own
         n, word = (least, "at least") if most is None else (most, "at most")
-        return 0, f"should have {word} {n} item{'' if n == 1 else 's'}, and has {len(value)}"
+        return 0, f"should have {word} {plural(n, 'item')}, and has {len(value)}"
     message = _THEIR_WORDS.get(kind, message)
     if kind == "string_type" and isinstance(value, int | float):
         message += "; write it in quotes"

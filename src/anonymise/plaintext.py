@@ -4,7 +4,7 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "lines_of", "printable", "shown"]
+__all__ = ["did_you_mean", "lines_of", "plural", "printable", "shown"]
 
 _MAX_SHOWN = 80
 """Characters of a value that a message quotes."""
@@ -25,6 +25,11 @@ def printable(text: object) -> str:
 def lines_of(text: object) -> str:
     """A text of ours that may have several lines, each of them as `printable` has it."""
     return "\n".join(map(printable, str(text).split("\n")))
+
+
+def plural(n: int, what: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def shown(value: object) -> str:

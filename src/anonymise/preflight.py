@@ -13,13 +13,13 @@ from anonymise import pipeline, record
 from anonymise.config import Config
 from anonymise.db.settings import load_settings, password_for
 from anonymise.db.table import load_table
-from anonymise.errors import AnonymiseError, ConfigError, RecordError
+from anonymise.errors import AnonymiseError, CannotStart, ConfigError, ModelError, RecordError
 from anonymise.masker.selection import select
 from anonymise.notify import read_email_account
 from anonymise.paths import FileKind, Paths, Place, Places, TreeWalker, WalkProblem
 from anonymise.resources import CONFIG_FOLDER
 
-__all__ = ["JobKind", "problems"]
+__all__ = ["JobKind", "check_models", "no_image", "problems"]
 
 JobKind = Literal["anonymise", "redraw", "previews", "records"]
 
@@ -105,6 +105,18 @@ def _models(job: _Job) -> Iterator[str]:
     yield from ()
 
 
+def check_models(config: Config) -> None:
+    """For commands that ask for a model without being a run over folders.
+
+    Raises:
+        CannotStart: there is no such model.
+    """
+    try:
+        select(config.model)
+    except ModelError as error:
+        raise CannotStart([str(error)]) from error
+
+
 def _static_mask(job: _Job) -> Iterator[str]:
     pipeline.check_static_mask(job.config, job.places)  # raises what is wrong
     yield from ()
@@ -150,14 +162,18 @@ def _images(job: _Job) -> Iterator[str]:
     if job.places is None or job.allow_empty:
         return
     walker = TreeWalker(job.places, job.config.files)
-    if any(isinstance(item, Paths) or item.hides_images for item in walker.walk()):
-        return
+    if not any(isinstance(item, Paths) or item.hides_images for item in walker.walk()):
+        yield no_image(walker)
+
+
+def no_image(walker: TreeWalker) -> str:
+    """What to say where a walk found no image."""
     left_out = ", ".join(f"{n} {suffix}" for suffix, n in walker.left_out.most_common())
     others = f" There are other files: {left_out} (key image_extensions)." if left_out else ""
-    own = f" {walker.n_passed_over} previews and masks are passed over." if walker.n_passed_over else ""
-    yield (
-        f"there is no image in {job.places.input} (-i).{others}{own} Is it the right folder, and is the share there? "
-        "With --allow-empty that is no error"
+    own = f" Previews and masks, which are passed over: {walker.n_passed_over}." if walker.n_passed_over else ""
+    return (
+        f"there is no image in {walker.root} (-i).{others}{own} Is it the right folder, and is the share there? With "
+        "--allow-empty that is no error"
     )
 
 

@@ -47,14 +47,15 @@ def make_safe() -> None:
 
 
 def _safe(stream: object, number: int) -> io.TextIOWrapper:
-    if isinstance(stream, io.TextIOWrapper) and type(getattr(stream.buffer, "raw", None)) is not io.FileIO:
+    # With python -u there is no buffer in between.
+    if isinstance(stream, io.TextIOWrapper) and type(getattr(stream.buffer, "raw", stream.buffer)) is not io.FileIO:
         # Safe already, a Windows console, or what a test puts there.
         with contextlib.suppress(io.UnsupportedOperation):
             stream.reconfigure(errors="backslashreplace")
         return stream
     encoding, by_line = "utf-8", True
     if isinstance(stream, io.TextIOWrapper):
-        encoding, by_line = stream.encoding, stream.line_buffering
+        encoding, by_line = stream.encoding, stream.line_buffering or stream.write_through
         with contextlib.suppress(OSError):
             stream.flush()
     file = _SafeFile(number, "wb", closefd=False)
