@@ -424,3 +424,72 @@ def test_hostile_texts_take_no_longer_than_others(tmp_path: Path) -> None:
         text = (tmp_path / "out" / name).with_suffix(".json").read_text("utf-8")
         assert problems_of(text) == ()
         assert "Kari" not in text
+
+
+SIZES = ("FullPanoWidthPixels", "FullPanoHeightPixels", "CroppedAreaImageWidthPixels", "CroppedAreaImageHeightPixels")
+OFFSETS = ("CroppedAreaLeftPixels", "CroppedAreaTopPixels")
+NO_PLACE = frozenset({"null island.jpg"})
+WITH_EXIF = ("rawprofile.png", "rawapp1.png", "exif6.png", "exiflate6.png", "exifprefix.png", "text.png", "xmp.png")
+SHARED_TIMES = {
+    **dict.fromkeys(("gpsonly", "zeros", "blank"), "2021-05-04T08:11:12Z"),
+    **dict.fromkeys(("datetime", "slash", "dot", "leading", "pad", "undef"), "2021-05-04T10:11:12"),
+    "subsec": "2021-05-04T10:11:12.123+02:00",
+    "iso": "2021-05-04T10:11:12+02:00",
+    "noseconds": "2021-05-04T10:11:00",
+    "h24": "2021-05-05T00:00:00",
+}
+
+
+# The odd files of the measuring material; what is right for each stands in their README.
+
+
+@pytest.fixture(scope="module")
+def done_cases(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of one run over the folders b, c, d and f."""
+    files = shared / "cases" / "files"
+    if not files.is_dir():
+        pytest.skip("the odd files are not here (ANONYMISE_SHARED)")
+    folder = tmp_path_factory.mktemp("cases")
+    for source in (source for name in "bcdf" for source in (files / name).iterdir()):
+        copy = folder / "in" / source.parent.name / source.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(source.read_bytes())
+        os.utime(copy, (OLD, OLD))
+    storage.prepare_root(folder / "out")
+    loaded = config.load(overrides=["enable_async=False"])
+    anonymise(loaded, Places(folder / "in", folder / "out"), RedMasker(), SerialWorkers())
+    return folder / "out"
+
+
+def read_back(image: Path) -> tuple[dict[str, str | None], Metadata, bytes]:
+    output = image.read_bytes()
+    metadata = read_metadata(images.embedded(output), ImageSource.of(image, (1, 1)))
+    return json.loads(image.with_suffix(".json").read_text("utf-8")), metadata, output
+
+
+def test_shared_files_have_time_and_position_in_record_and_output(done_cases: Path) -> None:
+    found = [*(done_cases / "b").glob("*.jpg"), *(done_cases / "d" / name for name in WITH_EXIF)]
+    assert len(found) == 25
+    for image in found:
+        record, again, _ = read_back(image)
+        place = None if image.name in NO_PLACE else BELOW if image.name.startswith("altref") else PLACE
+        assert (record["exif_tid"], record["exif_gpsposisjon"]) == ("2023-06-01T12:00:00", place), image
+        kept = f"srid=4326;POINT Z( {again.longitude} {again.latitude} {again.altitude} )"
+        assert (again.time, None if again.longitude is None else kept) == ("2023-06-01T12:00:00", place), image
+
+
+def test_shared_panoramas(done_cases: Path) -> None:
+    found = [*(done_cases / "c").glob("*.jpg"), done_cases / "d" / "xmpz.png", done_cases / "d" / "xmp.png"]
+    assert len(found) == 16
+    for image in found:
+        record, again, output = read_back(image)
+        kept = images.embedded(output).xmp[0].decode()
+        assert again.projection == "equirectangular", image
+        assert all(f'GPano:{name}="' in kept for name in (*SIZES, *OFFSETS)), image
+        assert b"KARI NORDMANN" not in output and "KARI" not in json.dumps(record), image
+
+
+def test_shared_times(done_cases: Path) -> None:
+    for image in (done_cases / "f").glob("*.jpg"):
+        record, again, _ = read_back(image)
+        assert record["exif_tid"] == again.time == SHARED_TIMES[image.stem], image
