@@ -59,6 +59,8 @@ def _create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if args.output.exists() and not args.force:
         raise UsageError(f"{args.output} is there already; give --force to replace it, or -o for another file")
     given = {name: value for name in _SETTINGS if (value := getattr(args, name)) is not None}
+    if args.file is not None:  # in the file, a relative path would begin at the file's folder
+        given["file"] = str(Path(args.file).absolute())
     settings = parse_settings({"backend": args.backend, **given}, "arguments")
     if not isinstance(settings, GeoPackageSettings) and not args.no_password:
         settings = settings.model_copy(update={"encrypted_password": encrypt(_password(environ), environ)})

@@ -24,6 +24,8 @@ def problems(text: str = "", *overrides: str, has_archive: bool = False, folder:
     return list(caught.value.problems)
 
 
+_HERE = Path("p").absolute().as_posix()
+
 # The user's tables: key → default. This is the specification, so it is written out here a second time on purpose.
 # Missing is max_num_async_workers, whose 2 became null: 2 on up to five cores, more on larger machines.
 _USERS_TABLES = {
@@ -180,7 +182,7 @@ def test_wrong_types_and_values_out_of_range_are_named(override: str) -> None:
         (["archive_mask=True"], True, "archive_mask needs remote_mask"),
         (["remote_preview=True", "preview_dim=null"], False, "remote_preview needs preview_dim"),
         (["local_preview=True", "preview_dim=null"], False, "local_preview needs preview_dim"),
-        (["separate_preview_directory=p", "preview_dim=null"], False, "separate_preview_directory needs preview_dim"),
+        ([f"separate_preview_directory={_HERE}", "preview_dim=null"], False, "separate_preview_directory needs"),
         (["force_fylke=True"], False, "force_fylke needs fylkesnummer"),
         (["delete_input=True"], False, "delete_input needs an archive folder"),
         (["gray_blur=False"], False, "normalized_gray_blur"),
@@ -294,3 +296,35 @@ def test_a_setting_that_is_seen_is_not_named(overrides: list[str]) -> None:
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty.yml").write_text("# nothing\n")
     assert config.load([tmp_path / "empty.yml"]).as_yaml() == config.load().as_yaml()
+
+
+_PATH_KEYS = ("separate_preview_directory", "colmap_mask_directory", "static_mask", "model_folder", "model_type")
+
+
+def test_relative_paths_begin_at_the_file_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("a", "b", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "a" / "c.yml").write_text(
+        "separate_preview_directory: previews\ncolmap_mask_directory: ../masks\nstatic_mask: roof.png\n"
+        "model_folder: ./models\nmodel_type: [Lite, ./mine]\n"
+    )
+    (tmp_path / "b" / "d.yml").write_text("static_mask: other.png\n")
+    monkeypatch.chdir(tmp_path)
+    loaded = config.load([Path("a/c.yml"), Path("b/d.yml")])
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert Path(loaded.files.separate_preview_directory or "") == tmp_path / "a" / "previews"
+    assert Path(loaded.files.colmap_mask_directory or "").resolve() == (tmp_path / "masks").resolve()
+    assert Path(loaded.static_mask.static_mask or "") == tmp_path / "b" / "other.png"
+    assert Path(loaded.model.model_folder or "") == tmp_path / "a" / "models"
+    assert [Path(name) for name in loaded.model.models] == [Path("Lite"), tmp_path / "a" / "mine"]
+
+
+@pytest.mark.parametrize("key", _PATH_KEYS)
+def test_single_keys_need_absolute_paths(key: str) -> None:
+    (problem,) = problems("", f"{key}=./there")
+    assert problem.startswith(f"--set {key}=./there: {key} needs an absolute path here, such as ")
+    assert "relative, to the folder of that file" in problem
+
+
+def test_names_of_models_are_no_paths() -> None:
+    assert config.load(overrides=["model_type=[Lite, Nano]"]).model.models == ("Lite", "Nano")

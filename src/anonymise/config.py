@@ -350,6 +350,7 @@ def load(
         else:
             problems.append(f"--set {override}: write it as key=value")
 
+    settings = _with_whole_paths(settings, layers, problems)
     sections: dict[str, Any] = {}
     wrong_keys: set[str] = set()
     for name, section in _SECTIONS.items():
@@ -372,6 +373,41 @@ def load(
     changed = _day_of(layers[-1].stat().st_mtime)
     config = Config(**sections, changed=changed)
     return replace(config, warnings=tuple(_without_effect(config, settings, has_log=has_log)))
+
+
+_PATHS = frozenset({"separate_preview_directory", "colmap_mask_directory", "static_mask", "model_folder"})
+_PATHS_OR_NAMES = frozenset({"model_type"})
+"""Keys whose values are paths, and those whose values are paths where they have a slash."""
+
+
+def _with_whole_paths(
+    settings: Mapping[str, _Setting], layers: Sequence[Path], problems: list[str]
+) -> dict[str, _Setting]:
+    """The settings with absolute paths: a relative one begins at the folder of the file that names it.
+
+    What it means must not depend on the folder in which the program happens to be started, so a single key, which
+    stands in no file, needs an absolute path.
+    """
+
+    def whole(key: str, setting: _Setting, value: Any) -> Any:
+        if isinstance(value, list) and key in _PATHS_OR_NAMES:
+            return [whole(key, setting, item) for item in value]
+        if not isinstance(value, str) or not value or Path(value).is_absolute():
+            return value
+        if key in _PATHS_OR_NAMES and not {"/", "\\"} & set(value):
+            return value
+        if setting.layer < len(layers):
+            return str(layers[setting.layer].absolute().parent / value)
+        problems.append(
+            f"{setting.where}: {key} needs an absolute path here, such as {Path(value).absolute()}; a path in a "
+            "configuration file may be relative, to the folder of that file"
+        )
+        return value
+
+    return {
+        key: replace(setting, value=whole(key, setting, setting.value)) if key in _PATHS | _PATHS_OR_NAMES else setting
+        for key, setting in settings.items()
+    }
 
 
 def _without_effect(config: Config, settings: Mapping[str, _Setting], *, has_log: bool) -> Iterator[str]:

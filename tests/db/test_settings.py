@@ -30,13 +30,25 @@ ORACLE = OracleSettings(backend="oracle", host="db.test", service="S", user="U",
 
 
 @pytest.mark.parametrize(
-    "settings", [GeoPackageSettings(backend="geopackage", file=Path("å b.gpkg")), postgis(schema="veg"), ORACLE]
+    "settings",
+    [GeoPackageSettings(backend="geopackage", file=Path("å b.gpkg").absolute()), postgis(schema="veg"), ORACLE],
 )
 def test_settings_survive_their_file(tmp_path: Path, settings: Settings) -> None:
     file = tmp_path / "db_config.yml"
     save_settings(settings, file)
     assert load_settings(file) == settings
     assert [path.name for path in tmp_path.iterdir()] == ["db_config.yml"]
+
+
+def test_a_relative_geopackage_is_beside_the_file_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "db.yml").write_text("backend: geopackage\nfile: veg.gpkg\n")
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(Path("config/db.yml"))
+    assert isinstance(settings, GeoPackageSettings)
+    assert settings.file == tmp_path / "config" / "veg.gpkg"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows keeps the folder's rights")

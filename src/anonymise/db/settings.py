@@ -41,7 +41,7 @@ class GeoPackageSettings(BaseModel):
     """A GeoPackage: a file, without a server.
 
     Attributes:
-        file: the file; ``create_table`` makes it.
+        file: the file; ``create_table`` makes it. In the settings' file a relative path begins at its folder.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,7 +121,7 @@ def parse_settings(values: Mapping[str, Any], source: str) -> Settings:
 
 
 def load_settings(file: Path) -> Settings:
-    """The settings in a file.
+    """The settings in a file; the path of a GeoPackage is absolute.
 
     Raises:
         ConfigError: it is missing or not valid.
@@ -137,7 +137,10 @@ def load_settings(file: Path) -> Settings:
         raise ConfigError([f"{file}: cannot be read: {error.strerror or error}"]) from None
     if not isinstance(content, dict):
         raise ConfigError([f"{file}: not valid; it must be lines of the form key: value"])
-    return parse_settings(content, str(file))
+    settings = parse_settings(content, str(file))
+    if isinstance(settings, GeoPackageSettings):
+        settings = settings.model_copy(update={"file": file.absolute().parent / settings.file})
+    return settings
 
 
 def save_settings(settings: Settings, file: Path) -> None:

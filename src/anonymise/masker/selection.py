@@ -118,7 +118,7 @@ def select(options: ModelOptions) -> Selection:
     """
     folder = model_folder(options)
     catalog = models_of_catalog(folder)
-    if unknown := [name for name in options.models if name not in catalog and not Path(name).is_dir()]:
+    if unknown := [name for name in options.models if name not in catalog and not _is_folder(name)]:
         raise ModelError(" ".join(_unknown(name, catalog) for name in unknown))
     models = [
         Chosen(name, catalog[name], folder / name) if name in catalog else Chosen(name, None, Path(name))
@@ -150,8 +150,14 @@ def select(options: ModelOptions) -> Selection:
     return Selection(running, frozenset(hidden), tuple(warnings))
 
 
+def _is_folder(name: str) -> bool:
+    """Whether it is a folder wherever the program is started; the configuration makes relative paths absolute."""
+    return Path(name).is_absolute() and Path(name).is_dir()
+
+
 def _unknown(name: str, catalog: Mapping[str, Model]) -> str:
     text = (
-        f"model_type {name!r} is neither a model of the catalog ({', '.join(catalog)}) nor the folder of a SavedModel"
+        f"model_type {name!r} is neither a model of the catalog ({', '.join(catalog)}) nor the folder of a SavedModel, "
+        "which is written with a slash"
     )
     return text + (did_you_mean(name, catalog) or ".")
