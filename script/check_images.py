@@ -44,7 +44,7 @@ def _check(args: argparse.Namespace) -> int:
     from anonymise.inputs import check_inputs
     from anonymise.paths import Places, TreeWalker
     from anonymise.preflight import no_image
-    from anonymise.workers import ProcessWorkers, SerialWorkers
+    from anonymise.workers import SerialWorkers, new_workers
 
     # Where results will go is no concern here, so what needs an archive is not complained about.
     config = configuration.load(args.config, args.set, has_archive=True)
@@ -55,7 +55,7 @@ def _check(args: argparse.Namespace) -> int:
     if not found and not args.allow_empty:
         raise UsageError(no_image(walker))
     run = config.run
-    workers = ProcessWorkers(run.max_num_async_workers) if run.enable_async else SerialWorkers()
+    workers = new_workers(run.max_num_async_workers) if run.enable_async else SerialWorkers()
     with contextlib.closing(workers):
         checked = check_inputs(found, workers, max_pixels=config.images.max_decoded_pixels, options=config.storage)
         bar = tqdm(checked, total=len(found), unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True)

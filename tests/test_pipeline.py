@@ -634,13 +634,18 @@ def test_what_workers_warn_of_reaches_the_log_of_the_run(places: Places) -> None
     write_image(places.input / "1.jpg", street())
     assert places.archive is not None
     archive, away = places.archive, places.archive.with_name("away")
-    archive.rename(away)
-    threading.Timer(3, away.rename, [archive]).start()
+
+    class LosesTheShare(RedMasker):
+        def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
+            archive.rename(away)
+            threading.Timer(3, away.rename, [archive]).start()
+            return super().detect(images)
+
     ran = Ran()
     workers = ProcessWorkers(1)
     try:
         access = ["file_access_timeout_seconds=60", "file_access_retry_seconds=0.2"]
-        ran.report = anonymise(settings("enable_async=True", *access), places, RedMasker(), workers, ran)
+        ran.report = anonymise(settings("enable_async=True", *access), places, LosesTheShare(), workers, ran)
     finally:
         workers.close()
     assert [f"{archive} is out of reach" in note for note in ran.done[0].notes] == [True]

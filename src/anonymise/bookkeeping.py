@@ -17,16 +17,28 @@ from anonymise.db.sender import Sender
 from anonymise.engine import Book, Task
 from anonymise.errors import DatabaseUnavailable, ImageError, StorageError
 from anonymise.jobs import delete_input
-from anonymise.journal import Identity, Journal, Written
+from anonymise.journal import Identity, Journal, JournalReader, State, Written, journal_file
 from anonymise.outcomes import Done, Failed, Outcome, Skipped
 from anonymise.paths import Paths, Places, expected_files
 
-__all__ = ["JournalBook"]
+__all__ = ["JournalBook", "known_failures"]
 
 log = logging.getLogger(__name__)
 
 _DELETE_BATCH = 50
 """Inputs that are deleted together, after one commit of the journal."""
+
+
+def known_failures(output: Path) -> frozenset[str]:
+    """`Paths.key` of the images on which earlier runs of the main job failed; none without a readable journal."""
+    if not journal_file(output).is_file():
+        return frozenset()
+    try:
+        with JournalReader(output) as journal:
+            return frozenset(entry.relative for entry in journal.entries(State.FAILED))
+    except StorageError as error:
+        log.warning("%s", error)
+        return frozenset()
 
 
 class JournalBook(Book):
@@ -40,6 +52,7 @@ class JournalBook(Book):
     """
 
     def __init__(self, journal: Journal, config: Config, places: Places, sender: Sender | None) -> None:
+        super().__init__(known_failures(places.output))
         self._sender = sender
         self._n_rows = 0
         if sender is not None:

@@ -13,7 +13,6 @@ import socket
 import sys
 import tempfile
 import textwrap
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -209,12 +208,12 @@ def anonymise_command(config: "Config", places: "Places", workers: "Workers", pr
 @contextlib.contextmanager
 def _reader(config: "Config") -> Iterator["Workers | None"]:
     """A process that decodes images, unless everything is to be done in this one."""
-    from anonymise.workers import ProcessWorkers
+    from anonymise.workers import new_workers
 
     if not config.run.enable_async:
         yield None
         return
-    with contextlib.closing(ProcessWorkers(1)) as reader:
+    with contextlib.closing(new_workers(1)) as reader:
         yield reader
 
 
@@ -383,7 +382,7 @@ def _execute_checked(
     from anonymise.paths import Places
     from anonymise.preflight import problems
     from anonymise.runlock import run_lock
-    from anonymise.storage import clear_temporary_files, prepare_root
+    from anonymise.storage import clear_temporary_files, prepare
 
     found: list[str] = []
     places = None
@@ -396,12 +395,11 @@ def _execute_checked(
     )
     if found or places is None:
         raise CannotStart(found)
-    for root in places.results:
-        prepare_root(root)
+    prepare(places, config.files)  # the run does so too, but the lock stands there, and a model takes long to load
     with (
         run_lock(places.output) as lock,
-        _interruption() as wants_to_stop,
-        _progress(notifier, lock.check, wants_to_stop) as progress,
+        _Interruption() as interruption,
+        _progress(notifier, lock.check, interruption) as progress,
     ):
         log.info("Configuration:\n%s", config.as_yaml(), extra=_FILE_ONLY | _LINES)
         for warning in config.warnings:
@@ -430,10 +428,10 @@ def _execute_checked(
 
 
 def _run(command: Command, config: "Config", places: "Places", progress: "Progress") -> "Report":
-    from anonymise.workers import ProcessWorkers, SerialWorkers
+    from anonymise.workers import SerialWorkers, new_workers
 
     run = config.run
-    workers = ProcessWorkers(run.max_num_async_workers) if run.enable_async else SerialWorkers()
+    workers = new_workers(run.max_num_async_workers) if run.enable_async else SerialWorkers()
     with contextlib.closing(workers):
         return command(config, places, workers, progress)
 
@@ -445,7 +443,7 @@ def summary(report: "Report", *, hides: bool = True) -> list[str]:
         report: of the run.
         hides: whether what was found was also hidden (``draw_mask``).
     """
-    identified = report.n_done + report.n_skipped + len(report.failed)
+    identified = report.n_done + report.n_skipped + len(report.failed) + (report.n_left or 0)
     rate = f", {report.n_done / report.seconds:.1f} images/s" if report.n_done else ""
     lines = [
         f"Folders with images: {report.n_folders}",
@@ -453,6 +451,7 @@ def summary(report: "Report", *, hides: bool = True) -> list[str]:
         f"Skipped (finished):  {report.n_skipped}",
         f"Failed:              {len(report.failed)}",
         f"Done:                {report.n_done}",
+        *([] if report.n_left == 0 else [f"Not done:            {report.n_left or 'unknown'}"]),
     ]
     if report.has_looked:
         found = ", ".join(f"{n} {name}" for name, n in report.objects.items()) or "nothing"
@@ -556,28 +555,55 @@ class _LogFile(logging.FileHandler):
             print(f"anonymise: the log file {printable(self.path)} cannot be written", file=sys.stderr)  # noqa: T201
 
 
-@contextlib.contextmanager
-def _interruption() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask the run to end, which the function that this gives tells; the next one ends it at once."""
-    asked = threading.Event()
+_ONE_REQUEST_SECONDS = 0.2
+"""Signals within this time are one request: ``timeout`` sends one to the process, and one to its group."""
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+
+class _Interruption:
+    """Lets Ctrl-C, SIGTERM and a closed terminal ask the run to end.
+
+    The second request ends the run at once. Later ones, and those after the run, change nothing, so that what is under
+    way is ended cleanly and the summary is printed.
+    """
+
+    def __init__(self) -> None:
+        self._asked: list[float] = []
+        self._is_over = False
+
+    def is_asked(self) -> bool:
+        """Whether the run is to end."""
+        return bool(self._asked)
+
+    def over(self) -> None:
+        """The run has ended; what follows is not interrupted."""
+        self._is_over = True
+
+    def __enter__(self) -> "_Interruption":
+        from anonymise.workers import STOP_SIGNALS
+
+        # What nohup has switched off stays so.
+        numbers = [n for n in STOP_SIGNALS if n == signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._ask) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_IGN if self._asked else handler)  # the process ends very soon
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._is_over or (self._asked and now - self._asked[-1] < _ONE_REQUEST_SECONDS):
+            return
+        self._asked.append(now)
+        if len(self._asked) == 1:
+            log.warning("Interrupted; finishing what is under way. Once more ends at once.")
+        elif len(self._asked) == 2:
             signal.default_int_handler(number, frame)
-        asked.set()
-        log.warning("Interrupted; finishing what is under way. Once more ends at once.")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def _progress(
-    notifier: "Notifier", check_lock: Callable[[], None], wants_to_stop: Callable[[], bool]
+    notifier: "Notifier", check_lock: Callable[[], None], interruption: _Interruption
 ) -> Iterator["Progress"]:
     """Tells the operator how the run goes: a bar on a terminal, else a line every so often, and a mail if images fail.
 
@@ -597,7 +623,10 @@ def _progress(
             next_line = 0.0
 
             def wants_to_stop(self) -> bool:
-                return wants_to_stop()
+                return interruption.is_asked()
+
+            def ended(self) -> None:
+                interruption.over()
 
             def found(self, n_images: int) -> None:
                 log.info("%s to look at", plural(n_images, "image"))

@@ -51,6 +51,7 @@ class RunOptions(BaseModel):
     enable_async: bool
     max_num_async_workers: int | None = Field(ge=1)
     image_memory_megabytes: int = Field(ge=1)
+    max_image_seconds: float | None = Field(gt=0)
     force_older_exif: bool
     mask_dilation_pixels: int = Field(ge=0)
 
@@ -125,6 +126,15 @@ class Config:
     changed: date
     warnings: tuple[str, ...] = ()
 
+    @property
+    def seconds_per_image(self) -> float | None:
+        """Seconds after which a process that works on one image is ended; None is never.
+
+        The time for which it may wait for a share comes on top: that is not the image's fault.
+        """
+        limit = self.run.max_image_seconds
+        return None if limit is None else limit + self.storage.file_access_timeout_seconds
+
     def as_yaml(self) -> str:
         """All keys with their values, as a configuration file that gives the same configuration."""
         return yamlfile.dump(self._values(), sort_keys=True)
@@ -164,6 +174,7 @@ _WITHOUT_EFFECT_ON_RESULTS = frozenset(
             "max_num_async_workers",
             "image_memory_megabytes",
             "max_failures_in_a_row",
+            "max_image_seconds",
         ),
         *("copy_originals_to_error_folder", "image_extensions", "max_decoded_pixels"),
         *("model_folder", "batch_size", "runtime", "model_threads"),

@@ -8,7 +8,7 @@ import itertools
 import logging
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 from typing import TypeVar
 
 from anonymise.config import Config
-from anonymise.errors import ImageError, RecordError, StopError
+from anonymise.errors import ImageError, RecordError, StopError, TimeLimitError
 from anonymise.jobs import Work
 from anonymise.outcomes import Done, Failed, Outcome, Progress, Report, Skipped
 from anonymise.paths import Paths, Places, TreeWalker, WalkProblem, all_files
@@ -64,7 +64,18 @@ class Task:
 
 
 class Book:
-    """Is told of every outcome, and may answer with more tasks; this one writes nothing down."""
+    """Is told of every outcome, and may answer with more tasks; this one writes nothing down.
+
+    Args:
+        known_failures: `Paths.key` of the images that failed in an earlier run.
+    """
+
+    def __init__(self, known_failures: Collection[str] = ()) -> None:
+        self._known_failures = frozenset(known_failures)
+
+    def failed_before(self, key: str) -> bool:
+        """Whether an earlier run failed on an image, so that another failure is no news."""
+        return key in self._known_failures
 
     def expect(self, keys: Iterable[str]) -> None:
         """All images are known by `Paths.key` before the work starts."""
@@ -102,31 +113,39 @@ def run(
     """
     started = time.perf_counter()
     walker = TreeWalker(places, config.files)
-    gathering = _Gathering(config.run.max_failures_in_a_row, progress)
-    flight = _Flight(workers)
+    gathering = _Gathering(config.run.max_failures_in_a_row, progress, places, book)
+    flight = _Flight(workers, config.seconds_per_image)
     stopped: StopError | None = None
     interrupted = False
+    n_known: int | None = None
 
     def settle(arrived: Iterable[tuple[Task | None, Outcome]]) -> None:
         for task, outcome in arrived:
             if task is not None and task.is_follow_up:
                 gathering.change(outcome)
                 continue
-            gathering.add(outcome)
+            stop = gathering.add(outcome)
             for follow_up in book.note(outcome):
                 settle(flight.launch(follow_up))
+            if stop is not None:
+                raise stop
+
+    def until_stopped(found: Iterable[Found]) -> Iterator[Found]:
+        return itertools.takewhile(lambda _: not progress.wants_to_stop(), found)
 
     def work() -> None:
-        found: Iterable[Found] = walker.walk()
+        nonlocal n_known
+        found: Iterable[Found] = until_stopped(walker.walk())
         if not config.run.lazy_paths:
             # Kept as texts: half a million paths as objects take a few hundred megabytes.
-            listed = itertools.takewhile(lambda _: not progress.wants_to_stop(), found)
-            known = [paths.key if isinstance(paths, Paths) else paths for paths in listed]
+            known = [paths.key if isinstance(paths, Paths) else paths for paths in found]
             keys = [key for key in known if isinstance(key, str)]
+            if not progress.wants_to_stop():
+                n_known = len(keys)
             progress.found(len(keys))
             book.expect(keys)
             found = (Paths(PurePath(key), places) if isinstance(key, str) else key for key in known)
-        ready = tasks(itertools.takewhile(lambda _: not progress.wants_to_stop(), found))
+        ready = tasks(until_stopped(_known_failures_last(found, book, places)))
         # Closed at once also where the run stops, so that nothing goes on being read.
         with closing(ready):
             for task in ready:
@@ -153,8 +172,11 @@ def run(
             interrupted = True
             flight.abandon()
             break
+    progress.ended()
     # At once also after Ctrl-C, so not in all folders; what is left in spite of it goes at the next start.
     clear_temporary_files(flight.folders_of_the_killed, below=False)
+    ended_early = stopped is not None or interrupted or progress.wants_to_stop()
+    n_left = 0 if n_known is None else n_known - gathering.n_images
     return Report(
         n_done=gathering.n_done,
         n_skipped=gathering.n_skipped,
@@ -169,16 +191,31 @@ def run(
         rows=book.rows(),
         left_out=dict(walker.left_out.most_common()),
         has_looked=gathering.has_looked,
+        n_left=None if ended_early and n_known is None else n_left,
     )
 
 
-class _Gathering:
-    """The sum of the outcomes so far. Raises `StopError` when too many images fail one after the other."""
+def _known_failures_last(found: Iterable[Found], book: Book, places: Places) -> Iterator[Found]:
+    """The same images; those that failed before come when all others have had their turn."""
+    put_off: list[str] = []
+    for item in found:
+        if isinstance(item, Paths) and book.failed_before(item.key):
+            put_off.append(item.key)
+        else:
+            yield item
+    yield from (Paths(PurePath(key), places) for key in put_off)
 
-    def __init__(self, max_failures_in_a_row: int | None, progress: Progress) -> None:
+
+class _Gathering:
+    """The sum of the outcomes so far."""
+
+    def __init__(self, max_failures_in_a_row: int | None, progress: Progress, places: Places, book: Book) -> None:
         self._limit = max_failures_in_a_row
         self._progress = progress
+        self._places = places
+        self._book = book
         self._failures_in_a_row = 0
+        self.n_images = 0
         self.n_done = 0
         self.n_skipped = 0
         self.failed: dict[Path, Failed] = {}
@@ -186,10 +223,12 @@ class _Gathering:
         self.has_looked = False
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome) -> StopError | None:
+        """Counts an outcome; returns why the run must stop where too many images failed one after the other."""
         self._progress.finished(outcome)
         if isinstance(outcome, Done):
             self._failures_in_a_row = 0
+            self.n_images += 1
             self.n_done += 1
             if outcome.objects is not None:
                 self.has_looked = True
@@ -198,18 +237,26 @@ class _Gathering:
                 self.seconds[stage] += seconds
         elif isinstance(outcome, Skipped):
             self.n_skipped += outcome.finished
+            self.n_images += outcome.finished
         else:
-            self._add_failed(outcome)
+            return self._failed(outcome)
+        return None
 
-    def _add_failed(self, failed: Failed) -> None:
+    def _failed(self, failed: Failed) -> StopError | None:
         self.failed[failed.source] = failed
-        if failed.stage != "walk":
-            self._failures_in_a_row += 1
-            if self._failures_in_a_row == self._limit:
-                raise StopError(
-                    f"{self._limit} images failed one after the other (max_failures_in_a_row), the last one because: "
-                    f"{failed.reason}"
-                )
+        if failed.stage == "walk":
+            return None
+        self.n_images += 1
+        # Otherwise the same broken images would stop every run before it gets to the good ones.
+        if self._book.failed_before(failed.source.relative_to(self._places.input).as_posix()):
+            return None
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row != self._limit:
+            return None
+        return StopError(
+            f"{self._limit} images failed one after the other (max_failures_in_a_row), the last one because: "
+            f"{failed.reason}. If only these images are broken, start again: they come last then."
+        )
 
     def change(self, outcome: Outcome) -> None:
         """A follow-up is done; only its failure is news."""
@@ -232,7 +279,7 @@ def outcome_of(source: Path, stage: str, function: Callable[[], _T], tries: int 
     except StopError:
         raise
     except Exception as error:  # whatever it is, it concerns one image
-        if tries > 1:
+        if tries > 1 and not isinstance(error, TimeLimitError):
             return outcome_of(source, stage, function, tries - 1)
         if isinstance(error, ImageError):
             return Failed(source, stage, str(error), error.record if isinstance(error, RecordError) else None)
@@ -261,12 +308,18 @@ _Arrived = Iterator[tuple[Task, Outcome]]
 class _Flight:
     """Tasks that workers are busy with; so few at a time that memory stays flat however long the folder.
 
+    Args:
+        workers: do the tasks.
+        seconds: that a worker may take for one task; None is any time.
+
     Attributes:
         folders_of_the_killed: where workers that were killed may have left unfinished files.
     """
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers, seconds: float | None) -> None:
         self._workers = workers
+        self._seconds = seconds
+        self._began: dict[Future[Work], float] = {}
         # One task waits for each that is worked on, so that no worker is idle while the model runs.
         self._limit = 2 * workers.n_parallel
         self._pending: dict[Future[Work], tuple[Task, int]] = {}
@@ -284,7 +337,7 @@ class _Flight:
             yield from self._landed()
 
     def abandon(self) -> None:
-        """Gives up all tasks that are still under way."""
+        """Ends the processes, and gives up all tasks that are still under way."""
         self._remember(task for task, _ in self._pending.values())
         self._pending.clear()
         self._workers.kill()
@@ -303,7 +356,16 @@ class _Flight:
             future.add_done_callback(task.release)
 
     def _landed(self) -> _Arrived:
-        future = next(iter(wait(self._pending, return_when=FIRST_COMPLETED).done))
+        # Workers take the tasks in their order, so the first ones are those that are worked on.
+        now = time.monotonic()
+        busy = itertools.islice(self._pending, self._workers.n_parallel)
+        self._began = {future: self._began.get(future, now) for future in busy}
+        patience = None if self._seconds is None else max(0.0, min(self._began.values()) + self._seconds - now)
+        done = wait(self._pending, timeout=patience, return_when=FIRST_COMPLETED).done
+        if not done:
+            yield from self._without_the_late()
+            return
+        future = next(iter(done))
         task, tries = self._pending.pop(future)
         match future.exception():
             case WorkerDied():
@@ -313,6 +375,24 @@ class _Flight:
             case _:
                 yield task, _result(task, future)
 
+    def _without_the_late(self) -> _Arrived:
+        """Ends the processes, of which one takes too long for its task; the other tasks are done again."""
+        assert self._seconds is not None  # else nothing is late
+        now = time.monotonic()
+        late = {future for future, began in self._began.items() if now >= began + self._seconds}
+        if not late:  # clocks are not that exact
+            return
+        pending = dict(self._pending)
+        self._pending.clear()
+        self._remember(task for task, _ in pending.values())
+        self._workers.kill()
+        self._workers.restart()
+        for future, (task, _) in pending.items():
+            if future in late:
+                yield task, Failed(task.paths.source, task.stage, str(TimeLimitError.after(self._seconds)))
+            else:
+                yield from self._start(task, tries=_TRIES)
+
     def _recovered(self, tasks: list[Task]) -> _Arrived:
         """After a worker died: each task that was under way again, alone."""
         # One process that dies takes the others with it, whatever they are writing.
@@ -320,7 +400,9 @@ class _Flight:
         self._pending.clear()
         self._remember(tasks)
         for task, future in zip(
-            tasks, each_alone(self._workers, [task.again or task.work for task in tasks]), strict=True
+            tasks,
+            each_alone(self._workers, [task.again or task.work for task in tasks], self._seconds),
+            strict=True,
         ):
             if isinstance(future.exception(), WorkerDied):
                 reason = "the worker process died on it twice: out of memory, or a crash in a library"

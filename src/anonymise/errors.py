@@ -11,7 +11,8 @@ Each error answers one question for the caller: skip this image, or stop the run
     │   ├── InstancesError    a file of saved instances cannot be read
     │   ├── RecordError       the road metadata cannot make a valid record
     │   ├── DrawError         a region cannot be hidden as asked
-    │   └── WriteError        one of its files cannot be written or verified
+    │   ├── WriteError        one of its files cannot be written or verified
+    │   └── TimeLimitError    it takes too long
     └── StopError             the run cannot go on: exit code 3
         ├── ModelError        the model cannot be had, loaded or run
         ├── StorageError      the disk is full, read-only or out of reach
@@ -37,6 +38,7 @@ __all__ = [
     "RecordError",
     "StopError",
     "StorageError",
+    "TimeLimitError",
     "UnreadableImage",
     "UsageError",
     "WriteError",
@@ -89,6 +91,9 @@ class CannotStart(UsageError):
     def __reduce__(self) -> tuple[type["CannotStart"], tuple[list[str]]]:
         return CannotStart, (list(self.problems),)
 
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
+        return type(self), (list(self.problems),)
+
 
 class ImageError(AnonymiseError):
     """One image cannot be finished."""
@@ -114,7 +119,7 @@ class RecordError(ImageError):
         self.record = record
 
     def __reduce__(self) -> tuple[type["RecordError"], tuple[str, str | None]]:
-        return RecordError, (str(self), self.record)  # exceptions travel from the workers by pickling
+        return type(self), (str(self), self.record)  # exceptions travel from the workers by pickling
 
 
 class DrawError(ImageError):
@@ -123,6 +128,15 @@ class DrawError(ImageError):
 
 class WriteError(ImageError):
     """A file of this image cannot be written or verified."""
+
+
+class TimeLimitError(ImageError):
+    """A process took too long for one image, and was ended."""
+
+    @classmethod
+    def after(cls, seconds: float) -> "TimeLimitError":
+        """The error for an image that was given up after some seconds."""
+        return cls(f"it took longer than {seconds:g} s, so its process was ended (max_image_seconds)")
 
 
 class StopError(AnonymiseError):

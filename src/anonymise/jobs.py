@@ -149,10 +149,10 @@ class SaveWorker:
         with _timed(seconds, "encode"):
             rewritten = images.rewrite(job.data, drawn.image, drawn.changed, config.images)
         expected = expected_files(paths, config.files)
-        with _timed(seconds, "write"):
-            for file in expected:
-                if file.kind is FileKind.IMAGE:
-                    _write([file], job.data if file.place is Place.ARCHIVE else rewritten.data, config)
+        image_files = [file for file in expected if file.kind is FileKind.IMAGE]
+        if originals := [file for file in image_files if file.place is Place.ARCHIVE]:
+            with _timed(seconds, "archive"):
+                _write(originals, job.data, config)
         if previews := [f for f in expected if f.kind is FileKind.PREVIEW]:
             with _timed(seconds, "preview"):
                 upright = images.to_upright(drawn.image, images.header(job.data).orientation)
@@ -164,6 +164,9 @@ class SaveWorker:
             with _timed(seconds, "mask"):
                 hidden = drawn.changed if config.appearance.draw_mask else job.detections.union()
                 _write(masks, images.encode_png(np.where(hidden, np.uint8(0), np.uint8(255))), config)
+        with _timed(seconds, "write"):
+            # Last: an image that is published has all its files.
+            _write([file for file in image_files if file not in originals], rewritten.data, config)
         return rewritten.notes
 
 

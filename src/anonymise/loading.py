@@ -9,14 +9,14 @@ from functools import partial
 from anonymise.bookkeeping import JournalBook
 from anonymise.config import Config
 from anonymise.detections import RgbImage, Size
-from anonymise.errors import UnreadableImage
+from anonymise.errors import TimeLimitError, UnreadableImage
 from anonymise.images import decode, decode_into, header
 from anonymise.jobs import Work
 from anonymise.outcomes import Skipped
 from anonymise.paths import Paths
 from anonymise.sharing import PixelMemory, SharedPixels
 from anonymise.storage import read
-from anonymise.workers import WorkerDied, Workers
+from anonymise.workers import WorkerDied, Workers, has_ended
 
 __all__ = ["Loaded", "Loader"]
 
@@ -90,7 +90,13 @@ class Loader:
         if shared is None:
             return decode(data, max_pixels=max_pixels).pixels
         try:
-            self._reader.submit(partial(decode_into, shared, data, max_pixels)).result()
+            future = self._reader.submit(partial(decode_into, shared, data, max_pixels))
+            if (seconds := self._config.seconds_per_image) is not None and not has_ended(future, seconds):
+                self._reader.kill()
+                self._reader.restart()
+                self._memory.discard(shared)
+                raise TimeLimitError.after(seconds)
+            future.result()
         except WorkerDied as error:
             self._memory.discard(shared)
             self._reader.restart()

@@ -81,6 +81,7 @@ class Report:
         interrupted: whether the operator stopped it.
         rows: what became of rows → how many; None where nothing was to go to a database.
         left_out: suffix → number of files in the input folder that are no images, the most frequent first.
+        n_left: images that a run which ended early did not get to; None where it had not looked for all of them yet.
     """
 
     n_done: int
@@ -96,6 +97,7 @@ class Report:
     rows: Mapping[str, int] | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
     has_looked: bool = False
+    n_left: int | None = 0
 
 
 class Progress:
@@ -113,3 +115,6 @@ class Progress:
 
     def changed(self, outcome: Outcome) -> None:
         """An image that had its outcome has another."""
+
+    def ended(self) -> None:
+        """All images have their outcomes, or were given up."""

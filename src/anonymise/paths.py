@@ -178,6 +178,11 @@ class Places:
         """The root of what is left of failed images, beside the output folder."""
         return self.output.with_name(self.output.name + "_error")
 
+    def written_to(self, options: FileOptions) -> tuple[Path, ...]:
+        """The roots that a run with these options writes to; the input folder too if files go next to the images."""
+        beside = any(options.wants(kind, Place.LOCAL) for kind in FileKind)
+        return (*self.results, self.input) if beside else self.results
+
     @property
     def results(self) -> tuple[Path, ...]:
         """The roots that results go to, besides the input folder."""

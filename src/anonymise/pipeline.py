@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from anonymise import instances
-from anonymise.bookkeeping import JournalBook
+from anonymise.bookkeeping import JournalBook, known_failures
 from anonymise.config import Config
 from anonymise.db.sender import Sender
 from anonymise.detections import Detections, RgbImage, Size
@@ -29,6 +29,7 @@ from anonymise.outcomes import Outcome, Progress, Report
 from anonymise.paths import FileKind, FileOptions, Paths, Place, Places, TreeWalker
 from anonymise.processor import ImageProcessor
 from anonymise.sharing import PixelMemory, SharedPixels
+from anonymise.storage import prepare
 from anonymise.workers import SerialWorkers, Workers
 
 __all__ = ["anonymise", "check_static_mask", "make_previews", "make_records", "redraw"]
@@ -108,6 +109,7 @@ def _finish_each(
         progress: is told of everything.
         sender: sends rows.
     """
+    prepare(places, config.files)
     static = _StaticMask(config.static_mask, config.images.max_decoded_pixels)
     static.check(places, config.files)
 
@@ -238,9 +240,10 @@ def _each(
     work: Callable[[Paths, Config], Work], config: Config, places: Places, workers: Workers, progress: Progress | None
 ) -> Report:
     """Does something in the workers with each image that needs no preparation here."""
+    prepare(places, config.files)
 
     def tasks(found: Iterable[Found]) -> Generator[Task | Outcome]:
         for paths in found:
             yield Task(paths, partial(work, paths, config)) if isinstance(paths, Paths) else problem_outcome(paths)
 
-    return run(config, places, tasks, workers, progress or Progress(), Book())
+    return run(config, places, tasks, workers, progress or Progress(), Book(known_failures(places.output)))

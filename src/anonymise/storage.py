@@ -18,12 +18,14 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from anonymise.errors import StorageError, UnreadableImage, WriteError
+from anonymise.paths import FileOptions, Places
 
 __all__ = [
     "StorageOptions",
     "clear_temporary_files",
     "delete_verified_input",
     "is_temporary",
+    "prepare",
     "prepare_root",
     "read",
     "write_atomically",
@@ -76,6 +78,20 @@ def prepare_root(root: Path) -> None:
         (root / f"{_TEMPORARY_PREFIX}probe").unlink()
     except OSError as error:
         raise StorageError(f"The folder {root} cannot be written to: {_reason(error)}") from error
+
+
+def prepare(places: Places, files: FileOptions) -> None:
+    """Prepares every folder that a run writes to.
+
+    Args:
+        places: the folders of the run.
+        files: which files the run writes, and where.
+
+    Raises:
+        StorageError: one cannot be made, or is read-only or full.
+    """
+    for root in places.written_to(files):
+        prepare_root(root)
 
 
 def read(path: Path, root: Path, options: StorageOptions) -> bytes:

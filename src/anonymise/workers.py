@@ -6,21 +6,38 @@ without concurrency.
 
 import contextlib
 import ctypes
+import functools
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
-from typing import ParamSpec, Protocol, TypeVar
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import cv2
 
-__all__ = ["ProcessWorkers", "SerialWorkers", "WorkerDied", "Workers", "collected_log", "each_alone"]
+from anonymise.errors import TimeLimitError
+
+__all__ = [
+    "STOP_SIGNALS",
+    "ProcessWorkers",
+    "SerialWorkers",
+    "WorkerDied",
+    "Workers",
+    "collected_log",
+    "each_alone",
+    "has_ended",
+    "new_workers",
+]
+
+log = logging.getLogger(__name__)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -28,6 +45,15 @@ _T = TypeVar("_T")
 _NICENESS = 10
 """Of workers. A model on all cores waits for the thread whose core a worker has taken, so it comes first: behind a slow
 one an image took 1.12 times what the model takes alone, and 1.07 times with this."""
+
+_MOST_PROCESSES_ON_WINDOWS = 61
+"""It cannot wait for more processes at once (MAXIMUM_WAIT_OBJECTS, of which two are taken)."""
+
+STOP_SIGNALS: tuple[int, ...] = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
+)
+"""Signals that ask a run to end. Terminals, systemd and ``timeout`` send them to every process of the run. Only the
+main process acts on them, because it alone knows what is under way."""
 
 WorkerDied = BrokenProcessPool
 """Raised by the results of all calls in flight when a worker process dies, whichever call it was working on."""
@@ -63,17 +89,36 @@ class Workers(Protocol):
         ...
 
 
-def each_alone(workers: Workers, calls: Iterable[Callable[[], _T]]) -> Iterator[Future[_T]]:
+def each_alone(
+    workers: Workers, calls: Iterable[Callable[[], _T]], seconds: float | None = None
+) -> Iterator[Future[_T]]:
     """After a worker died: makes each call that was under way again, alone, to see which one it was.
 
     Yields their results in order, each there already; that of a call which kills its worker again is `WorkerDied`.
+
+    Args:
+        workers: make the calls.
+        calls: those that were under way.
+        seconds: that each may take; the result of one that takes longer is `TimeLimitError`. None is any time.
     """
     workers.restart()
     for call in calls:
         future = workers.submit(call)
-        if isinstance(future.exception(), WorkerDied):
+        if has_ended(future, seconds):
+            if isinstance(future.exception(), WorkerDied):
+                workers.restart()
+        else:
+            assert seconds is not None  # else it has ended
+            workers.kill()
             workers.restart()
+            future = Future()
+            future.set_exception(TimeLimitError.after(seconds))
         yield future
+
+
+def has_ended(future: Future[_T], seconds: float | None) -> bool:
+    """Waits until a call has ended, at most so long; returns whether it has."""
+    return bool(wait([future], seconds).done)
 
 
 class SerialWorkers:
@@ -111,14 +156,18 @@ class ProcessWorkers:
 
         Args:
             n_parallel: number of processes; None is 2, or half the cores that this process may use where that is more:
-                the model needs the others.
+                the model needs the others. On Windows there are at most 61.
+
+        Raises:
+            OSError, ImportError: the system has no semaphores to give, see `new_workers`.
         """
-        self.n_parallel = n_parallel or max(2, _n_cores() // 2)
+        n_wanted = n_parallel or max(2, _n_cores() // 2)
+        self.n_parallel = min(n_wanted, _MOST_PROCESSES_ON_WINDOWS) if sys.platform == "win32" else n_wanted
         self._executor = self._started()
 
     def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Hands the call to the next free process."""
-        return self._executor.submit(function, *args, **kwargs)
+        return self._executor.submit(_carried, function, args, kwargs)
 
     def restart(self) -> None:
         """New processes in place of the old ones, of which one died and the others are ended."""
@@ -133,13 +182,84 @@ class ProcessWorkers:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _started(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            self.n_parallel, mp_context=multiprocessing.get_context("spawn"), initializer=_set_up_worker
-        )
+        with _held_signals():
+            return ProcessPoolExecutor(self.n_parallel, mp_context=_Context(), initializer=_set_up_worker)
 
     def close(self) -> None:
         """Waits for the calls in flight, drops those that have not started, and ends the processes."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def new_workers(n_parallel: int | None) -> Workers:
+    """Other processes, or this one where the system cannot share anything between processes.
+
+    Args:
+        n_parallel: number of processes, as for `ProcessWorkers`.
+    """
+    return ProcessWorkers(n_parallel) if _has_semaphores() else SerialWorkers()
+
+
+@functools.cache
+def _has_semaphores() -> bool:
+    try:
+        with _held_signals():
+            multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError) as error:
+        log.warning(
+            "No work in other processes: the system gives no semaphores (%s; Linux keeps them in /dev/shm). All is "
+            "done in this one, which takes longer, and a picture that crashes its codec ends it.",
+            error,
+        )
+        return False
+    return True
+
+
+class _Process(SpawnProcess):
+    """A worker that signals to all processes of the run do not reach, from its very start."""
+
+    def start(self) -> None:
+        with _held_signals():
+            super().start()
+
+    def terminate(self) -> None:
+        self.kill()  # it ignores what would end it politely
+
+
+class _Context(SpawnContext):
+    Process = _Process
+
+
+@contextlib.contextmanager
+def _held_signals() -> Iterator[None]:
+    """Processes that are started meanwhile get no `STOP_SIGNALS` until they ask for them.
+
+    The first semaphore starts such a process, too: Python's own, which removes shared memory that nobody else did.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _carried(function: Callable[..., _T], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _T:
+    """Calls a function in a worker.
+
+    Raises:
+        RuntimeError: in place of an error that cannot be pickled and made again; to the main process it would look as
+            if the worker had died.
+    """
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+        except Exception:  # noqa: BLE001 - whatever stands in its way
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
+        raise
 
 
 class _Collector(logging.Handler):
@@ -197,8 +317,10 @@ def _set_up_worker() -> None:
         os.nice(_NICENESS)
     _keep_freed_memory()
     logging.getLogger("anonymise").addHandler(logging.NullHandler())
-    # Ctrl-C reaches every process of the terminal; the main process decides what it means for work in flight.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     # The processes are the parallelism.
     cv2.setNumThreads(1)
     # A worker whose main process was killed would wait for its next call for ever, or finish one that nobody counts.
