@@ -7,16 +7,16 @@ from contextlib import closing
 import pytest
 
 from anonymise import errors
-from anonymise.errors import AnonymiseError, ConfigError, RecordError
+from anonymise.errors import AnonymiseError, CannotStart, ConfigError, RecordError
 from anonymise.workers import ProcessWorkers
 
 _RAISED = [
-    ConfigError(["a.yml:1: one thing", "a.yml:2: another"]),
+    *(kind(["a.yml:1: one\nthing", "a.yml:2: another"]) for kind in (CannotStart, ConfigError)),
     RecordError("something is missing", '{"a": 1}'),
     *(
         kind("ä message")
         for _, kind in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(kind, AnonymiseError) and kind not in {ConfigError, RecordError}
+        if issubclass(kind, AnonymiseError) and kind not in {CannotStart, ConfigError, RecordError}
     ),
 ]
 

@@ -76,6 +76,9 @@ class ConfigError(UsageError):
         self.problems = tuple(map(printable, problems))
         super().__init__("The configuration is not valid:\n" + "\n".join(f"  - {p}" for p in self.problems))
 
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
+        return type(self), (list(self.problems),)
+
 
 class CannotStart(UsageError):
     """A run cannot succeed, and nothing was created.
@@ -89,9 +92,6 @@ class CannotStart(UsageError):
         super().__init__("The run cannot start:\n" + "\n".join(f"  - {p}" for p in self.problems))
 
     def __reduce__(self) -> tuple[type["CannotStart"], tuple[list[str]]]:
-        return CannotStart, (list(self.problems),)
-
-    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
         return type(self), (list(self.problems),)
 
 

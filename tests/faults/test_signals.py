@@ -46,15 +46,10 @@ def start(images: Path, tmp_path: Path, *before: str) -> "subprocess.Popen[str]"
     )
 
 
-def when_under_way(process: "subprocess.Popen[str]") -> str:
-    """What the run said until its first image was finished."""
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if ".jpg: " in line:
-            break
-    return "".join(lines)
+def when_under_way(tmp_path: Path, process: "subprocess.Popen[str]") -> None:
+    """Waits until the first image is finished."""
+    while process.poll() is None and not list((tmp_path / "out").glob("*.jpg")):
+        time.sleep(0.05)
 
 
 def interrupted(
@@ -62,13 +57,13 @@ def interrupted(
 ) -> "subprocess.CompletedProcess[str]":
     """A run that gets signals as soon as its first image is finished."""
     process = start(images, tmp_path)
-    said = when_under_way(process)
+    when_under_way(tmp_path, process)
     for number in signals:
         if process.poll() is None:
             (os.killpg if group else os.kill)(process.pid, number)
         time.sleep(pause_seconds)
     output, errors = process.communicate(timeout=60)
-    return subprocess.CompletedProcess("run", process.returncode, output, said + errors)
+    return subprocess.CompletedProcess("run", process.returncode, output, errors)
 
 
 def assert_whole(tmp_path: Path) -> int:
@@ -127,10 +122,10 @@ def test_one_signal_finishes_what_is_under_way(images: Path, tmp_path: Path, num
 @pytest.mark.skipif(shutil.which("timeout") is None, reason="there is no timeout command here")
 def test_the_command_timeout_which_sends_two_ends_cleanly(images: Path, tmp_path: Path) -> None:
     process = start(images, tmp_path, "timeout", "--kill-after=60", "--preserve-status", "3600")
-    said = when_under_way(process)
+    when_under_way(tmp_path, process)
     process.send_signal(signal.SIGTERM)  # timeout hands it on to its child, and to the group
     output, errors = process.communicate(timeout=60)
-    assert_ended_cleanly(tmp_path, subprocess.CompletedProcess("run", process.returncode, output, said + errors))
+    assert_ended_cleanly(tmp_path, subprocess.CompletedProcess("run", process.returncode, output, errors))
 
 
 @pytest.mark.parametrize("delay_seconds", [0.2, 0.5, 0.8, 1.2, 1.6])
@@ -173,7 +168,7 @@ def test_more_signals_end_at_once_and_leave_nothing_partial(
 
 def test_what_nohup_has_switched_off_stays_so(images: Path, tmp_path: Path) -> None:
     process = start(images, tmp_path, "nohup")
-    when_under_way(process)
+    when_under_way(tmp_path, process)
     os.killpg(process.pid, signal.SIGHUP)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
