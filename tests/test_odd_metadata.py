@@ -493,3 +493,28 @@ def test_shared_times(done_cases: Path) -> None:
     for image in (done_cases / "f").glob("*.jpg"):
         record, again, _ = read_back(image)
         assert record["exif_tid"] == again.time == SHARED_TIMES[image.stem], image
+
+
+def test_what_the_output_does_not_keep_is_noted(tmp_path: Path) -> None:
+    result = Result(tmp_path, with_exif({271: ascii_field("x" * 65)}, dict(TIMED) | {37521: ascii_field("12 o'clock")}))
+    assert "ifd0 tags 271 are left out" in result.notes
+    assert "exif tags 37521 are left out" in result.notes
+
+
+@pytest.mark.parametrize("date", ["0001-01-01T00:00:00", "2020-02-31T10:00:00", "yesterday"])
+def test_a_date_of_the_recorder_that_is_none(date: str, tmp_path: Path) -> None:
+    xml = f'<ImageProperties Date="{date}"><Speed>12.5</Speed></ImageProperties>'.encode()
+    result = Result(tmp_path, with_exif({40055: undefined_field(xml)}, TIMED))
+    assert result.record["exif_tid"] == "2021-05-04T10:11:12"
+    assert "@Date of ImageProperties is left out" in result.notes
+
+
+@pytest.mark.parametrize("root", ["GeoTag", "GnssInfo"])
+def test_a_position_of_the_recorder_that_is_none_gives_way_to_that_of_the_satellites(root: str, tmp_path: Path) -> None:
+    prefix = "d" if root == "GeoTag" else ""
+    place = f"<{root}><{prefix}Latitude>0</{prefix}Latitude><{prefix}Longitude>0.0</{prefix}Longitude></{root}>"
+    name, tag = ("ImageProperties", 40055) if root == "GeoTag" else ("AdditionalInfoNorway2", 40056)
+    blob = {tag: undefined_field(f"<{name}>{place}</{name}>".encode())}
+    result = Result(tmp_path, with_exif(blob, TIMED, GPS))
+    assert result.record["exif_gpsposisjon"] == PLACE
+    assert "0, 0" in result.notes

@@ -648,5 +648,5 @@ def test_what_workers_warn_of_reaches_the_log_of_the_run(places: Places) -> None
         ran.report = anonymise(settings("enable_async=True", *access), places, LosesTheShare(), workers, ran)
     finally:
         workers.close()
-    assert [f"{archive} is out of reach" in note for note in ran.done[0].notes] == [True]
+    assert any(f"{archive} is out of reach" in note for note in ran.done[0].notes)
     assert sorted(tree(archive)) == ["1.jpg"]

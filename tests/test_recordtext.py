@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import pytest
@@ -106,3 +107,25 @@ def test_flip_wkt() -> None:
 def test_flipping_twice_gives_the_point_back(lon: object, lat: object) -> None:
     wkt = f"srid=4326;POINT Z( {lon} {lat} 51.724000000000004 )"
     assert flip_wkt(flip_wkt(wkt)) == wkt
+
+
+_N = 400_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": "\\"' + " " * _N + "x",
+        '{"a": "' + "\\" * _N,
+        json.dumps({"exif_imageproperties": "<ImageName>" * (_N // 11), "exif_gpsposisjon": "1," * _N}),
+    ],
+)
+def test_any_record_is_read_in_one_pass(text: str) -> None:
+    """A pattern that tries again and again would take hours for each."""
+    with contextlib.suppress(RecordError):
+        loads(text)
+
+
+@pytest.mark.parametrize("text", ["POINT" + " " * _N, "POINT(" * _N, "POINT(" + "x" * _N, "POINT(" + " " * _N])
+def test_any_text_is_looked_through_for_a_point_in_one_pass(text: str) -> None:
+    assert flip_wkt(text) == text

@@ -94,3 +94,12 @@ def test_a_record_that_names_someone_is_invalid_and_not_quoted(record: Record, t
 @pytest.mark.parametrize("text", ["3", "null", "[]", '"x"', "[" * 100_000])
 def test_what_is_no_object(text: str) -> None:
     assert problems_of(text)
+
+
+@pytest.mark.parametrize("text", ["1" * 5000, '{"exif_meter": ' + "9" * 5000 + "}", "[" * 100_000])
+def test_json_that_python_refuses_is_a_problem_of_the_file(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    assert main([str(tmp_path)]) == 1
+    assert "a.json" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shapely import Point
 
 from anonymise.db.formatters import FORMATTERS, as_number, as_time
-from anonymise.db.geometry import from_geopackage, parse_point, to_ewkb_hex, to_geopackage
+from anonymise.db.geometry import from_geopackage, parse_point, to_ewkb_hex, to_geopackage, without_height
 from anonymise.db.table import Table, load_table
 from anonymise.errors import ConfigError, RecordError
 from anonymise.record import KEYS, required_keys
@@ -231,3 +231,12 @@ def test_link_ids_of_earlier_records(vegbilder: Table) -> None:
     values = dict(zip([c.name for c in vegbilder.columns], row, strict=True))
     assert values["ReflinkID"] == Decimal(5)
     assert values["ReflinkPosisjon"] == Decimal("0.25")
+
+
+@pytest.mark.parametrize("text", ["1" * 400_000 + "x", "1," * 200_000, "POINT(1 2 3" + " " * 400_000 + "x)"])
+def test_any_text_is_refused_in_one_pass(text: str) -> None:
+    """A pattern that tries again and again would take hours for each."""
+    with pytest.raises(RecordError):
+        as_number(text)
+    with pytest.raises(RecordError):
+        parse_point(f"srid=4326;{without_height(text)}")

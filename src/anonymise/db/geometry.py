@@ -55,7 +55,7 @@ def parse_point(text: str) -> Point:
         point = None
     # shapely makes no error of "nan" and infinite numbers.
     if found is None or not isinstance(point, Point) or point.is_empty or not shapely.is_valid(point):
-        raise RecordError(f"{text!r} is no point of the form srid=4326;POINT Z( 6.56 61.21 48.8 )")
+        raise RecordError(f"{text[:80]!r} is no point of the form srid=4326;POINT Z( 6.56 61.21 48.8 )")
     return shapely.set_srid(point, int(found[1]))
 
 

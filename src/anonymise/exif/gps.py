@@ -29,6 +29,8 @@ _HEMISPHERES: Mapping[int, Mapping[str, int]] = MappingProxyType(
 )
 """Reference tag → its values in capital letters → the sign of the angle."""
 
+_LONGEST_HEMISPHERE = 32
+
 _M_S_PER_UNIT: Mapping[str, Fraction] = MappingProxyType(
     {"K": Fraction(1000, 3600), "M": Fraction("1609.344") / 3600, "N": Fraction(1852, 3600)}
 )
@@ -53,6 +55,8 @@ def hemisphere(ref_tag: int, text: str) -> int | None:
         ref_tag: GPSLatitudeRef or GPSLongitudeRef, one of ``HEMISPHERE_TAGS``.
         text: what it says: a letter, a word or a sign, the sign possibly with the angle again.
     """
+    if len(text) > _LONGEST_HEMISPHERE:
+        return None
     word = text.strip().upper().replace("\u2212", "-")
     if word[:1] in ("+", "-") and word[1:].replace(".", "").replace(",", "").isdecimal():
         word = word[0]

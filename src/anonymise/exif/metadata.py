@@ -25,6 +25,8 @@ Some write blanks for leading zeros, and some no seconds.
 """
 
 
+_FIRST_YEAR = 1826
+
 _MOST_SECONDS = 292 * 365 * 86400
 
 
@@ -235,10 +237,11 @@ def parse_time(text: str) -> datetime | None:
 def iso_time(text: str) -> str | None:
     """A time in one of the forms of ``TIME`` as ``YYYY-MM-DDTHH:MM:SS`` with the fraction and the zone that it has.
 
-    None where there is no such time. Seconds that were not written are 00.
+    None where there is no such time, or nobody took pictures then: the year 1 is how .NET says nothing. Seconds that
+    were not written are 00.
     """
     found, time = TIME.fullmatch(text), parse_time(text)
-    if not found or time is None:
+    if not found or time is None or time.year < _FIRST_YEAR:
         return None
     zone = found[8] or ""
     if zone not in ("", "Z"):

@@ -130,6 +130,11 @@ def clean_exif(found: Embedded, mode: OutputMetadata, thumbnail: bytes | None) -
     for reference, value in _SIGNED_BY.items():
         if reference in source.gps and reference not in gps:
             gps.pop(value, None)
+    if mode != "none":
+        for name, fields, kept in (("ifd0", source.ifd0, ifd0), ("exif", source.exif, exif), ("gps", source.gps, gps)):
+            lost = [str(tag) for tag in sorted(fields.keys() - kept.keys()) if _is_listed(name, tag)]
+            if lost:
+                notes.append(f"EXIF: {name} tags {', '.join(lost)} are left out, they do not look as they should")
     if found.orientation != 1 or ORIENTATION in ifd0:
         ifd0[ORIENTATION] = Field(3, struct.pack(order + "H", found.orientation), order)
     if mode != "none":
@@ -155,6 +160,10 @@ def _allowed(directory: str, tag: int, field: Field, mode: OutputMetadata) -> bo
     if field.kind == UNDEFINED and tag in _FIXED_BYTES[directory]:
         return len(field.data) == _FIXED_BYTES[directory][tag]
     return mode == "all" and tag not in _OPAQUE and _harmless(tag, field)
+
+
+def _is_listed(directory: str, tag: int) -> bool:
+    return any(tag in table[directory] for table in (_NUMBERS, _TEXTS, _FIXED_BYTES))
 
 
 def _looks_like(directory: str, tag: int, field: Field) -> bool:

@@ -37,8 +37,8 @@ def problems_of(text: str) -> tuple[str, ...]:
         record = json.loads(text)
     except json.JSONDecodeError as error:
         return (f"no JSON: {error.msg} in line {error.lineno}, column {error.colno}",)
-    except RecursionError:
-        return ("no JSON: nested too deeply",)
+    except (RecursionError, ValueError):
+        return ("nested too deeply, or a number of too many digits",)
     errors = sorted(_validator().iter_errors(record), key=lambda error: (error.json_path, str(error.validator)))
     return tuple(dict.fromkeys(line for error in errors for line in _describe(error, record)))
 
