@@ -166,7 +166,7 @@ def test_a_static_mask_that_cannot_be_used_is_found_before_the_run(tmp_path: Pat
 
 def test_a_static_mask_of_another_size_is_found_before_the_run(tmp_path: Path) -> None:
     images(tmp_path)
-    write_image(tmp_path / "mask.png", street((32, 24)))
+    write_image(tmp_path / "mask.png", street((32, 24), cars=[]))
     assert_refused(run(tmp_path, *keys("static_mask=mask.png")), tmp_path, "static_mask_resize")
 
 
@@ -279,12 +279,11 @@ def test_with_draw_mask_off_nothing_is_said_to_be_hidden(tmp_path: Path) -> None
 
 def test_the_summary_counts_what_was_left_out_by_suffix(tmp_path: Path) -> None:
     images(tmp_path)
-    for name in ("a.heic", "b.HEIC", "c.tif", "Thumbs.db", ".DS_Store", "._0.jpg"):
+    for name in ("a.heic", "b.HEIC", "c.tif", "Thumbs.db", ".DS_Store", "._0.jpg", "0.json", "0_instances.json"):
         (tmp_path / "in" / name).write_bytes(b"x")
-    result = run(tmp_path, *keys("local_json=True"))
-    again = run(tmp_path, *keys("local_json=True"))
+    result, again = run(tmp_path), run(tmp_path)
     for output in (result.stdout, again.stdout):
-        assert "Other files in the input folder, left out: 2 .heic, 1 .tif, 1 .db\n" in output
+        assert "Other files in the input folder, left out: 2 .heic, 1 .db, 1 .tif\n" in output
 
 
 # --- during the run -----------------------------------------------------------------------------------------------
@@ -292,9 +291,13 @@ def test_the_summary_counts_what_was_left_out_by_suffix(tmp_path: Path) -> None:
 
 def on_a_terminal(call: Sequence[object], cwd: Path) -> tuple[int, str]:
     """Exit code and what a terminal of 100 columns shows."""
+    import fcntl
     import pty
+    import struct
+    import termios
 
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100"}
     process = subprocess.Popen(
         list(map(str, call)), cwd=cwd, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, close_fds=True
@@ -333,7 +336,9 @@ def test_a_terminal_shows_the_bar_alone_and_what_went_wrong(tmp_path: Path) -> N
         bar, _, summary = shown.partition("Folders with images")
         assert summary
         assert bar.count("broken.jpg (read): the file is empty") == 1
-        assert not re.search(r"\d\.jpg", bar)
+        notes = [line for line in bar.split("\n") if re.search(r"\d\.jpg", line)]
+        assert len(notes) <= 1  # that is true of all four images
+        assert not notes or "NOTE (4 images): " in summary
         assert "skipped" not in bar
         assert "INFO" not in bar
 

@@ -15,10 +15,11 @@ import tempfile
 import textwrap
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from anonymise import streams
@@ -56,11 +57,17 @@ log = logging.getLogger(__name__)
 _FILE_ONLY = {"file_only": True}
 """Marks lines of the log that are not for the terminal, because the operator sees them anyway or they are long."""
 
+_AGAIN = {"again": True}
+"""Marks what was said of an image before and is true of another one too; the summary counts it."""
+
 _LINES = {"lines": True}
 """Marks entries of the log that have several lines."""
 
 _SECONDS_BETWEEN_LINES = 20.0
 """Of the progress, where there is no terminal for a bar."""
+
+_MAX_NOTES = 20
+"""Different notes that the summary counts."""
 
 _MAX_SUFFIXES = 12
 """Kinds of files that the summary names."""
@@ -399,7 +406,7 @@ def _execute_checked(
     with (
         run_lock(places.output) as lock,
         _Interruption() as interruption,
-        _progress(notifier, lock.check, interruption) as progress,
+        _progress(notifier, lock.check, interruption) as (progress, notes),
     ):
         log.info("Configuration:\n%s", config.as_yaml(), extra=_FILE_ONLY | _LINES)
         for warning in config.warnings:
@@ -410,7 +417,7 @@ def _execute_checked(
             log.info("Cleared %s of an interrupted run", plural(cleared, "temporary file"))
         report = _run(command, config, places, progress)
         log.info("Stage times in seconds: %s", {k: round(v, 2) for k, v in report.stage_seconds.items()})
-        lines = summary(report, hides=config.appearance.draw_mask)
+        lines = summary(report, notes, hides=config.appearance.draw_mask)
         for line in lines:
             log.info("%s", line, extra=_FILE_ONLY)
         if report.stopped is not None:
@@ -436,11 +443,12 @@ def _run(command: Command, config: "Config", places: "Places", progress: "Progre
         return command(config, places, workers, progress)
 
 
-def summary(report: "Report", *, hides: bool = True) -> list[str]:
+def summary(report: "Report", notes: Mapping[str, int] = MappingProxyType({}), *, hides: bool = True) -> list[str]:
     """What a run did, for the operator, a line each.
 
     Args:
         report: of the run.
+        notes: what is worth knowing about images that succeeded, and the number of images that it is true of.
         hides: whether what was found was also hidden (``draw_mask``).
     """
     identified = report.n_done + report.n_skipped + len(report.failed) + (report.n_left or 0)
@@ -465,6 +473,7 @@ def summary(report: "Report", *, hides: bool = True) -> list[str]:
         counts = [f"{n} {suffix}" for suffix, n in report.left_out.items()]
         more = f" and {len(counts) - _MAX_SUFFIXES} more kinds" if len(counts) > _MAX_SUFFIXES else ""
         lines.append(f"Other files in the input folder, left out: {', '.join(counts[:_MAX_SUFFIXES])}{more}")
+    lines += [f"NOTE ({plural(n, 'image')}): {note}" for note, n in notes.items() if n > 1]
     lines += [f"FAILED {failed.source} ({failed.stage}): {failed.reason}" for failed in report.failed]
     if not report.n_done and not report.failed and not report.interrupted and report.stopped is None:
         reason = "everything was finished before" if identified else "there is no image"
@@ -490,9 +499,12 @@ def _logging(folder: Path | None, options: "LogOptions") -> Iterator["_LogFile |
     # Only our own log: at the level DEBUG the libraries fill pages.
     logger = logging.getLogger("anonymise")
     console = _Console()
-    # On a terminal the progress bar says that all is well; in a pipe only lines can.
-    console.setLevel(logging.WARNING if sys.stderr.isatty() else logging.INFO)
-    console.addFilter(lambda record: not hasattr(record, "file_only"))
+    # On a terminal the progress bar says that all is well; in a pipe only lines can, and they may be all that is kept.
+    is_terminal = sys.stderr.isatty()
+    console.setLevel(logging.WARNING if is_terminal else logging.INFO)
+    console.addFilter(
+        lambda record: not hasattr(record, "file_only") and not (is_terminal and hasattr(record, "again"))
+    )
     console.setFormatter(_Lines("%(levelname)s: %(message)s"))
     handlers: list[logging.Handler] = [console]
     to_file = None
@@ -604,16 +616,17 @@ class _Interruption:
 @contextlib.contextmanager
 def _progress(
     notifier: "Notifier", check_lock: Callable[[], None], interruption: _Interruption
-) -> Iterator["Progress"]:
+) -> Iterator[tuple["Progress", Mapping[str, int]]]:
     """Tells the operator how the run goes: a bar on a terminal, else a line every so often, and a mail if images fail.
 
     Warnings and failures are lines in both cases. What became of each other image is in the log file only, and images
-    that were finished before are counted.
+    that were finished before are counted. Also gives the notes so far, and the number of images with each.
     """
     from tqdm import tqdm
 
     from anonymise.outcomes import Done, Failed, Progress, Skipped
 
+    notes_seen: Counter[str] = Counter()
     with tqdm(unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
 
         class Shown(Progress):
@@ -642,7 +655,7 @@ def _progress(
                             found = ", ".join(f"{n} {name}" for name, n in objects.items()) or "nothing found"
                         log.info("%s: %s", source, found, extra=_FILE_ONLY)
                         for note in notes:
-                            log.warning("%s: %s", source, note)
+                            self._note(source, note)
                         self.n_worked += 1
                     case Failed():
                         self._failed(outcome)
@@ -656,6 +669,12 @@ def _progress(
             def changed(self, outcome: "Outcome") -> None:
                 if isinstance(outcome, Failed):
                     self._failed(outcome)
+
+            def _note(self, source: Path, note: str) -> None:
+                log.warning("%s: %s", source, note, extra=_AGAIN if note in notes_seen else {})
+                # Some notes are different for each image: only so many are counted.
+                if note in notes_seen or len(notes_seen) < _MAX_NOTES:
+                    notes_seen[note] += 1
 
             def _failed(self, failed: Failed) -> None:
                 log.error("%s (%s): %s", failed.source, failed.stage, failed.reason)
@@ -676,7 +695,7 @@ def _progress(
                         left = f", about {_duration(seconds)} left"
                 log.info("%s: image %d%s, %d failed%s", source, self.n, of, self.n_failed, left)
 
-        yield Shown()
+        yield Shown(), notes_seen
 
 
 def _duration(seconds: float) -> str:
