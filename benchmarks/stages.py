@@ -12,7 +12,7 @@ from anonymise import draw, exif, images, record
 from anonymise.detections import Instance, RgbImage, Size
 from anonymise.images import dct, jpegfile
 from anonymise.masker import Masker, load_masker
-from anonymise.processor import ImageProcessor
+from anonymise.processor import ImageProcessor, projection_of
 
 __all__ = ["Cost", "measure_stages"]
 
@@ -60,12 +60,13 @@ def measure_stages(files: list[Path], config: str, overrides: Iterable[str] = ()
 
     def one(file: Path) -> None:
         data = file.read_bytes()
+        projection, _ = projection_of(data, settings)
         image = timed("decode", lambda: images.decode(data, max_pixels=10**9))
-        found = timed("detect", lambda: processor.detect(image.pixels))
-        watching.detect(image.pixels)
+        found = timed("detect", lambda: processor.detect(image.pixels, projection))
+        watching.detect(image.pixels, projection)
         timed("model", lambda: list(masker.detect(watched.shown)))
         pixels = image.pixels.copy()
-        wraps = settings.record.is_360
+        wraps = projection.wraps
         drawn = timed("draw", lambda: draw.draw(pixels, found, settings.appearance, wraps=wraps, in_place=True))
         timed("rewrite", lambda: images.rewrite(data, drawn.image, drawn.changed, settings.images))
         parsed = jpegfile.parse(data)

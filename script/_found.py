@@ -15,7 +15,7 @@ from anonymise.evaluation.tally import check_size
 from anonymise.evaluation.truth import FileIndex, Found, Truth
 from anonymise.masker import Masker, load_masker
 from anonymise.masker.options import of_class
-from anonymise.processor import ImageProcessor
+from anonymise.processor import ImageProcessor, projection_of
 
 __all__ = ["Finder", "Memory", "by_instances", "by_masks", "by_model"]
 
@@ -92,14 +92,16 @@ def by_model(config: Config, files: FileIndex[Path], *, curves: bool, progress: 
         file = files.find(truth.name)
         if file is None:
             raise ImageError("there is no such image, or several in different folders, in the folder of images (-i)")
-        source = images.decode(_read(file), max_pixels=config.images.max_decoded_pixels)
+        data = _read(file)
+        source = images.decode(data, max_pixels=config.images.max_decoded_pixels)
         check_size(truth, Size(source.pixels.shape[1], source.pixels.shape[0]))
         upright = images.to_upright(source.pixels, source.orientation)
+        projection, _ = projection_of(data, config)
         memory = Memory(masker, takes_pictures=config.windows.mirror_image)
 
         def detect(threshold: float | Mapping[str, float]) -> Detections:
             memory.threshold = threshold
-            found = ImageProcessor(memory, config).detect(upright)
+            found = ImageProcessor(memory, config).detect(upright, projection)
             return images.detections_to_stored(found, source.orientation)
 
         found = Found.of(detect(wanted))

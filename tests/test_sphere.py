@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from anonymise.detections import Box, Detections, Instance, Mask, RgbImage, Size, full_mask
 from anonymise.merging import MergeOptions
+from anonymise.projection import Projection
 from anonymise.seam import split_at_seam
 from anonymise.sphere import View, ViewOptions, detect_around, render, to_sphere, views
-from anonymise.windows import WindowOptions
+from anonymise.windows import WindowOptions, crop_wrapped
 from samples.scene import draw_panorama
 
 SIZE = Size(512, 256)
@@ -109,7 +110,7 @@ def assert_covers(instance: Instance, view: View) -> None:
     ahead &= (column >= box.left) & (column < box.right) & (row >= box.top) & (row < box.bottom)
     inside = ahead.copy()
     inside[ahead] = instance.mask[row[ahead].astype(int) - box.top, column[ahead].astype(int) - box.left]
-    found = to_sphere(instance, view, SIDE, SIZE)
+    (found,) = to_sphere(instance, view, SIDE, SIZE)
     assert 0 <= found.box.left < SIZE.width
     assert found.box.width <= SIZE.width
     covered = frame(found)
@@ -134,10 +135,79 @@ def test_masks_come_back_as_masks_that_cover_them(view: View, box: Box, seed: in
     assert_covers(Instance(1, 0.5, box, mask), view)
 
 
+@st.composite
+def parts(draw: st.DrawFn) -> tuple[Box, Projection]:
+    """A part of the panorama of `SIZE`, which may lie across its seam, and where that is on the sphere."""
+    width = draw(st.integers(20, SIZE.width - 10) | st.just(SIZE.width))
+    height, left = draw(st.integers(20, SIZE.height)), draw(st.integers(0, SIZE.width - 1))
+    top = draw(st.integers(0, SIZE.height - height))
+    sphere = float(SIZE.width), float(SIZE.height)
+    return Box(left, top, left + width, top + height), Projection(sphere, left, top, wraps=width == SIZE.width)
+
+
+@given(directions, boxes(), parts())
+@settings(max_examples=60, deadline=None)
+def test_what_is_found_in_a_part_of_a_panorama_is_what_is_found_in_the_whole(
+    view: View, box: Box, part: tuple[Box, Projection]
+) -> None:
+    where, projection = part
+    instance = Instance(3, 0.5, box, full_mask(box))
+    whole = Detections(SIZE, split_at_seam(to_sphere(instance, view, SIDE, SIZE), SIZE.width)).union()
+    size = Size(where.width, where.height)
+    found = to_sphere(instance, view, SIDE, size, projection)
+    for one in found:
+        assert one.mask.any()
+    found = split_at_seam(found, size.width) if projection.wraps else found
+    expected = crop_wrapped(np.repeat(whole[..., np.newaxis], 3, axis=2), where)[..., 0]
+    # Corners of polygons are rounded to a sixteenth of a pixel from another origin.
+    assert np.count_nonzero(Detections(size, found).union() != expected) <= 0.02 * np.count_nonzero(whole) + 4
+
+
+@given(directions, parts())
+@settings(max_examples=40, deadline=None)
+def test_a_part_of_a_panorama_is_shown_where_it_is(view: View, part: tuple[Box, Projection]) -> None:
+    where, projection = part
+    panorama = np.random.default_rng(0).integers(0, 255, (SIZE.height, SIZE.width, 3), np.uint8)
+    panorama = cv2.GaussianBlur(panorama, None, 2)
+    whole = render([panorama], view, SIDE)
+    found = render([np.ascontiguousarray(crop_wrapped(panorama, where))], view, SIDE, projection)
+    # The column and row of each pixel of the view, as in the whole panorama.
+    right, up = np.meshgrid(*[((np.arange(SIDE) + 0.5) / SIDE * 2 - 1) * view.extent] * 2)
+    cos, sin = math.cos(view.pitch), math.sin(view.pitch)
+    ahead, high = cos + up * sin, sin - up * cos
+    longitude, latitude = np.arctan2(right, ahead), np.arctan2(high, np.hypot(right, ahead))
+    x = (((longitude + view.yaw) / (2 * math.pi) + 0.5) * SIZE.width - where.left) % SIZE.width
+    y = (0.5 - latitude / math.pi) * SIZE.height - where.top
+    inside = (x > 1) & (x < where.width - 1) & (y > 1) & (y < where.height - 1)
+    # OpenCV rounds the places between pixels.
+    assert abs(found[inside].astype(int) - whole[inside]).max(initial=0) <= 6
+
+
+def test_only_views_that_see_something_of_the_image_are_looked_at() -> None:
+    def shown(projection: Projection, size: Size) -> int:
+        pictures: list[RgbImage] = []
+
+        def detect(images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
+            for image in images:
+                pictures.append(image)
+                yield ((),)
+
+        options = ViewOptions(view_fov=(40.0,), view_overlap=0.2, view_side=32)
+        picture = np.zeros((size.height, size.width, 3), np.uint8)
+        detect_around(picture, detect, window_options(use=False), options, union_of(), projection)
+        return len(pictures)
+
+    sphere = (512.0, 256.0)
+    n_views = len(views(math.radians(40), 0.2))
+    assert shown(Projection(sphere, wraps=True), SIZE) == n_views
+    assert shown(Projection(sphere, 0, 90, wraps=True), Size(512, 70)) < n_views / 1.4
+    assert shown(Projection(sphere, 100, 90), Size(100, 70)) < n_views / 1.5
+
+
 def test_a_mask_is_a_crop_and_the_seam_is_no_edge() -> None:
     view = View(math.pi, 0.0, math.radians(60))  # backwards, where the seam is
     box = Box(20, 20, 40, 40)
-    found = to_sphere(Instance(3, 0.5, box, full_mask(box)), view, SIDE, SIZE)
+    (found,) = to_sphere(Instance(3, 0.5, box, full_mask(box)), view, SIDE, SIZE)
     assert found.box.left < SIZE.width < found.box.right
     assert found.box.width < 0.1 * SIZE.width
     assert [i.box.left for i in split_at_seam([found], SIZE.width)] == [found.box.left, 0]
@@ -148,7 +218,7 @@ def test_a_mask_is_a_crop_and_the_seam_is_no_edge() -> None:
 def test_an_object_over_a_pole_is_as_wide_as_the_image(pitch: float, edge: int) -> None:
     """Also with an edge that meets the pole exactly, which has no longitude."""
     box = Box(10, 5, edge + 20, 58)
-    found = to_sphere(Instance(1, 0.5, box, full_mask(box)), View(0.0, pitch, math.radians(90)), SIDE, SIZE)
+    (found,) = to_sphere(Instance(1, 0.5, box, full_mask(box)), View(0.0, pitch, math.radians(90)), SIDE, SIZE)
     assert found.box.width == SIZE.width
     assert found.mask[0 if pitch > 0 else -1].all()
     touching = Box(10, 5, 30, 58)

@@ -13,6 +13,7 @@ from anonymise.detections import Detections, RgbImage, Size
 from anonymise.errors import ImageError, RecordError
 from anonymise.labels import LABELS
 from anonymise.paths import ExpectedFile, FileKind, Paths, Place, expected_files
+from anonymise.processor import projection_of
 from anonymise.resources import CONFIG_FOLDER
 from anonymise.sharing import SharedPixels
 from anonymise.workers import collected_log
@@ -143,7 +144,10 @@ class SaveWorker:
             static = None
             if job.static is not None:
                 static = draw.Layer(job.static, config.static_mask.appearance(config.appearance))
-            wraps = config.record.is_360
+            projection, notes = projection_of(job.data, config)
+            # Of an image that is stored on its side, the edges that meet are the upper and the lower one.
+            orientation = images.header(job.data).orientation
+            wraps = projection.wraps and images.upright_size(job.detections.size, orientation) == job.detections.size
             in_place = pixels.flags.writeable
             drawn = draw.draw(pixels, job.detections, config.appearance, static=static, wraps=wraps, in_place=in_place)
         with _timed(seconds, "encode"):
@@ -167,7 +171,7 @@ class SaveWorker:
         with _timed(seconds, "write"):
             # Last: an image that is published has all its files.
             _write([file for file in image_files if file not in originals], rewritten.data, config)
-        return rewritten.notes
+        return (*notes, *rewritten.notes)
 
 
 def _pixels(job: Job, config: Config, seconds: dict[str, float]) -> RgbImage:

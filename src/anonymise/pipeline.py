@@ -27,7 +27,7 @@ from anonymise.loading import Loaded, Loader
 from anonymise.masker import Masker
 from anonymise.outcomes import Outcome, Progress, Report
 from anonymise.paths import FileKind, FileOptions, Paths, Place, Places, TreeWalker
-from anonymise.processor import ImageProcessor
+from anonymise.processor import ImageProcessor, projection_of
 from anonymise.sharing import PixelMemory, SharedPixels
 from anonymise.storage import prepare
 from anonymise.workers import SerialWorkers, Workers
@@ -58,7 +58,8 @@ def anonymise(
     processor = ImageProcessor(masker, config)
 
     def look(loaded: Loaded, pixels: RgbImage) -> Detections:
-        upright = processor.detect(to_upright(pixels, loaded.orientation))
+        projection, _ = projection_of(loaded.data, config)
+        upright = processor.detect(to_upright(pixels, loaded.orientation), projection)
         return detections_to_stored(upright, loaded.orientation)
 
     return _finish_each(look, masker.identity, config, places, workers, reader, progress, sender)

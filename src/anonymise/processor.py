@@ -5,19 +5,46 @@ from collections.abc import Iterable, Iterator
 
 import cv2
 
+from anonymise import images
 from anonymise.config import Config
 from anonymise.detections import Box, Detections, Instance, RgbImage, Size
 from anonymise.draw import ellipse_around, superellipse
+from anonymise.exif.gpano import read_gpano
+from anonymise.exif.recorderxml import MalformedXmlError
 from anonymise.masker import Masker
 from anonymise.merging import merge
+from anonymise.projection import PLANAR, Projection, panorama
 from anonymise.seam import grown_around, split_at_seam
 from anonymise.sphere import detect_around
 from anonymise.windows import windows
 
-__all__ = ["ImageProcessor"]
+__all__ = ["ImageProcessor", "projection_of"]
 
 _Passes = tuple[tuple[Instance, ...], ...]
 """What is found in one picture: one tuple for each model, and for each way in which the picture is shown to it."""
+
+
+def projection_of(data: bytes, config: Config) -> tuple[Projection, tuple[str, ...]]:
+    """How the pixels of an image lie around the camera when it stands upright, and what is odd about that.
+
+    Args:
+        data: bytes of the image file, whose GPano says where on the sphere a part of a panorama is.
+        config: says whether the images are panoramas.
+
+    Raises:
+        UnreadableImage: the file has no size.
+    """
+    if not config.record.is_360:
+        return PLANAR, ()
+    header = images.header(data)
+    stored = Size(header.width, header.height)
+    gpano: dict[str, str] = {}
+    for packet in images.embedded(data).xmp:
+        try:
+            gpano = {**read_gpano(packet), **gpano}
+        except MalformedXmlError:
+            continue  # the record says so
+    return panorama(images.upright_size(stored, header.orientation), gpano)
 
 
 class ImageProcessor:
@@ -29,15 +56,20 @@ class ImageProcessor:
         # wbf takes the average of boxes. All else is closer to the objects if each box loses its corners first.
         self._averages = config.merging.merging_method == "wbf"
 
-    def detect(self, image: RgbImage) -> Detections:
+    def detect(self, image: RgbImage, projection: Projection | None = None) -> Detections:
         """All objects in an image that stands upright: merged over all passes, outlined and grown as configured.
+
+        Args:
+            image: uint8 (height, width, 3).
+            projection: how its pixels lie around the camera; None is what the configuration and the shape say.
 
         Raises:
             ModelError: the model cannot be run.
         """
         size = Size(image.shape[1], image.shape[0])
-        around = self._config.record.is_360
-        found = self._around(image, size) if around else self._flat(image, size)
+        if projection is None:
+            projection = panorama(size, {})[0] if self._config.record.is_360 else PLANAR
+        found = self._flat(image, size) if projection.sphere is None else self._around(image, size, projection)
         return Detections(size, found)
 
     def _flat(self, image: RgbImage, size: Size) -> tuple[Instance, ...]:
@@ -53,18 +85,17 @@ class ImageProcessor:
         merged = [self._after_merging(instance, size) for instance in merge(passes, config.merging)]
         return tuple(self._grown(instance, size) for instance in merged)
 
-    def _around(self, image: RgbImage, size: Size) -> tuple[Instance, ...]:
+    def _around(self, image: RgbImage, size: Size, projection: Projection) -> tuple[Instance, ...]:
         config = self._config
 
-        def detect(pictures: Iterable[RgbImage]) -> Iterator[_Passes]:
-            # In the picture, as a box is no box any more on the sphere.
-            for passes in self._found(pictures):
-                yield tuple(tuple(self._before_merging(instance) for instance in one) for one in passes)
+        def outline(instance: Instance, is_cut: bool) -> Instance:
+            # In the picture, as a box is no box any more on the sphere. What an edge cuts keeps its corners there.
+            return instance if is_cut else self._before_merging(instance)
 
-        merged = [
-            self._after_merging(instance)
-            for instance in detect_around(image, detect, config.windows, config.views, config.merging)
-        ]
+        found = detect_around(image, self._found, config.windows, config.views, config.merging, projection, outline)
+        if not projection.wraps:
+            return tuple(self._grown(self._after_merging(instance, size), size) for instance in found)
+        merged = [self._after_merging(instance) for instance in found]
         return split_at_seam([grown_around(instance, self._grown, size) for instance in merged], size.width)
 
     def _before_merging(self, instance: Instance, size: Size | None = None) -> Instance:

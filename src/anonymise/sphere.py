@@ -2,7 +2,8 @@
 
 A view is a gnomonic projection (Snyder 1987, Map Projections: A Working Manual, chapter 22): straight edges stay
 straight, and objects at the poles look as they do anywhere else. What is found in a view comes back to the
-equirectangular image as masks, in crops; boxes are as `anonymise.seam` has them.
+equirectangular image as masks, in crops; boxes are as `anonymise.seam` has them. The image may be a part of a panorama
+(`projection`): views then look only where it is.
 
 Directions are in radians: yaw to the right of the middle of the image, pitch upwards.
 """
@@ -18,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from anonymise.detections import Box, Instance, RgbImage, Size
-from anonymise.merging import MergeOptions
+from anonymise.detections import Box, Instance, Mask, RgbImage, Size
+from anonymise.merging import MergeOptions, merge
+from anonymise.projection import Projection, panorama
 from anonymise.seam import merge_around, placed
 from anonymise.windows import WindowOptions, crop_wrapped, windows
 
@@ -33,7 +35,13 @@ _SUBPIXEL_BITS = 4
 _POINTS_PER_PIXEL = 2
 """On the outline of an object in a view. It must follow the meridians, which are dense near the poles."""
 
+_AT_EDGE = 0.02
+"""An object that is no farther from an edge of the picture than this fraction of its box's side is cut by it, most
+likely."""
+
 _Detect = Callable[[Iterable[RgbImage]], Iterator[tuple[tuple[Instance, ...], ...]]]
+
+_Outline = Callable[[Instance, bool], Instance]
 
 
 class ViewOptions(BaseModel):
@@ -117,40 +125,87 @@ def _on_sphere(right: _Points, up: _Points, view: View) -> tuple[_Points, _Point
     return np.arctan2(right, depth), np.arctan2(height, np.hypot(right, depth))
 
 
-def render(levels: Sequence[RgbImage], view: View, side: int) -> RgbImage:
+def render(levels: Sequence[RgbImage], view: View, side: int, projection: Projection | None = None) -> RgbImage:
     """The picture of a view: uint8 (side, side, 3).
+
+    Beyond the edges of a part of a panorama the pixels at the edge go on: an object that is cut there is found better
+    than in front of black or grey, and the network sees less that is not there.
 
     Args:
         levels: the equirectangular image, and the same image halved again and again, as `_halved` gives them.
         view: where to look.
         side: of the picture in pixels.
+        projection: of the image; None is the whole sphere.
     """
-    width = levels[0].shape[1]
+    full = Size(levels[0].shape[1], levels[0].shape[0])
+    if projection is None:
+        projection = _whole_sphere(full)
     # So that one to two pixels of the image are one of the view, in its middle.
-    ratio = (2 * view.extent / side) / (2 * math.pi / width)
+    ratio = (2 * view.extent / side) / (2 * math.pi / _sphere(projection)[0])
     image = levels[min(len(levels) - 1, max(0, math.floor(math.log2(ratio))))]
-    height, width = image.shape[:2]
-    x, y = _table(Size(width, height), view.pitch, view.fov, side)
+    size = Size(image.shape[1], image.shape[0])
+    scaled = projection.scaled(full, size)
+    width = _sphere(scaled)[0]
+    x, y = _table(scaled, size.height, view.pitch, view.fov, side)
     x = x + view.yaw / (2 * math.pi) * width
-    picture: RgbImage = cv2.remap(
-        image, np.where(x >= width, x - width, x), y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
-    )
+    x = np.where(x >= width, x - width, x)
+    if not scaled.wraps:
+        # Those left of the image, by less than a pixel, are its first column.
+        x = np.where(x > width - 1, 0, np.minimum(x, size.width - 1)).astype(np.float32)
+    picture: RgbImage = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     return picture
 
 
+def _sphere(projection: Projection) -> tuple[float, float]:
+    assert projection.sphere is not None  # planar images have no views
+    return projection.sphere
+
+
+def _is_whole(projection: Projection, size: Size) -> bool:
+    return projection.wraps and _sphere(projection)[1] == size.height
+
+
+def _whole_sphere(size: Size) -> Projection:
+    return Projection((float(size.width), float(size.height)), wraps=True)
+
+
 @functools.lru_cache(maxsize=64)
-def _table(size: Size, pitch: float, fov: float, side: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _table(
+    projection: Projection, height: int, pitch: float, fov: float, side: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The column and the row in an image of each pixel of a view with yaw 0, for `cv2.remap`.
 
-    Views in other directions are the same columns further to the right.
+    Views in other directions are the same columns further to the right. Columns are below the width of the sphere.
     """
     view = View(0.0, pitch, fov)
-    plane = ((np.arange(side) + 0.5) / side * 2 - 1) * view.extent
-    longitude, latitude = _on_sphere(*np.meshgrid(plane, -plane), view)
-    x = ((longitude / (2 * math.pi) + 0.5) * size.width - 0.5) % size.width
+    longitude, latitude = _rays(view, side)
+    width, full_height = _sphere(projection)
+    x = ((longitude / (2 * math.pi) + 0.5) * width - 0.5 - projection.left) % width
     # Beyond the last row is the first one for OpenCV, but the other side of the pole on a sphere, which looks alike.
-    y = np.clip((0.5 - latitude / math.pi) * size.height - 0.5, 0, size.height - 1)
+    y = np.clip((0.5 - latitude / math.pi) * full_height - 0.5 - projection.top, 0, height - 1)
     return x.astype(np.float32), y.astype(np.float32)
+
+
+def _rays(view: View, side: int) -> tuple[_Points, _Points]:
+    """(longitude, latitude) of each pixel of a view, (side, side); the longitude is relative to its yaw."""
+    plane = ((np.arange(side) + 0.5) / side * 2 - 1) * view.extent
+    return _on_sphere(*np.meshgrid(plane, -plane), view)
+
+
+@functools.lru_cache(maxsize=512)
+def _outside(projection: Projection, size: Size, view: View, side: int) -> Mask | None:
+    """Which pixels of a view see nothing of the image: bool (side, side); None where all see it."""
+    width, height = _sphere(projection)
+    if _is_whole(projection, size):
+        return None
+    longitude, latitude = _rays(view, side)
+    row = (0.5 - latitude / math.pi) * height - projection.top
+    outside = (row < 0) | (row > size.height)
+    if not projection.wraps:
+        column = ((longitude + view.yaw) / (2 * math.pi) + 0.5) * width - projection.left
+        outside |= column % width > size.width
+    outside.setflags(write=False)
+    return outside if outside.any() else None
 
 
 def _halved(image: RgbImage, n: int) -> list[RgbImage]:
@@ -164,7 +219,9 @@ def _halved(image: RgbImage, n: int) -> list[RgbImage]:
     return levels
 
 
-def to_sphere(instance: Instance, view: View, side: int, size: Size) -> Instance:
+def to_sphere(
+    instance: Instance, view: View, side: int, size: Size, projection: Projection | None = None
+) -> tuple[Instance, ...]:
     """An object that was found in a view's picture, in the equirectangular image.
 
     The mask is the outline projected back, filled, in a crop; an object over a pole gets one as wide as the image.
@@ -174,18 +231,44 @@ def to_sphere(instance: Instance, view: View, side: int, size: Size) -> Instance
         view: whose picture it is.
         side: of the picture in pixels.
         size: of the equirectangular image.
+        projection: of the image; None is the whole sphere.
+
+    Returns:
+        The object, if any of it is in the image. In a part of a panorama it can be at both edges, and is two then.
     """
-    polygons = [_unrolled(outline, view, side, size) for outline in _outlines(instance)]
+    if projection is None:
+        projection = _whole_sphere(size)
+    polygons = [_unrolled(outline, view, side, projection) for outline in _outlines(instance)]
     points = np.concatenate(polygons)
-    left, right = math.floor(points[:, 0].min()), math.ceil(points[:, 0].max())
     top, bottom = max(0, math.floor(points[:, 1].min())), min(size.height, math.ceil(points[:, 1].max()))
-    box = Box(left, top, max(right, left + 1), max(bottom, top + 1))
+    if _is_whole(projection, size):
+        bottom = max(bottom, top + 1)
+    elif top >= bottom:
+        return ()
+    if projection.wraps:
+        left, right = math.floor(points[:, 0].min()), math.ceil(points[:, 0].max())
+        whole = _filled(instance, polygons, Box(left, top, max(right, left + 1), bottom))
+        return (placed(whole, size.width),) if whole.mask.any() else ()
+    found = []
+    turn = _sphere(projection)[0]
+    first, last = -points[:, 0].max() / turn, (size.width - points[:, 0].min()) / turn
+    for number in range(math.floor(first), math.ceil(last) + 1):
+        moved = [polygon + np.array((number * turn, 0)) for polygon in polygons]
+        left = max(0, math.floor(points[:, 0].min() + number * turn))
+        right = min(size.width, math.ceil(points[:, 0].max() + number * turn))
+        if left < right and (part := _filled(instance, moved, Box(left, top, right, bottom))).mask.any():
+            found.append(part)
+    return tuple(found)
+
+
+def _filled(instance: Instance, polygons: Sequence[_Points], box: Box) -> Instance:
+    """The object with filled polygons for a mask, as far as they are inside a box."""
     mask = np.zeros((box.height, box.width), np.uint8)
     for polygon in polygons:
         # Pixel centres are whole numbers for OpenCV, and half ones here.
-        corners = np.rint((polygon - (left + 0.5, top + 0.5)) * 2**_SUBPIXEL_BITS).astype(np.int32)
+        corners = np.rint((polygon - (box.left + 0.5, box.top + 0.5)) * 2**_SUBPIXEL_BITS).astype(np.int32)
         cv2.fillPoly(mask, [corners], 1, shift=_SUBPIXEL_BITS)
-    return placed(Instance(instance.label, instance.score, box, mask.astype(bool)), size.width)
+    return Instance(instance.label, instance.score, box, mask.astype(bool))
 
 
 def _outlines(instance: Instance) -> Iterator[_Points]:
@@ -214,7 +297,7 @@ def _dense(outline: _Points) -> _Points:
     )
 
 
-def _unrolled(outline: _Points, view: View, side: int, size: Size) -> _Points:
+def _unrolled(outline: _Points, view: View, side: int, projection: Projection) -> _Points:
     """An outline in a picture as a polygon in the equirectangular image, which may go on beyond its edges."""
     longitude, latitude = _directions(outline, view, side)
     if _is_around_a_pole(longitude):
@@ -225,8 +308,9 @@ def _unrolled(outline: _Points, view: View, side: int, size: Size) -> _Points:
         closing = longitude[0] + math.copysign(2 * math.pi, longitude[-1] - longitude[0])
         longitude = np.concatenate([longitude, (closing, closing, longitude[0])])
         latitude = np.concatenate([latitude, (latitude[0], pole, pole)])
-    columns = ((longitude + view.yaw) / (2 * math.pi) + 0.5) * size.width
-    return np.column_stack([columns, (0.5 - latitude / math.pi) * size.height])
+    width, height = _sphere(projection)
+    columns = ((longitude + view.yaw) / (2 * math.pi) + 0.5) * width - projection.left
+    return np.column_stack([columns, (0.5 - latitude / math.pi) * height - projection.top])
 
 
 def _directions(outline: _Points, view: View, side: int) -> tuple[_Points, _Points]:
@@ -247,40 +331,88 @@ def detect_around(
     window_options: WindowOptions,
     view_options: ViewOptions,
     merge_options: MergeOptions,
+    projection: Projection | None = None,
+    outline: _Outline = lambda instance, _: instance,
 ) -> tuple[Instance, ...]:
     """All objects in an equirectangular image: those of its windows and of its views, merged across the seam.
 
-    Without views and overlapping windows the full image is looked at.
+    Without views and overlapping windows the full image is looked at. Where it is a part of a panorama whose edges do
+    not meet, it is always looked at, and through views that are moved to its edges as well.
 
     Args:
-        image: the whole sphere.
+        image: the whole sphere, or a part of it.
         detect: finds the objects in pictures, in their own coordinates: one tuple of instances for each pass.
         window_options: which windows of the image are looked at.
         view_options: which views.
         merge_options: as in `merging.merge`.
+        projection: of the image; None is by its shape, as in `projection.panorama`.
+        outline: gives an object in a picture its outline, and is told whether an edge of the image cuts the object.
 
     Returns:
-        Instances as `anonymise.seam` has them; `split_at_seam` cuts them into what is in frame.
+        Instances as `anonymise.seam` has them; `split_at_seam` cuts them into what is in frame. Where the edges of the
+        image do not meet, none crosses them.
     """
     size = Size(image.shape[1], image.shape[0])
-    boxes = windows(size, window_options, wraps=True)
-    cameras = [v for fov in view_options.view_fov for v in views(math.radians(fov), view_options.view_overlap)]
-    if not window_options.use_cutouts and not cameras:
-        boxes = (Box(0, 0, size.width, size.height), *boxes)
+    around = panorama(size, {})[0] if projection is None else projection
     side = view_options.view_side
+    boxes = windows(size, window_options, wraps=around.wraps)
+    cameras = [v for fov in view_options.view_fov for v in views(math.radians(fov), view_options.view_overlap)]
+    cameras = [v for v in cameras if (outside := _outside(around, size, v, side)) is None or not outside.all()]
+    if not around.wraps:
+        cameras = list(dict.fromkeys((*cameras, *(_moved_inside(v, around, size) for v in cameras))))
+    if not around.wraps or not (window_options.use_cutouts or cameras):
+        boxes = tuple(dict.fromkeys((Box(0, 0, size.width, size.height), *boxes)))
     levels = _halved(image, 6 if cameras else 0)
 
-    def back(look: Box | View, instance: Instance) -> Instance:
+    def back(look: Box | View, found: Instance) -> tuple[Instance, ...]:
+        instance = outline(found, _is_cut(found, look, around, size, side))
         if isinstance(look, View):
-            return to_sphere(instance, look, side, size)
-        return placed(instance.moved(look.left, look.top), size.width)
+            return to_sphere(instance, look, side, size, around)
+        moved = instance.moved(look.left, look.top)
+        return (placed(moved, size.width) if around.wraps else moved,)
 
     # Pictures are made while the model is busy with those before.
     looks: tuple[Box | View, ...] = (*boxes, *cameras)
-    found = detect(render(levels, k, side) if isinstance(k, View) else crop_wrapped(image, k) for k in looks)
+    found = detect(render(levels, k, side, around) if isinstance(k, View) else crop_wrapped(image, k) for k in looks)
     passes = [
-        [back(look, instance) for instance in one]
+        [part for instance in one for part in back(look, instance)]
         for look, passes_of_look in zip(looks, found, strict=True)
         for one in passes_of_look
     ]
-    return merge_around([[], *passes], merge_options, size.width)
+    if around.wraps:
+        return merge_around([[], *passes], merge_options, size.width)
+    return merge([[], *passes], merge_options)
+
+
+def _moved_inside(view: View, projection: Projection, size: Size) -> View:
+    """The same view turned so that no edge of a part of a panorama is in the middle of its picture.
+
+    Objects that an edge cuts are found better where they are at an edge of the picture, too.
+    """
+    width, height = _sphere(projection)
+    upper, lower = (math.pi * (0.5 - row / height) for row in (projection.top, projection.top + size.height))
+    left, right = (2 * math.pi * (column / width - 0.5) for column in (projection.left, projection.left + size.width))
+    middle = (left + right) / 2
+    yaw = middle + (view.yaw - middle + math.pi) % (2 * math.pi) - math.pi
+    return View(_clamped(yaw, left, right, view.fov), _clamped(view.pitch, lower, upper, view.fov), view.fov)
+
+
+def _clamped(middle: float, low: float, high: float, extent: float) -> float:
+    """The middle of something that is moved inside an interval, or to its middle where it is too large."""
+    # Rounded, so that views in the same direction are one.
+    inside = (low + high) / 2 if high - low < extent else min(max(middle, low + extent / 2), high - extent / 2)
+    return round(inside, 6)
+
+
+def _is_cut(instance: Instance, look: Box | View, projection: Projection, size: Size, side: int) -> bool:
+    """Whether an object, in the pixels of its picture, goes on beyond an edge of a part of a panorama."""
+    if _is_whole(projection, size):
+        return False
+    box = instance.box
+    reach = math.ceil(_AT_EDGE * max(box.width, box.height)) + 1
+    if isinstance(look, View):
+        outside = _outside(projection, size, look, side)
+        return outside is not None and bool(outside[box.grown(reach, Size(side, side)).slices].any())
+    box = box.moved(look.left, look.top)
+    is_cut = box.top < reach or size.height - box.bottom < reach
+    return is_cut or (not projection.wraps and (box.left < reach or size.width - box.right < reach))

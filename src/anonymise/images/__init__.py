@@ -23,6 +23,7 @@ from anonymise.images.files import (
     rewrite,
     to_stored,
     to_upright,
+    upright_size,
 )
 
 __all__ = [
@@ -41,4 +42,5 @@ __all__ = [
     "rewrite",
     "to_stored",
     "to_upright",
+    "upright_size",
 ]

@@ -36,6 +36,7 @@ __all__ = [
     "rewrite",
     "to_stored",
     "to_upright",
+    "upright_size",
 ]
 
 Kind = Literal["jpeg", "png"]
@@ -204,6 +205,11 @@ def to_stored(pixels: NDArray[_Scalar], orientation: int) -> NDArray[_Scalar]:
     return np.ascontiguousarray(_turned(pixels, _UNDONE_BY[orientation]))
 
 
+def upright_size(stored: Size, orientation: int) -> Size:
+    """The size of the picture as it is shown, from that as it is stored."""
+    return Size(stored.height, stored.width) if orientation in _TRANSPOSED else stored
+
+
 def detections_to_stored(detections: Detections, orientation: int) -> Detections:
     """What was found in the upright picture, in the coordinates of the stored one.
 
@@ -213,8 +219,7 @@ def detections_to_stored(detections: Detections, orientation: int) -> Detections
     """
     if orientation == 1:
         return detections
-    size = detections.size
-    stored = Size(size.height, size.width) if orientation in _TRANSPOSED else size
+    stored = upright_size(detections.size, orientation)
     return replace(
         detections,
         size=stored,
