@@ -10,7 +10,6 @@ from anonymise.config import Config
 from anonymise.detections import Box, Detections, Instance, RgbImage, Size
 from anonymise.draw import ellipse_around, superellipse
 from anonymise.exif.gpano import read_gpano
-from anonymise.exif.recorderxml import MalformedXmlError
 from anonymise.masker import Masker
 from anonymise.merging import merge
 from anonymise.projection import PLANAR, Projection, panorama
@@ -38,12 +37,7 @@ def projection_of(data: bytes, config: Config) -> tuple[Projection, tuple[str, .
         return PLANAR, ()
     header = images.header(data)
     stored = Size(header.width, header.height)
-    gpano: dict[str, str] = {}
-    for packet in images.embedded(data).xmp:
-        try:
-            gpano = {**read_gpano(packet), **gpano}
-        except MalformedXmlError:
-            continue  # the record says so
+    gpano = read_gpano(images.embedded(data).xmp, [])  # what cannot be read is noted with the record
     return panorama(images.upright_size(stored, header.orientation), gpano)
 
 
