@@ -142,11 +142,17 @@ def test_link_loops_are_reported_and_not_followed(places: Places) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
-def test_a_link_to_a_folder_elsewhere_is_followed_and_a_broken_one_is_handed_on(places: Places, tmp_path: Path) -> None:
+def test_a_link_to_a_folder_elsewhere_is_a_problem_and_a_broken_one_is_handed_on(
+    places: Places, tmp_path: Path
+) -> None:
     touch(tmp_path / "elsewhere", "1.jpg")
     (places.input / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    (places.input / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
-    assert names(walk(places)) == ["gone.jpg", "link/1.jpg"]
+    (places.input / "gone.jpg").symlink_to(places.input / "nothing.jpg")
+    image, problem = walk(places)
+    assert names([image]) == ["gone.jpg"]
+    assert isinstance(problem, WalkProblem)
+    assert (problem.path, problem.hides_images) == (places.input / "link", True)
+    assert str(tmp_path / "elsewhere") in problem.reason
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions work otherwise there")

@@ -21,7 +21,9 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-OPTIONS = StorageOptions(delete_input=False, file_access_retry_seconds=0.05, file_access_timeout_seconds=0.3)
+OPTIONS = StorageOptions(
+    delete_input=False, max_file_megabytes=1, file_access_retry_seconds=0.05, file_access_timeout_seconds=0.3
+)
 
 
 def test_a_file_is_written_with_its_folders_and_nothing_else_is_left(root: Path) -> None:
@@ -95,7 +97,9 @@ def test_a_read_only_disk_stops_the_run(small_disk: Path) -> None:
 
 def test_a_root_that_comes_back_is_waited_for(tmp_path: Path) -> None:
     root = tmp_path / "share"
-    options = StorageOptions(delete_input=False, file_access_retry_seconds=0.05, file_access_timeout_seconds=30)
+    options = StorageOptions(
+        delete_input=False, max_file_megabytes=1, file_access_retry_seconds=0.05, file_access_timeout_seconds=30
+    )
     threading.Timer(0.3, storage.prepare_root, [root]).start()
     storage.write_atomically(root / "a.jpg", b"x", root, options)
     assert (root / "a.jpg").read_bytes() == b"x"
@@ -114,7 +118,9 @@ def test_a_root_that_stays_away_stops_the_run_and_is_not_made_anew(
 
 
 def test_a_file_that_is_gone_from_a_root_that_is_there_is_not_waited_for(root: Path) -> None:
-    patient = StorageOptions(delete_input=False, file_access_retry_seconds=5, file_access_timeout_seconds=3600)
+    patient = StorageOptions(
+        delete_input=False, max_file_megabytes=1, file_access_retry_seconds=5, file_access_timeout_seconds=3600
+    )
     started = time.monotonic()
     with pytest.raises(UnreadableImage, match="cannot be read"):
         storage.read(root / "gone.jpg", root, patient)
@@ -205,16 +211,16 @@ def test_a_hiccup_of_a_share_is_waited_for_and_then_this_files_error(
     root: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (root / "a.jpg").write_bytes(b"whole")
-    healthy = Path.read_bytes
+    healthy = os.fstat
     failures = [3]
 
-    def hiccup(path: Path) -> bytes:
+    def hiccup(descriptor: int) -> os.stat_result:
         if failures[0]:
             failures[0] -= 1
             raise OSError(getattr(errno, name), "hiccup")
-        return healthy(path)
+        return healthy(descriptor)
 
-    monkeypatch.setattr(Path, "read_bytes", hiccup)
+    monkeypatch.setattr(os, "fstat", hiccup)
     assert storage.read(root / "a.jpg", root, OPTIONS) == b"whole"
     failures[0] = 10**6
     with pytest.raises(UnreadableImage, match="hiccup"):

@@ -170,7 +170,12 @@ class JournalBook(Book):
         if (record := failed.record) is not None:
             files.append((self._error_file(paths, "_error.json"), lambda: record.encode("utf-8")))
         if self._config.run.copy_originals_to_error_folder and failed.source.is_file():
-            files.append((self._places.errors / paths.relative, failed.source.read_bytes))
+            files.append(
+                (
+                    self._places.errors / paths.relative,
+                    partial(storage.read_input, failed.source, self._places.input, self._config.storage),
+                )
+            )
         try:
             storage.prepare_root(self._places.errors)
             for path, content in files:

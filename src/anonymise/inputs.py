@@ -11,7 +11,7 @@ from pathlib import Path
 from anonymise.errors import UnreadableImage
 from anonymise.images import decode
 from anonymise.paths import Paths, WalkProblem
-from anonymise.storage import StorageOptions, read
+from anonymise.storage import StorageOptions, read_input
 from anonymise.workers import WorkerDied, Workers, each_alone
 
 __all__ = ["CheckedInput", "Fault", "check_input", "check_inputs"]
@@ -57,7 +57,7 @@ def check_input(path: Path, root: Path, max_pixels: int, options: StorageOptions
         StorageError: the input folder stays out of reach.
     """
     try:
-        data = read(path, root, options)
+        data = read_input(path, root, options)
     except UnreadableImage as error:
         return CheckedInput(path, Fault.UNREADABLE, str(error))
     try:

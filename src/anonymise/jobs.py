@@ -223,7 +223,7 @@ def make_preview(paths: Paths, config: Config) -> Work:
     files = [file for file in expected_files(paths, config.files) if file.kind is FileKind.PREVIEW]
     if not paths.output_image.is_file():
         raise ImageError(f"there is no anonymised image {paths.output_image} yet; anonymise it first")
-    data = storage.read(paths.output_image, paths.places.output, config.storage)
+    data = storage.read(paths.output_image, paths.places.output, config.storage, images.check_kind)
     image = images.decode(data, max_pixels=config.images.max_decoded_pixels)
     upright = images.to_upright(image.pixels, image.orientation)
     _write(files, _encoded_preview(upright, config), config)
@@ -239,7 +239,7 @@ def make_record(paths: Paths, config: Config) -> Work:
         ImageError: the image or an earlier record cannot be read, or the record cannot be written.
         StorageError: the run cannot go on.
     """
-    data = storage.read(paths.source, paths.places.input, config.storage)
+    data = storage.read_input(paths.source, paths.places.input, config.storage, images.check_kind)
     header = images.header(data)
     size = Size(header.width, header.height)
     modified = paths.source.stat().st_mtime

@@ -10,12 +10,12 @@ from anonymise.bookkeeping import JournalBook
 from anonymise.config import Config
 from anonymise.detections import RgbImage, Size
 from anonymise.errors import TimeLimitError, UnreadableImage
-from anonymise.images import decode, decode_into, header
+from anonymise.images import check_kind, decode, decode_into, header
 from anonymise.jobs import Work
 from anonymise.outcomes import Skipped
 from anonymise.paths import Paths
 from anonymise.sharing import PixelMemory, SharedPixels
-from anonymise.storage import read
+from anonymise.storage import read_input
 from anonymise.workers import WorkerDied, Workers, has_ended
 
 __all__ = ["Loaded", "Loader"]
@@ -76,7 +76,7 @@ class Loader:
             raise UnreadableImage(f"the file cannot be read: {error.strerror or error}") from error
         if identity is None:
             return Skipped(paths.source, "finished by an earlier run; force_remask: True does it again")
-        data = read(paths.source, paths.places.input, config.storage)
+        data = read_input(paths.source, paths.places.input, config.storage, check_kind)
         width, height, _, orientation = header(data, max_pixels=config.images.max_decoded_pixels)
         size = Size(width, height)
         is_read = time.perf_counter()

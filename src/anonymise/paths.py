@@ -4,6 +4,8 @@
 """
 
 import os
+import stat
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ __all__ = [
     "all_files",
     "expected_files",
     "extended_length",
+    "way_out",
 ]
 
 
@@ -299,7 +302,9 @@ class TreeWalker:
     """Finds the images below the input folder, in a stable order: a folder's files, then its subfolders, by name.
 
     Files that this program itself wrote beside the images (previews, masks) are passed over, as are the files that
-    macOS leaves on shares (``._name``).
+    macOS leaves on shares (``._name``). Only regular files are images. A file with several names, by links within the
+    input folder or by hard links, is one image. A link that leads out of the input folder is a problem, and nothing
+    behind it is read.
 
     Attributes:
         root: the input folder.
@@ -318,46 +323,118 @@ class TreeWalker:
 
     def walk(self) -> Iterator[Paths | WalkProblem]:
         """Each image, lazily, and each problem where it is met."""
-        yield from self._folder(self._places.input, ())
+        self._first_names: dict[tuple[int, int], Path] = {}
+        # Not recursive: folders may be nested deeper than Python's calls.
+        waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(self.root, frozenset())]
+        while waiting:
+            folder, above = waiting.pop()
+            try:
+                status = folder.stat()
+                with os.scandir(folder) as entries:
+                    found = sorted(entries, key=lambda entry: entry.name)
+            except OSError as error:
+                yield WalkProblem(folder, f"this folder cannot be read: {error.strerror or error}", hides_images=True)
+                continue
+            here = status.st_dev, status.st_ino
+            if here in above:  # mounted below itself; links are not entered at all
+                yield WalkProblem(folder, "this is a folder above it once more", hides_images=False)
+                continue
+            subfolders: list[Path] = []
+            yield from self._folder(folder, found, subfolders)
+            above |= {here}
+            waiting += ((path, above) for path in reversed(subfolders))
 
-    def _folder(self, folder: Path, ancestors: tuple[os.stat_result, ...]) -> Iterator[Paths | WalkProblem]:
-        try:
-            here = folder.stat()
-            if any(os.path.samestat(here, ancestor) for ancestor in ancestors):
-                yield WalkProblem(folder, "this link leads back to a folder above it", hides_images=False)
-                return
-            with os.scandir(folder) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            yield WalkProblem(folder, f"this folder cannot be read: {error.strerror or error}", hides_images=True)
-            return
-
+    def _folder(
+        self, folder: Path, found: list["os.DirEntry[str]"], subfolders: list[Path]
+    ) -> Iterator[Paths | WalkProblem]:
+        """What is in a folder; appends the folders that are to be entered."""
         by_stem: dict[str, str] = {}
         others: list[Path] = []
-        subfolders = []
         for entry in found:
             path = folder / entry.name
-            # A link whose target is gone is neither; it is handed on as an image, so that its loss is reported.
-            if _is_dir(entry):
+            is_image = path.suffix.lower() in self._extensions and not entry.name.startswith("._")
+            if is_image and _is_own_output(path) and not _is_dir(entry):
+                self.n_passed_over += 1
+            elif _is_link(entry) and (problem := self._problem_of_link(path, is_image=is_image)) is not None:
+                yield problem
+            elif _is_dir(entry) and not _is_link(entry):
                 subfolders.append(path)
-            elif path.suffix.lower() in self._extensions and not entry.name.startswith("._"):
-                if _is_own_output(path):
-                    self.n_passed_over += 1
+            elif is_image:
+                if (problem := self._problem_of_file(path)) is not None:
+                    yield problem
                     continue
                 first = by_stem.setdefault(path.stem.casefold(), entry.name)
                 if first != entry.name:
                     reason = f"its results would overwrite those of {first}; rename one of the two"
                     yield WalkProblem(path, reason, hides_images=True)
                     continue
-                yield Paths(path.relative_to(self._places.input), self._places)
+                yield Paths(path.relative_to(self.root), self._places)
             elif not entry.name.startswith("."):
                 others.append(path)
         for path in others:
             if path.suffix != ".json" or path.stem.removesuffix("_instances").casefold() not in by_stem:
                 self.left_out[path.suffix.lower() or "without suffix"] += 1
         self.n_folders += bool(by_stem)
-        for path in subfolders:
-            yield from self._folder(path, (*ancestors, here))
+
+    def _problem_of_link(self, path: Path, *, is_image: bool) -> WalkProblem | None:
+        """Why a link is not followed; None if it is the only name of an image, or of no interest."""
+        target = Path(os.path.realpath(path))
+        is_folder = os.path.isdir(target)  # noqa: PTH112 - is_dir may raise
+        if not is_folder and not is_image:
+            return None
+        if (out := way_out(path, self.root)) is not None:
+            reason = (
+                f"this link leads out of the input folder, to {out}; copy what it leads to into the input folder, or "
+                "give that folder as the input folder of another run (-i)"
+            )
+            return WalkProblem(path, reason, hides_images=True)
+        if is_folder:
+            return WalkProblem(path, f"this link leads to {target}, whose images are found there", hides_images=False)
+        if target.suffix.lower() in self._extensions and not target.name.startswith("._") and _is_regular(target):
+            return WalkProblem(path, f"this is another name of {target}", hides_images=False)
+        return None
+
+    def _problem_of_file(self, path: Path) -> WalkProblem | None:
+        """Why something with the suffix of an image is not read; None if it is, or if reading it tells why not."""
+        try:
+            status = path.stat()
+        except OSError:  # a link whose target is gone, so that its loss is reported
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return WalkProblem(path, "this is no regular file, but a pipe, socket or device", hides_images=True)
+        if status.st_nlink > 1:
+            first = self._first_names.setdefault((status.st_dev, status.st_ino), path)
+            if first != path:
+                return WalkProblem(path, f"this is another name of {first}", hides_images=False)
+        return None
+
+
+def way_out(path: Path, root: Path) -> Path | None:
+    """What a path below a root folder stands for if links make that something outside of it; None if they do not."""
+    target = Path(os.path.realpath(path))
+    if target.is_relative_to(os.path.realpath(root)):
+        return None
+    try:
+        # File systems that fold case, and folders that are mounted twice.
+        is_inside = any(parent.samefile(root) for parent in target.parents)
+    except OSError:
+        is_inside = False
+    return None if is_inside else target
+
+
+def _is_link(entry: "os.DirEntry[str]") -> bool:
+    """Whether this is a symbolic link, or a junction of Windows."""
+    if sys.platform == "win32":
+        tag = entry.stat(follow_symlinks=False).st_reparse_tag
+        return tag in (stat.IO_REPARSE_TAG_SYMLINK, stat.IO_REPARSE_TAG_MOUNT_POINT)
+    return entry.is_symlink()
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _is_dir(entry: "os.DirEntry[str]") -> bool:

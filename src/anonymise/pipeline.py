@@ -19,7 +19,7 @@ from anonymise.detections import Detections, RgbImage, Size
 from anonymise.draw import StaticMaskOptions, static_mask
 from anonymise.engine import Book, Found, Task, ahead, outcome_of, problem_outcome, run
 from anonymise.errors import DrawError, ImageError, InstancesError, UsageError
-from anonymise.images import decode, detections_to_stored, header, to_upright
+from anonymise.images import check_kind, decode, detections_to_stored, header, to_upright
 from anonymise.jobs import Job, Work, finish, make_preview, make_record
 from anonymise.journal import Journal
 from anonymise.labels import LABELS
@@ -29,7 +29,7 @@ from anonymise.outcomes import Outcome, Progress, Report
 from anonymise.paths import FileKind, FileOptions, Paths, Place, Places, TreeWalker
 from anonymise.processor import ImageProcessor, projection_of
 from anonymise.sharing import PixelMemory, SharedPixels
-from anonymise.storage import prepare
+from anonymise.storage import StorageOptions, prepare, read_input
 from anonymise.workers import SerialWorkers, Workers
 
 __all__ = ["anonymise", "check_static_mask", "make_previews", "make_records", "redraw"]
@@ -112,7 +112,7 @@ def _finish_each(
     """
     prepare(places, config.files)
     static = _StaticMask(config.static_mask, config.images.max_decoded_pixels)
-    static.check(places, config.files)
+    static.check(places, config.files, config.storage)
 
     memory = PixelMemory(config.run.image_memory_megabytes << 20)
 
@@ -175,7 +175,7 @@ def check_static_mask(config: Config, places: Places | None) -> None:
     """
     mask = _StaticMask(config.static_mask, config.images.max_decoded_pixels)
     if places is not None:
-        mask.check(places, config.files)
+        mask.check(places, config.files, config.storage)
 
 
 class _StaticMask:
@@ -207,7 +207,7 @@ class _StaticMask:
             self._of_size[size] = static_mask(self._keep, size, resize=self._options.static_mask_resize)
         return self._of_size[size]
 
-    def check(self, places: Places, options: FileOptions) -> None:
+    def check(self, places: Places, options: FileOptions, access: StorageOptions) -> None:
         """Looks whether the mask fits the first image, so that a run of many does not fail image by image.
 
         Raises:
@@ -218,7 +218,7 @@ class _StaticMask:
         for paths in TreeWalker(places, options).walk():
             try:
                 if isinstance(paths, Paths):
-                    first = header(paths.source.read_bytes())
+                    first = header(read_input(paths.source, places.input, access, check_kind))
                     self.of(Size(first.width, first.height))
                     return
             except DrawError as error:

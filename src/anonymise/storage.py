@@ -9,6 +9,7 @@ import errno
 import itertools
 import logging
 import os
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -18,7 +19,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from anonymise.errors import StorageError, UnreadableImage, WriteError
-from anonymise.paths import FileOptions, Places
+from anonymise.paths import FileOptions, Places, way_out
 
 __all__ = [
     "StorageOptions",
@@ -28,6 +29,7 @@ __all__ = [
     "prepare",
     "prepare_root",
     "read",
+    "read_input",
     "write_atomically",
     "write_verified_copy",
 ]
@@ -49,6 +51,8 @@ _MAY_PASS = frozenset(
 )
 """Errors of a share that comes and goes, also while its root answers."""
 
+_FIRST_BYTES = 4096
+
 _STOPS_THE_RUN = {
     errno.ENOSPC: "the disk is full",
     getattr(errno, "EDQUOT", -1): "the disk quota is used up",
@@ -64,6 +68,7 @@ class StorageOptions(BaseModel):
     delete_input: bool
     file_access_retry_seconds: float = Field(gt=0)
     file_access_timeout_seconds: float = Field(ge=0)
+    max_file_megabytes: int = Field(ge=1)
 
 
 def prepare_root(root: Path) -> None:
@@ -94,17 +99,52 @@ def prepare(places: Places, files: FileOptions) -> None:
         prepare_root(root)
 
 
-def read(path: Path, root: Path, options: StorageOptions) -> bytes:
-    """The bytes of an input image; waits while its root folder is out of reach.
+def read_input(path: Path, root: Path, options: StorageOptions, look: Callable[[bytes], object] | None = None) -> bytes:
+    """The bytes of an input image, as `read`; nothing outside of the input folder is read through a link.
 
     Raises:
-        UnreadableImage: the file cannot be read although its root folder can.
+        UnreadableImage, StorageError: as `read`.
+    """
+    if (out := way_out(path, root)) is not None:
+        raise UnreadableImage(f"a link leads out of the input folder, to {out}")
+    return read(path, root, options, look)
+
+
+def read(path: Path, root: Path, options: StorageOptions, look: Callable[[bytes], object] | None = None) -> bytes:
+    """The bytes of a regular file; waits while its root folder is out of reach.
+
+    Args:
+        path: of the file.
+        root: the folder that it stands below.
+        options: say how long to wait, and how large a file may be.
+        look: is given the first bytes, before the others are read, and may raise `UnreadableImage`.
+
+    Raises:
+        UnreadableImage: the file cannot be read although its root folder can, is no regular file, or is too large.
         StorageError: the root folder stays out of reach.
     """
     try:
-        return _while_reachable(path.read_bytes, root, options)
+        return _while_reachable(lambda: _content(path, options.max_file_megabytes, look), root, options)
     except OSError as error:
         raise UnreadableImage(f"the file cannot be read: {_reason(error)}") from error
+
+
+def _content(path: Path, max_megabytes: int, look: Callable[[bytes], object] | None) -> bytes:
+    # Without O_NONBLOCK, to open a pipe would wait for somebody who writes to it.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableImage("it is no regular file, but a pipe, socket or device")
+        if look is not None:
+            look(stream.read(_FIRST_BYTES))
+            stream.seek(0)
+        if status.st_size > max_megabytes * 1_000_000:
+            raise UnreadableImage(
+                f"the file of {status.st_size // 1_000_000} megabytes is larger than the limit of {max_megabytes}; "
+                "max_file_megabytes raises it"
+            )
+        return stream.read(status.st_size)
 
 
 def write_atomically(path: Path, data: bytes, root: Path, options: StorageOptions) -> None:
@@ -146,6 +186,8 @@ def delete_verified_input(source: Path, root: Path, *, archived: Path, expected:
     Raises:
         WriteError: a file is missing, or the input is not what the archive holds; the input stays.
     """
+    if source.is_symlink() or way_out(source, root) is not None:
+        raise WriteError("the input stays, because it is a link; what it leads to is not deleted through it")
     missing = [path for path in expected if not path.is_file() or path.stat().st_size == 0]
     if missing:
         raise WriteError(f"the input stays, because {missing[0]} is missing")
@@ -191,7 +233,7 @@ def clear_temporary_files(folders: Iterable[Path], *, below: bool = True) -> int
 def _replace(path: Path, data: bytes, root: Path) -> None:
     if not (root / _MARKER).is_dir():  # what is there now would be another disk
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(root))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     # A short name of its own: names of 250 characters leave no room for an ending.
     temporary = path.with_name(f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}")
     try:
@@ -204,6 +246,16 @@ def _replace(path: Path, data: bytes, root: Path) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes a folder and those above it; not recursive as `Path.mkdir` is, as folders may be nested deeply."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
 
 
 def _while_reachable(operation: Callable[[], _T], root: Path, options: StorageOptions) -> _T:

@@ -103,6 +103,15 @@ class Rewritten(NamedTuple):
     notes: tuple[str, ...]
 
 
+def check_kind(first_bytes: bytes) -> None:
+    """Refuses a file by its first bytes.
+
+    Raises:
+        UnreadableImage: the file is empty, or neither JPEG nor PNG.
+    """
+    _kind(first_bytes)
+
+
 def header(data: bytes, *, max_pixels: int | None = None) -> Header:
     """Size, kind and orientation of an image file, without decoding it.
 
