@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from anonymise import images
 from anonymise.detections import Box, Detections, Instance, RgbImage, Size, full_mask
 from anonymise.errors import UnreadableImage
-from anonymise.images import jpegfile, png
+from anonymise.images import png
 
 LIMIT = 10_000_000
 LOSSLESS = images.ImageOptions(
@@ -267,12 +267,13 @@ def test_nothing_found_nothing_lost() -> None:
         assert out.notes == ()
 
 
-def test_cmyk_without_changes_keeps_its_samples() -> None:
+def test_cmyk_without_changes_is_encoded_anew_as_well() -> None:
+    """Copied data may hold more than the picture: unused codes, bytes behind the last scan."""
     data = saved(Image.fromarray(picture(40, 32)).convert("CMYK"))
     image = images.decode(data, max_pixels=LIMIT)
     out = images.rewrite(data, image.pixels, np.zeros((32, 40), bool), LOSSLESS)
-    assert jpegfile.parse(out.data).picture == jpegfile.parse(data).picture
-    assert np.array_equal(images.decode(out.data, max_pixels=LIMIT).pixels, image.pixels)
+    assert "CMYK" in out.notes[0]
+    assert np.abs(images.decode(out.data, max_pixels=LIMIT).pixels.astype(int) - image.pixels).mean() < 3
 
 
 def test_cmyk_with_changes_is_encoded_anew_and_says_so() -> None:
@@ -287,7 +288,7 @@ def test_cmyk_with_changes_is_encoded_anew_and_says_so() -> None:
     assert np.abs(images.decode(out.data, max_pixels=LIMIT).pixels.astype(int) - image).mean() < 3
 
 
-def test_arithmetic_coding_is_encoded_anew_and_says_so(tmp_path: Path) -> None:
+def test_arithmetic_coding_becomes_huffman_coding_without_loss(tmp_path: Path) -> None:
     (tmp_path / "huffman.jpg").write_bytes(as_jpeg(64, 48))
     with jpeglib.version("turbo210"):
         jpeglib.read_dct(str(tmp_path / "huffman.jpg")).write_dct(
@@ -297,13 +298,15 @@ def test_arithmetic_coding_is_encoded_anew_and_says_so(tmp_path: Path) -> None:
     assert b"\xff\xc9" in data
     pixels = images.decode(data, max_pixels=LIMIT).pixels
     assert np.array_equal(pixels, images.decode(as_jpeg(64, 48), max_pixels=LIMIT).pixels)
-    nothing = np.zeros((48, 64), bool)
-    assert np.array_equal(
-        images.decode(images.rewrite(data, pixels, nothing, LOSSLESS).data, max_pixels=LIMIT).pixels, pixels
-    )
-    out = images.rewrite(data, np.zeros_like(pixels), ~nothing, LOSSLESS)
-    assert "arithmetic" in out.notes[0]
-    assert images.decode(out.data, max_pixels=LIMIT).pixels.max() == 0
+    changed = np.zeros((48, 64), bool)
+    out = images.rewrite(data, pixels, changed, LOSSLESS)
+    assert out.notes == ()
+    assert np.array_equal(images.decode(out.data, max_pixels=LIMIT).pixels, pixels)
+    changed[:16, :16] = True
+    out = images.rewrite(data, np.zeros_like(pixels), changed, LOSSLESS)
+    after = images.decode(out.data, max_pixels=LIMIT).pixels
+    assert after[:14, :14].max() == 0
+    assert np.array_equal(after[18:, 18:], pixels[18:, 18:])
 
 
 def test_asked_quality() -> None:

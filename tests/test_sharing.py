@@ -95,7 +95,7 @@ def test_nobody_waits_when_the_run_ends() -> None:
 def test_a_system_without_room_is_said_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """As in a container with 64 MiB of shared memory, beyond which a write would end the process."""
     real = shutil.disk_usage("/")
-    monkeypatch.setattr("anonymise.sharing._SHARED_FOLDER", Path())
+    monkeypatch.setattr("anonymise.transient.shared_folder", Path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=100))
     with closing(PixelMemory(10**7)) as memory, caplog.at_level(logging.WARNING):
         assert memory.take(SMALL) is None

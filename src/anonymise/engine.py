@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import TypeVar
 
+from anonymise import transient
 from anonymise.config import Config
 from anonymise.errors import ImageError, RecordError, StopError, TimeLimitError
 from anonymise.jobs import Work
@@ -112,6 +113,8 @@ def run(
         book: likewise, and keeps it.
     """
     started = time.perf_counter()
+    if n_swept := transient.sweep():
+        log.warning("Removed raw pixels that a killed run left in memory or temporary files: %d", n_swept)
     walker = TreeWalker(places, config.files)
     gathering = _Gathering(config.run.max_failures_in_a_row, progress, places, book)
     flight = _Flight(workers, config.seconds_per_image)

@@ -11,10 +11,10 @@ import shutil
 import threading
 from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
-from pathlib import Path
 
 import numpy as np
 
+from anonymise import transient
 from anonymise.detections import RgbImage, Size
 
 __all__ = ["PixelMemory", "SharedPixels"]
@@ -25,8 +25,6 @@ _CHANNELS = 3
 _KEPT_OPEN = 8
 _STILL_SEEN: list[SharedMemory] = []
 """Memory that was taken back while something in this process still looked at it; it ends with the process."""
-
-_SHARED_FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory; it is only asked for its free space
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +143,10 @@ class PixelMemory:
     def _made(self, n_bytes: int) -> SharedMemory | None:
         try:
             # In containers it is often 64 MiB, and whoever writes beyond that is killed.
-            if _SHARED_FOLDER.is_dir() and shutil.disk_usage(_SHARED_FOLDER).free < n_bytes:
-                raise OSError(f"{_SHARED_FOLDER} has less than {n_bytes >> 20} MiB left")
-            memory = SharedMemory(create=True, size=n_bytes)
+            folder = transient.shared_folder()
+            if folder is not None and shutil.disk_usage(folder).free < n_bytes:
+                raise OSError(f"{folder} has less than {n_bytes >> 20} MiB left")
+            memory = transient.new_memory(n_bytes)
         except OSError as error:
             if not self._is_short:
                 log.warning(
@@ -163,7 +162,7 @@ class PixelMemory:
 
 
 def _end(memory: SharedMemory) -> None:
-    memory.unlink()
+    transient.release(memory)
     try:
         memory.close()
     except BufferError:

@@ -3,12 +3,12 @@
 The work is done by libjpeg-turbo and mozjpeg, as the wheels of jpeglib carry them. Of jpeglib only these compiled
 libraries are used, through ctypes: its own Python layer decodes the whole picture to learn its size, reads the file a
 second time to write it, keeps the library's version in a global, and leaves a copy of the original in the temporary
-folder when a call fails. The functions used here keep no state, so they can be called from several threads.
+folder when a call fails. The functions used here keep no state, so they can be called from several threads. They want
+paths of files: those are in memory (``transient``).
 """
 
 import ctypes
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -19,10 +19,17 @@ import numpy as np
 from jpeglib._bind import CJpegLib
 from numpy.typing import NDArray
 
-__all__ = ["BlockGrid", "Coding", "Plane", "read", "write"]
+from anonymise.errors import StorageError
+from anonymise.transient import RawFile, raw_file
+
+__all__ = ["BlockGrid", "CodecError", "Coding", "Plane", "read", "write"]
 
 _OPTIMIZE_CODING = CJpegLib.MASKS["OPTIMIZE_CODING"]
 _COLOUR_SPACE = {1: 1, 3: 3}  # components → JCS_GRAYSCALE, JCS_YCbCr; jpeglib writes no fourth component
+
+
+class CodecError(Exception):
+    """libjpeg refuses what it is given."""
 
 
 class Coding(Enum):
@@ -74,23 +81,22 @@ def read(stream: bytes, grids: Sequence[BlockGrid]) -> tuple[Plane, ...]:
         grids: what its frame header says, one for each component.
 
     Raises:
-        OSError: libjpeg refuses the stream, or no temporary file can be written.
+        CodecError: libjpeg refuses the stream.
+        StorageError: there is no room for it.
     """
     blocks = [np.zeros((grid.rows, grid.columns, 64), np.int16) for grid in grids]
     tables = np.zeros((4, 64), np.uint16)
     table_of = np.zeros(4, np.int16)
-    with tempfile.TemporaryDirectory(prefix="anonymise-") as folder:
-        source = Path(folder, "source.jpg")
-        source.write_bytes(stream)
+    with raw_file(stream) as source:
         planes = [_pointer(b) for b in blocks] + [None] * (4 - len(blocks))
-        library, path = _library("turbo210"), _c_path(source)
+        library, path = _library("turbo210"), _c_path(source.path)
         # read_jpeg_dct closes an uninitialised file, and so crashes, where the header is bad; the reader of markers is
         # safe there, and leaves its globals alone as long as the stream has no APPn segments.
         done = library.read_jpeg_markers(path, ctypes.create_string_buffer(1)) and library.read_jpeg_dct(
             path, *planes, _pointer(tables), _pointer(table_of)
         )
     if not done:
-        raise OSError("libjpeg cannot read the coefficients")
+        raise CodecError("libjpeg cannot read the coefficients")
     return tuple(Plane(b, tables[table_of[i]].copy()) for i, b in enumerate(blocks))
 
 
@@ -105,32 +111,30 @@ def write(planes: Sequence[Plane], grids: Sequence[BlockGrid], width: int, heigh
         coding: how the bits are packed.
 
     Raises:
-        OSError: libjpeg refuses the coefficients, or no temporary file can be written.
+        CodecError: libjpeg refuses the coefficients.
+        StorageError: there is no room for the stream.
         ValueError: the number of components is neither 1 nor 3.
     """
     if len(planes) not in _COLOUR_SPACE:
         raise ValueError(f"{len(planes)} components")
-    with tempfile.TemporaryDirectory(prefix="anonymise-") as folder:
-        target = Path(folder, "target.jpg")
+    with raw_file() as target:
         if coding is not Coding.PROGRESSIVE:
-            _write(None, target, planes, grids, width, height, optimise=coding is Coding.OPTIMISED)
-            return target.read_bytes()
+            return _written(None, target, planes, grids, width, height, optimise=coding is Coding.OPTIMISED)
         # mozjpeg takes its coding parameters from a source file only.
-        source = Path(folder, "source.jpg")
-        _write(None, source, planes, grids, width, height, optimise=False)
-        _write(source, target, planes, grids, width, height, optimise=True)
-        return target.read_bytes()
+        with raw_file() as source:
+            _written(None, source, planes, grids, width, height, optimise=False)
+            return _written(source, target, planes, grids, width, height, optimise=True)
 
 
-def _write(
-    source: Path | None,
-    target: Path,
+def _written(
+    source: RawFile | None,
+    target: RawFile,
     planes: Sequence[Plane],
     grids: Sequence[BlockGrid],
     width: int,
     height: int,
     optimise: bool,
-) -> None:
+) -> bytes:
     # Equal tables share a slot, and slots are numbered as they appear: jpeglib mixes up slots and components otherwise.
     slots: list[bytes] = []
     slot_of = np.full(4, -1, np.int16)
@@ -143,8 +147,8 @@ def _write(
     blocks = [np.ascontiguousarray(plane.blocks, np.int16) for plane in planes]
     pointers = [_pointer(b) for b in blocks] + [None] * (4 - len(blocks))
     done = _library("turbo210" if source is None else "mozjpeg403").write_jpeg_dct(
-        None if source is None else _c_path(source),
-        _c_path(target),
+        None if source is None else _c_path(source.path),
+        _c_path(target.path),
         *pointers,
         (ctypes.c_int * 2)(height, width),
         _pointer(np.array([(g.rows, g.columns) for g in grids], np.int32)),
@@ -161,8 +165,12 @@ def _write(
         ctypes.c_uint(_OPTIMIZE_CODING),
         ctypes.c_uint(_OPTIMIZE_CODING if optimise else 0),
     )
-    if not done:
-        raise OSError("libjpeg cannot write the coefficients")
+    stream = target.read()
+    if not done or not stream.endswith(b"\xff\xd9"):
+        # libjpeg does not say whether it dislikes the coefficients or the disk is full.
+        target.check_room(sum(b.size for b in blocks))
+        raise CodecError("libjpeg cannot write the coefficients")
+    return stream
 
 
 @cache
@@ -180,9 +188,9 @@ def _c_path(path: Path) -> bytes:
     """The path as C's ``fopen`` wants it.
 
     Raises:
-        OSError: it cannot be said in the code page of this Windows.
+        StorageError: it cannot be said in the code page of this Windows.
     """
     try:
         return str(path).encode("mbcs") if os.name == "nt" else os.fsencode(path)
     except UnicodeEncodeError as error:
-        raise OSError(f"the temporary folder {path.parent} has a name that libjpeg cannot open") from error
+        raise StorageError(f"The folder {path.parent} has a name that libjpeg cannot open") from error

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from anonymise.detections import Box, Detections, Instance, Mask, RgbImage, Size
 from anonymise.errors import UnreadableImage
-from anonymise.images import container, jpeg, jpegfile, png
+from anonymise.images import container, dct, jpeg, jpegfile, png
 from anonymise.images.exifwriter import OutputMetadata
 from anonymise.images.sanitise import clean_chunks, clean_segments
 from anonymise.sharing import SharedPixels
@@ -179,6 +179,7 @@ def rewrite(source: bytes, image: RgbImage, changed: Mask, options: ImageOptions
 
     Raises:
         UnreadableImage: the original is damaged.
+        StorageError: there is no room for what the JPEG codec needs.
         ValueError: picture, mask and file are not of one size.
     """
     width, height, kind, _ = header(source)
@@ -320,11 +321,23 @@ def _decode_png(chunks: tuple[png.Chunk, ...]) -> NDArray[np.uint8 | np.uint16]:
     Raises:
         UnreadableImage: they cannot be decoded.
     """
-    needed = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-    samples = _opencv(png.assemble(c for c in chunks if c.kind in needed), cv2.IMREAD_UNCHANGED)
+    needed = [c for c in chunks if c.kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT")]
+    samples = _opencv(png.assemble([*needed, png.Chunk(b"IEND", b"")]), cv2.IMREAD_UNCHANGED)
     if samples is None:
         raise UnreadableImage("damaged: the picture of the PNG file cannot be decoded")
-    return samples
+    transparent = next((c.payload for c in needed if c.kind == b"tRNS"), b"")
+    return _with_alpha(samples, transparent, needed[0]) if samples.ndim == 2 and len(transparent) == 2 else samples
+
+
+def _with_alpha(
+    samples: NDArray[np.uint8 | np.uint16], transparent: bytes, header: png.Chunk
+) -> NDArray[np.uint8 | np.uint16]:
+    """Grey samples, one value of which is transparent, as B, G, R, A: OpenCV leaves the transparency out."""
+    highest = np.iinfo(samples.dtype).max
+    depth = header.payload[8]
+    value = (int.from_bytes(transparent, "big") & ((1 << depth) - 1)) * highest // ((1 << depth) - 1)
+    alpha = np.where(samples == value, 0, highest).astype(samples.dtype)
+    return np.dstack((samples, samples, samples, alpha))
 
 
 def _opencv(stream: bytes, flags: int) -> NDArray[np.uint8] | None:
@@ -363,16 +376,15 @@ def _rewrite_jpeg(
     source: bytes, image: RgbImage, changed: Mask, options: ImageOptions, thumbnail: bytes | None
 ) -> Rewritten:
     file = jpegfile.parse(source)
-    picture, notes = None, []
+    picture = None
+    notes = [] if file.has_end else ["the file has no end marker; its picture is whole"]
     if options.jpeg_quality == "lossless":
         reason = file.why_not_lossless()
         if reason is None:
             try:
                 picture = jpeg.replace_regions(file, image, changed)
-            except OSError as error:
+            except dct.CodecError as error:
                 reason = str(error)
-        elif not changed.any():
-            picture = file.picture
         if picture is None:
             notes.append(f"encoded anew at quality {_FALLBACK_QUALITY} instead of without loss: {reason}")
     samples_kept = picture is not None
@@ -408,6 +420,10 @@ def _rewrite_png(
     encoded = png.parse(_encoded(".png", samples, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL]))
     space = b"GRAY" if samples.ndim == 2 else b"RGB "
     kept, notes = clean_chunks(chunks, options.output_metadata, thumbnail, space)
+    if chunks[-1].kind != b"IEND":
+        notes.append("the file has no end; its picture is whole")
+    if any(c.kind == b"acTL" for c in chunks):
+        notes.append("an animation, of which one picture is kept")
     head = [c for c in encoded if c.kind == b"IHDR"]
     body = [c for c in encoded if c.kind in (b"IDAT", b"IEND")]
     return Rewritten(png.assemble([*head, *kept, *body]), tuple(notes))

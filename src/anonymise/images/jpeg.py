@@ -6,6 +6,7 @@ tables; all others keep their coefficients bit for bit. "T.81" in the comments i
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from typing import Final
 
@@ -48,11 +49,15 @@ def replace_regions(file: JpegFile, image: RgbImage, changed: Mask) -> bytes:
         Restart markers are left out.
 
     Raises:
-        OSError: libjpeg refuses the file, or no temporary file can be written.
+        dct.CodecError: libjpeg refuses the file.
+        StorageError: there is no room for its coefficients.
     """
     frame = file.frame
     grids = frame.grids()
-    planes = dct.read(file.picture, grids)
+    # The tables that stand in the file at its end need not be those of a component that came early.
+    planes = [
+        replace(plane, table=table) for plane, table in zip(dct.read(file.picture, grids), file.tables, strict=True)
+    ]
     for (h, v), group in groupby(enumerate(frame.components), key=lambda item: (item[1].h, item[1].v)):
         numbers = [number for number, _ in group]
         for rows, columns, samples in _blocks(image, changed, 8 * frame.max_v // v, 8 * frame.max_h // h, file.is_rgb):

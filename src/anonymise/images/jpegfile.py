@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,9 +32,9 @@ __all__ = [
 APP0, APP1, APP2, APP14, _APP15, COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
 _SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DAC = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xCC
 _TABLES = frozenset({_DQT, _DHT, _DAC, _DRI})
-_BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
-_ARITHMETIC = frozenset({0xC9, 0xCA})
-_FRAMES = frozenset({_BASELINE, _EXTENDED, _PROGRESSIVE}) | _ARITHMETIC
+_BASELINE, _EXTENDED = 0xC0, 0xC1
+_PROGRESSIVE = frozenset({0xC2, 0xCA})
+_FRAMES = frozenset({_BASELINE, _EXTENDED, 0xC9}) | _PROGRESSIVE  # C9 and CA are the arithmetic coded ones
 _ALL_FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 
@@ -42,6 +42,10 @@ _AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that i
 
 # Fixed tables must code all 162 pairs of run and size (T.81, F.1.2.2.1); tables made for one picture have fewer.
 _ALL_AC_SYMBOLS = 162
+
+_DIAGONALS = sorted(((y, x) for y in range(8) for x in range(8)), key=lambda at: (sum(at), at[1 - sum(at) % 2]))
+_ZIGZAG: Final = np.argsort([8 * y + x for y, x in _DIAGONALS])
+"""Place in the zigzag of each coefficient in row order (T.81, figure A.6)."""
 
 _MAX_SCANS = 100
 """Each scan passes over all blocks of the picture, however few bytes it has. Encoders write about ten; libvips has the
@@ -58,11 +62,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One component as the frame header lists it."""
+    """One component as the frame header lists it: its sampling factors, and where its quantisation table stands."""
 
     identifier: int
     h: int
     v: int
+    slot: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class Frame:
     @property
     def progressive(self) -> bool:
         """Whether the picture comes in scans of rising precision."""
-        return self.marker == _PROGRESSIVE
+        return self.marker in _PROGRESSIVE
 
     @property
     def max_h(self) -> int:
@@ -120,7 +125,7 @@ class JpegFile:
         segments: the APPn and COM segments before the first scan, in the file's order.
         picture: a complete JPEG stream of everything else, which is all that is needed to decode the samples. What
             follows the end marker and what no marker announces is not in it.
-        redefines_tables: whether a quantisation table changes after the first scan.
+        tables: quantisation steps of each component, uint16 (64,), in rows of rising horizontal frequency.
         fixed_codes: whether its Huffman tables are such as a one-pass encoder uses.
         has_end: whether its end marker is there.
     """
@@ -128,7 +133,7 @@ class JpegFile:
     frame: Frame
     segments: tuple[Segment, ...]
     picture: bytes
-    redefines_tables: bool
+    tables: tuple[NDArray[np.uint16], ...]
     fixed_codes: bool
     has_end: bool
 
@@ -156,12 +161,8 @@ class JpegFile:
     def why_not_lossless(self) -> str | None:
         """What keeps regions of this file from being replaced without loss, None where nothing does."""
         frame = self.frame
-        if frame.marker in _ARITHMETIC:
-            return "arithmetic coding"
         if len(frame.components) not in (1, 3):
             return f"{len(frame.components)} colour components (CMYK)"
-        if self.redefines_tables:
-            return "quantisation tables that change between scans"
         if any(frame.max_h % c.h or frame.max_v % c.v for c in frame.components):
             return "chroma sampling by a broken factor"
         return None
@@ -203,8 +204,8 @@ def parse(data: bytes) -> JpegFile:
     frame: Frame | None = None
     segments: list[Segment] = []
     picture = [b"\xff\xd8"]
-    tables: dict[int, bytes] = {}
-    redefines_tables = False
+    tables: dict[int, NDArray[np.uint16]] = {}  # by slot, as they are at this point of the file
+    table_of: dict[int, NDArray[np.uint16]] = {}  # by component: it keeps the table that is there in its first scan
     ac_tables: list[int] = []
     scans: list[bytes] = []
     has_end = False
@@ -222,9 +223,7 @@ def parse(data: bytes) -> JpegFile:
         if marker in _ALL_FRAMES:
             frame = _frame(segment, frame)
         elif marker == _DQT:
-            for slot, table in _quantisation_tables(payload):
-                redefines_tables |= bool(scans) and tables.get(slot, table) != table
-                tables[slot] = table
+            tables |= _quantisation_tables(payload)
         elif marker == _DHT:
             ac_tables += _ac_table_sizes(payload)
         elif marker not in _TABLES and marker != _SOS:
@@ -236,6 +235,9 @@ def parse(data: bytes) -> JpegFile:
             if not _is_scan_header(payload):
                 raise UnreadableImage("a damaged JPEG scan header")
             scans.append(payload)
+            in_scan = payload[1 : 1 + 2 * payload[0] : 2]
+            slots = {c.identifier: c.slot for c in frame.components if c.identifier in in_scan}
+            table_of = {i: tables[slot] for i, slot in slots.items() if slot in tables} | table_of
             if len(scans) > _MAX_SCANS:
                 raise UnreadableImage(f"more than {_MAX_SCANS} scans, which would take minutes to decode")
             picture.append(data[position : _end_of_scan(data, position)])
@@ -243,12 +245,14 @@ def parse(data: bytes) -> JpegFile:
         raise UnreadableImage("a JPEG file without a picture")
     if not _all_coefficients(scans, frame):
         raise UnreadableImage("truncated: scans of the picture are missing")
+    if any(c.identifier not in table_of for c in frame.components):
+        raise UnreadableImage("damaged: a quantisation table is missing")
     picture.append(b"\xff\xd9")
     return JpegFile(
         frame=frame,
         segments=tuple(segments),
         picture=b"".join(picture),
-        redefines_tables=redefines_tables,
+        tables=tuple(table_of[c.identifier] for c in frame.components),
         fixed_codes=bool(ac_tables) and min(ac_tables) >= _ALL_AC_SYMBOLS,
         has_end=has_end,
     )
@@ -385,19 +389,27 @@ def _frame(segment: Segment, earlier: Frame | None) -> Frame:
     if width == 0 or height == 0:
         raise UnreadableImage("a JPEG frame header without a size")
     components = tuple(
-        Component(payload[i], payload[i + 1] >> 4, payload[i + 1] & 15) for i in range(6, 6 + 3 * count, 3)
+        Component(payload[i], payload[i + 1] >> 4, payload[i + 1] & 15, payload[i + 2])
+        for i in range(6, 6 + 3 * count, 3)
     )
     if count not in (1, 3, 4) or any(not (1 <= c.h <= 4 and 1 <= c.v <= 4) for c in components):
         raise UnreadableImage("a damaged JPEG frame header")
     return Frame(marker, precision, width, height, components)
 
 
-def _quantisation_tables(payload: bytes) -> Iterator[tuple[int, bytes]]:
+def _quantisation_tables(payload: bytes) -> Mapping[int, NDArray[np.uint16]]:
+    """The whole tables of a DQT segment by their slots, out of the zigzag (T.81, B.2.4.1)."""
+    found: dict[int, NDArray[np.uint16]] = {}
     position = 0
     while position < len(payload):
-        size = 128 if payload[position] >> 4 else 64
-        yield payload[position] & 15, payload[position + 1 : position + 1 + size]
-        position += 1 + size
+        size = 2 if payload[position] >> 4 else 1
+        steps = payload[position + 1 : position + 1 + 64 * size]
+        if len(steps) == 64 * size:
+            found[payload[position] & 15] = np.frombuffer(steps, ">u2" if size == 2 else "u1").astype(np.uint16)[
+                _ZIGZAG
+            ]
+        position += 1 + 64 * size
+    return found
 
 
 def _ac_table_sizes(payload: bytes) -> Iterator[int]:

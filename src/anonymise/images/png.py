@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -74,13 +74,40 @@ def chunks(data: bytes) -> Iterator[Chunk]:
 def parse(data: bytes) -> tuple[Chunk, ...]:
     """All chunks from IHDR to IEND.
 
+    A file that ends early is accepted if its picture is whole; then there is no IEND among the chunks.
+
     Raises:
         UnreadableImage: it is no PNG, truncated, without a picture, or a checksum is wrong.
     """
-    found = tuple(chunks(data))
+    found: list[Chunk] = []
+    try:
+        found.extend(chunks(data))  # what comes before an error is kept
+    except UnreadableImage:
+        position = len(SIGNATURE) + sum(12 + len(chunk.payload) for chunk in found)
+        cut = Chunk(data[position + 4 : position + 8], data[position + 8 :])
+        if cut.kind == b"IDAT":
+            found.append(cut)
+        if not found or not _has_whole_picture(found):
+            raise
     if found[0].kind != b"IHDR" or all(chunk.kind != b"IDAT" for chunk in found):
         raise UnreadableImage("a PNG file without a picture")
-    return found
+    return tuple(found)
+
+
+def _has_whole_picture(found: Sequence[Chunk]) -> bool:
+    """Whether the compressed data of the picture come to their end, and not far beyond the picture's size."""
+    header = read_header(assemble(found[:1]))
+    left = 2 * (header.width * header.bytes_per_pixel + 1) * header.height + (1 << 10)  # with room for interlacing
+    inflater = zlib.decompressobj()
+    try:
+        for chunk in found:
+            rest = chunk.payload if chunk.kind == b"IDAT" else b""
+            while rest and not inflater.eof and left > 0:
+                left -= len(inflater.decompress(rest, 1 << 20))
+                rest = inflater.unconsumed_tail
+    except zlib.error:
+        return False
+    return inflater.eof
 
 
 def read_header(data: bytes) -> Header:
