@@ -148,7 +148,6 @@ def test_mid_grey_picture_is_complete() -> None:
         (as_jpeg()[:700], "truncated"),
         (as_jpeg(progressive=True)[:700], "truncated"),
         (png_of(picture(40, 30))[:-20], "truncated"),
-        (png_of(picture(40, 30))[:-12], "truncated"),
     ],
 )
 def test_no_picture(data: bytes, reason: str) -> None:
@@ -265,6 +264,94 @@ def test_nothing_found_nothing_lost() -> None:
         assert np.array_equal(again.pixels, image.pixels)
         assert again.orientation == image.orientation
         assert out.notes == ()
+
+
+def restarting(**options: Any) -> bytes:
+    flags = [cv2.IMWRITE_JPEG_RST_INTERVAL, 1, cv2.IMWRITE_JPEG_PROGRESSIVE, int(options.get("progressive", False))]
+    return cv2.imencode(".jpg", picture(100, 75), flags)[1].tobytes()
+
+
+ENDING_EARLY = {
+    "baseline": as_jpeg(100, 75),
+    "4:4:4": as_jpeg(100, 75, subsampling=0),
+    "progressive": as_jpeg(100, 75, progressive=True),
+    "grey": saved(Image.fromarray(picture(100, 75)).convert("L")),
+    "CMYK": saved(Image.fromarray(picture(100, 75)).convert("CMYK")),
+    "restarts": restarting(),
+    "restarts, progressive": restarting(progressive=True),
+    "mid grey": saved(Image.new("RGB", (100, 75), (128, 128, 128))),
+    "one block": as_jpeg(8, 8),
+}
+TRAILERS = {
+    "nothing": b"",
+    "half an end marker": b"\xff",
+    "zeros": bytes(100),
+    "a camera's own data": b"\0\0\1\x0a\x0e\0\0\0Panorama_Shot_InfoSEFT" + bytes(range(255)),
+    "another JPEG": as_jpeg(),
+    "a frame header": b"\xff\xc0\0\x0bxxxxxxxxx",
+    "a scan header": b"\xff\xda\0\x08\1\1\0\0\x3f\0",
+    "a segment that is cut off": b"\xff\xe1\xff\xffExif",
+}
+
+
+@pytest.mark.parametrize("trailer", TRAILERS)
+@pytest.mark.parametrize("kind", ENDING_EARLY)
+def test_a_missing_end_marker_is_no_harm(kind: str, trailer: str) -> None:
+    """Panoramas of some telephones have none, and their own data in its place."""
+    whole = ENDING_EARLY[kind]
+    data = whole[:-2] + TRAILERS[trailer]
+    if trailer in ("a scan header", "another JPEG", "a frame header") and kind.endswith("progressive"):
+        pytest.skip("nobody can tell what belongs to the picture")
+    image = images.decode(data, max_pixels=LIMIT)
+    assert np.array_equal(image.pixels, images.decode(whole, max_pixels=LIMIT).pixels)
+    out = images.rewrite(data, image.pixels, np.zeros(image.pixels.shape[:2], bool), LOSSLESS)
+    assert any("end marker" in note for note in out.notes)
+    assert out.data.endswith(b"\xff\xd9")
+    assert b"Panorama_Shot" not in out.data
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
+@pytest.mark.parametrize("kind", ENDING_EARLY)
+def test_missing_data_are_refused_or_were_not_needed(kind: str, end: bytes) -> None:
+    whole = ENDING_EARLY[kind]
+    pixels = images.decode(whole, max_pixels=LIMIT).pixels
+    n_refused = 0
+    for n_cut in range(1, 40):
+        try:
+            image = images.decode(whole[: -2 - n_cut] + end, max_pixels=LIMIT)
+        except UnreadableImage as error:
+            n_refused += "truncated" in str(error)
+        else:
+            assert end or np.array_equal(image.pixels, pixels)
+    assert n_refused > 0 or end
+
+
+def test_a_png_without_its_end_is_no_harm() -> None:
+    whole = png_of(picture(40, 30))
+    for cut in (12, 4, 1, 14, 16):  # IEND, parts of it, and of the checksum of the picture's chunk
+        data = whole[:-cut]
+        image = images.decode(data, max_pixels=LIMIT)
+        assert np.array_equal(image.pixels, images.decode(whole, max_pixels=LIMIT).pixels)
+        out = images.rewrite(data, image.pixels, np.zeros((30, 40), bool), LOSSLESS)
+        assert "end" in out.notes[0]
+        assert images.decode(out.data, max_pixels=LIMIT).pixels.shape == (30, 40, 3)
+    for cut in (20, 40, 300):
+        with pytest.raises(UnreadableImage, match="truncated"):
+            images.decode(whole[:-cut], max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGB", "P"])
+def test_a_transparent_colour_stays_transparent(mode: str) -> None:
+    source = Image.fromarray(picture(40, 30)).convert(mode)
+    transparent = source.getpixel((3, 3))
+    data = saved(source, "PNG", transparency=transparent if mode != "1" else 1)
+    pixels = images.decode(data, max_pixels=LIMIT).pixels
+    changed = np.zeros((30, 40), bool)
+    changed[20:, 20:] = True
+    out = images.rewrite(data, np.where(changed[..., None], 0, pixels).astype(np.uint8), changed, LOSSLESS).data
+    alpha = [np.asarray(Image.open(io.BytesIO(file)).convert("RGBA"))[..., 3] for file in (data, out)]
+    assert alpha[0].min() == 0
+    assert np.array_equal(alpha[0], alpha[1])
 
 
 def test_cmyk_without_changes_is_encoded_anew_as_well() -> None:

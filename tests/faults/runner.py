@@ -1,11 +1,13 @@
 """The program as the command line runs it, but for the model, which takes red rectangles for cars: its start is quick.
 
-python -m tests.faults.runner OPTIONS OF anonymise [--database SETTINGS]
+python -m tests.faults.runner OPTIONS OF anonymise [--database SETTINGS] [--reader]
+
+With --reader, images are decoded in a process of their own, into shared memory, as by the command itself.
 """
 
 import argparse
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -19,15 +21,19 @@ from anonymise.db.table import load_table
 from anonymise.outcomes import Progress, Report
 from anonymise.paths import Places
 from anonymise.resources import CONFIG_FOLDER
-from anonymise.workers import Workers
+from anonymise.workers import ProcessWorkers, Workers
 from tests.db.postgres import PASSWORD
 from tests.fakes import RedMasker
 
 
-def command(database: Path | None, config: Config, places: Places, workers: Workers, progress: Progress) -> Report:
+def command(
+    database: Path | None, has_reader: bool, config: Config, places: Places, workers: Workers, progress: Progress
+) -> Report:
     if database is None:
-        with database_sender(config, places) as sender:
-            return pipeline.anonymise(config, places, RedMasker(), workers, progress, sender)
+        with ExitStack() as stack:
+            sender = stack.enter_context(database_sender(config, places))
+            reader = stack.enter_context(closing(ProcessWorkers(1))) if has_reader else None
+            return pipeline.anonymise(config, places, RedMasker(), workers, progress, sender, reader)
     settings = load_settings(database)
     table = load_table("VEGBILDER", CONFIG_FOLDER / "db_tables")
     with closing(connect(settings, password_for(settings, {"ANONYMISE_DB_PASSWORD": PASSWORD}))) as client:
@@ -40,6 +46,7 @@ if __name__ == "__main__":
     add_folder_options(arguments)
     add_config_options(arguments)
     arguments.add_argument("--database", type=Path)
+    arguments.add_argument("--reader", action="store_true")
     arguments.set_defaults(log_folder=None, skip_clear_cache=False)
     args = arguments.parse_args()
-    sys.exit(execute(args, partial(command, args.database)))
+    sys.exit(execute(args, partial(command, args.database, args.reader)))

@@ -19,7 +19,6 @@ import numpy as np
 from jpeglib._bind import CJpegLib
 from numpy.typing import NDArray
 
-from anonymise.errors import StorageError
 from anonymise.transient import RawFile, raw_file
 
 __all__ = ["BlockGrid", "CodecError", "Coding", "Plane", "read", "write"]
@@ -188,9 +187,9 @@ def _c_path(path: Path) -> bytes:
     """The path as C's ``fopen`` wants it.
 
     Raises:
-        StorageError: it cannot be said in the code page of this Windows.
+        CodecError: it cannot be said in the code page of this Windows.
     """
     try:
         return str(path).encode("mbcs") if os.name == "nt" else os.fsencode(path)
     except UnicodeEncodeError as error:
-        raise StorageError(f"The folder {path.parent} has a name that libjpeg cannot open") from error
+        raise CodecError(f"the folder {path.parent} has a name that libjpeg cannot open") from error

@@ -307,10 +307,8 @@ def _check_complete(file: jpegfile.JpegFile, reason: str) -> None:
     Raises:
         UnreadableImage: data are missing.
     """
-    first, *others = (
-        _pillow(jpegfile.assemble(file.picture[:-2] + filler + file.picture[-2:], file.colour_segments()))
-        for filler in (b"", *_FILLERS)
-    )
+    pictures = (file.picture, *(file.with_filler(filler) for filler in _FILLERS))
+    first, *others = (_pillow(jpegfile.assemble(picture, file.colour_segments())) for picture in pictures)
     if not all(np.array_equal(other, first) for other in others):
         raise UnreadableImage(f"truncated: {reason}")
 

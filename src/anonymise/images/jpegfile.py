@@ -39,6 +39,7 @@ _ALL_FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 
 _AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that is no stuffed byte and no restart
+_RESTART: Final = re.compile(rb"\xff[\xd0-\xd7]")
 
 # Fixed tables must code all 162 pairs of run and size (T.81, F.1.2.2.1); tables made for one picture have fewer.
 _ALL_AC_SYMBOLS = 162
@@ -157,6 +158,18 @@ class JpegFile:
             if (s.marker == APP0 and s.payload.startswith(b"JFIF\0"))
             or (s.marker == APP14 and s.payload.startswith(b"Adobe"))
         ]
+
+    def with_filler(self, filler: bytes) -> bytes:
+        """The picture with bytes behind its data, and the same bytes in each of the restart intervals that may follow.
+
+        Args:
+            filler: no more than some kilobytes, without markers.
+        """
+        data = self.picture[:-2]
+        restarts = _RESTART.findall(data, data.rfind(b"\xff\xda"))
+        following = (restarts[-1][1] - 0xD0 + 1) if restarts else 0
+        intervals = (bytes((0xFF, 0xD0 + (following + n) % 8)) + filler for n in range(8))
+        return b"".join((data, filler, *intervals, b"\xff\xd9"))
 
     def why_not_lossless(self) -> str | None:
         """What keeps regions of this file from being replaced without loss, None where nothing does."""
@@ -370,9 +383,11 @@ def _packed(marker: int, payload: bytes) -> bytes:
 
 
 def _is_part(segment: Segment, frame: Frame) -> bool:
-    """Whether a segment after the first scan can be part of the picture."""
+    """Whether a segment can be part of the picture although no scan is missing any more."""
     if segment.marker != _SOS:
         return segment.marker in _TABLES
+    if not frame.progressive:  # each component has one scan (T.81, clause 4.10)
+        return False
     header, known = segment.payload, {c.identifier for c in frame.components}
     return _is_scan_header(header) and known.issuperset(header[1 : 1 + 2 * header[0] : 2])
 
