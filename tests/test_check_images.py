@@ -26,8 +26,8 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 ROOT = Path(__file__).parents[1]
-OPTIONS = StorageOptions.model_validate(
-    {name: 0.1 if "seconds" in name else False for name in StorageOptions.model_fields}
+OPTIONS = StorageOptions(
+    delete_input=False, max_file_megabytes=1000, file_access_retry_seconds=0.1, file_access_timeout_seconds=0.1
 )
 SERIAL = ["--set", "enable_async=False"]
 

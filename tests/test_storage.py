@@ -211,16 +211,16 @@ def test_a_hiccup_of_a_share_is_waited_for_and_then_this_files_error(
     root: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (root / "a.jpg").write_bytes(b"whole")
-    healthy = os.fstat
+    healthy = os.open
     failures = [3]
 
-    def hiccup(descriptor: int) -> os.stat_result:
-        if failures[0]:
+    def hiccup(path: str, *rest: int) -> int:
+        if str(path) == str(root / "a.jpg") and failures[0]:
             failures[0] -= 1
             raise OSError(getattr(errno, name), "hiccup")
-        return healthy(descriptor)
+        return healthy(path, *rest)
 
-    monkeypatch.setattr(os, "fstat", hiccup)
+    monkeypatch.setattr(os, "open", hiccup)
     assert storage.read(root / "a.jpg", root, OPTIONS) == b"whole"
     failures[0] = 10**6
     with pytest.raises(UnreadableImage, match="hiccup"):
