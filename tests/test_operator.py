@@ -3,16 +3,23 @@
 import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from pathlib import Path
 
 import numpy as np
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
 from PIL import Image
 
+from anonymise import cli
 from anonymise.config import load
 from anonymise.paths import Places
 from anonymise.preflight import problems
@@ -75,8 +82,8 @@ def test_everything_that_can_be_known_is_named_at_once_and_nothing_is_created(tm
     images(tmp_path)
     result = run(
         tmp_path,
-        *keys("model_type=[Nanoo, Meduim]", "table_name=VEGBILDR", "static_mask=roof.png", "finished_email=True"),
-        *keys("write_exif_to_db=True"),
+        *keys("model_type=[Nanoo, Meduim]", "table_name=VEGBILDR", f"static_mask={tmp_path / 'roof.png'}"),
+        *keys("finished_email=True", "write_exif_to_db=True", "blurr=3", "targets=[persons]"),
         "-a",
         tmp_path / "out_archive",
     )
@@ -85,8 +92,7 @@ def test_everything_that_can_be_known_is_named_at_once_and_nothing_is_created(tm
         tmp_path,
         "'Nanoo'", "did you mean Nano?", "'Meduim'", "did you mean Medium?",
         "there is no", "did you mean VEGBILDER?",
-        "static_mask roof.png cannot be read",
-        "email_config.yml",
+        "roof.png cannot be read", "email_config.yml", "did you mean blur?", "did you mean person?",
     )  # fmt: skip
 
 
@@ -161,13 +167,15 @@ def test_a_static_mask_that_cannot_be_used_is_found_before_the_run(tmp_path: Pat
         (tmp_path / "mask.png").mkdir()
     elif isinstance(content, bytes):
         (tmp_path / "mask.png").write_bytes(content)
-    assert_refused(run(tmp_path, *keys("static_mask=mask.png")), tmp_path, "static_mask mask.png cannot be read")
+    mask = tmp_path / "mask.png"
+    assert_refused(run(tmp_path, *keys(f"static_mask={mask}")), tmp_path, f"static_mask {mask} cannot be read")
 
 
 def test_a_static_mask_of_another_size_is_found_before_the_run(tmp_path: Path) -> None:
     images(tmp_path)
     write_image(tmp_path / "mask.png", street((32, 24), cars=[]))
-    assert_refused(run(tmp_path, *keys("static_mask=mask.png")), tmp_path, "static_mask_resize")
+    result = run(tmp_path, *keys(f"static_mask={tmp_path / 'mask.png'}"))
+    assert_refused(result, tmp_path, "static_mask_resize")
 
 
 def test_folders_that_make_no_sense_are_named_with_the_rest(tmp_path: Path) -> None:
@@ -464,7 +472,7 @@ def test_a_fault_of_the_program_has_a_code_of_its_own_and_says_where_the_traceba
     assert "ZeroDivisionError: by\\n2026-01-01 INFO forged" in line
     (file,) = tmp_path.glob("anonymise-traceback-*.txt")
     assert f"The traceback is in {file}" in line
-    assert "raise ZeroDivisionError" in file.read_text("utf-8")
+    assert "in command\nZeroDivisionError: by" in file.read_text("utf-8")
     assert "Traceback" not in result.stderr
 
 
@@ -473,8 +481,91 @@ def test_with_a_log_the_traceback_is_there(tmp_path: Path) -> None:
     assert result.returncode == 70, result.stderr
     (log,) = (tmp_path / "logs").iterdir()
     assert f"The traceback is in {log}" in result.stderr
-    assert "raise ZeroDivisionError" in log.read_text("utf-8")
+    assert "in command" in log.read_text("utf-8")
     assert not list(tmp_path.glob("anonymise-traceback-*.txt"))
+
+
+class Mailbox:
+    """A mail server that keeps the texts that it gets."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        assert isinstance(envelope.content, bytes)
+        mail = message_from_bytes(envelope.content, policy=policy.default)
+        assert isinstance(mail, EmailMessage)
+        self.mails.append(mail)
+        return "250 OK"
+
+
+@pytest.fixture
+def mailbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
+    """Where the mails of the program go; what it reads as its settings besides is what comes along."""
+    box = Mailbox()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller.start()
+    folder = tmp_path / "settings"
+    shutil.copytree(CONFIG_FOLDER, folder)
+    text = (CONFIG_FOLDER / "email_config.example.yml").read_text("utf-8")
+    changed = {"host": "127.0.0.1", "port": port, "security": "none"}
+    for key, value in changed.items():
+        text = re.sub(rf"(?m)^{key}: .*", f"{key}: {value}", text)
+    (folder / "email_config.yml").write_text(text, "utf-8")
+    monkeypatch.setattr("anonymise.resources.CONFIG_FOLDER", folder)
+    yield box
+    controller.stop()
+
+
+@pytest.mark.parametrize(
+    ("broken", "code", "reason"),
+    [
+        ("output", 3, "cannot be written to"),
+        ("input", 2, "does not exist or is no folder"),
+        ("empty", 2, "there is no image in"),
+        ("model", 2, "did you mean Nano?"),
+        ("configuration", 2, "did you mean blur?"),
+    ],
+)
+def test_mail_and_log_tell_of_whatever_fails_at_the_start(
+    tmp_path: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, broken: str, code: int, reason: str
+) -> None:
+    if broken != "input":
+        (tmp_path / "in").mkdir()
+    if broken not in {"input", "empty"}:
+        images(tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    output = tmp_path / "file" / "out" if broken == "output" else tmp_path / "out"
+    values = {"model": ["model_type=Nanoo"], "configuration": ["blurr=3"]}.get(broken, [])
+    monkeypatch.setattr("sys.stdin", None)
+    call = ["-i", str(tmp_path / "in"), "-o", str(output), "-k", "lite_config.yml", "-l", str(tmp_path / "logs")]
+    assert cli.main([*call, *keys("uncaught_exception_email=True", *values)]) == code
+    (mail,) = mailbox.mails
+    body = mail.get_body()
+    assert body is not None
+    assert reason in " ".join(body.get_content().split())
+    (log,) = (tmp_path / "logs").iterdir()
+    assert reason in log.read_text("utf-8")
+    assert not output.exists()
+
+
+@posix_only
+def test_names_forge_no_lines_and_no_headers_in_mails(tmp_path: Path, mailbox: Mailbox) -> None:
+    images(tmp_path)
+    (tmp_path / "in" / "a\nBcc: everybody@example.org\x1b[2J\u202e.jpg").write_bytes(b"")
+    call = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-k", "lite_config.yml"]
+    assert cli.main([*call, *keys("processing_error_email=True", "finished_email=True", "enable_async=False")]) == 1
+    assert len(mailbox.mails) == 2
+    for mail in mailbox.mails:
+        assert mail["Bcc"] is None
+        body = mail.get_body()
+        assert body is not None
+        text = body.get_content()
+        assert "a\\nBcc: everybody@example.org\\x1b[2J\\u202e.jpg" in text
+        assert not re.search(r"[\x00-\x09\x0b\x0c\x0e-\x1f\u2028-\u202e]", text)
 
 
 @pytest.mark.parametrize("arguments", [["-k", "nowhere.yml"], ["--set", "model_type=Nanoo"], ["--allow-nothing"]])
@@ -501,7 +592,7 @@ def test_other_names_of_jpeg_are_read_and_nothing_behind_the_first_picture_leave
         (tmp_path / "in" / name).write_bytes(first)
     if hidden:
         write_image(tmp_path / "roof.png", np.tile(np.array([[[0], [255]]], np.uint8), (240, 160, 3)))
-    result = run(tmp_path, *keys(*(["static_mask=roof.png"] if hidden else [])))
+    result = run(tmp_path, *keys(*([f"static_mask={tmp_path / 'roof.png'}"] if hidden else [])))
     assert result.returncode == 0, result.stderr
     for name in ("a.mpo", "b.insp", "c.jfif", "d.JPE"):
         data = (tmp_path / "out" / name).read_bytes()

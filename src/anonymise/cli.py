@@ -353,7 +353,8 @@ def _execute(args: argparse.Namespace, command: Command, job: "JobKind") -> int:
     from anonymise.resources import CONFIG_FOLDER
 
     has_archive, has_log = args.archive_folder is not None, args.log_folder is not None
-    config = configuration.load(args.config, args.set, has_archive=has_archive, has_log=has_log)
+    # What is wrong is named with everything else that is, and told by mail and log as far as they work.
+    config, problems = configuration.read(args.config, args.set, has_archive=has_archive, has_log=has_log)
     account = None
     if config.email.any_enabled:
         with contextlib.suppress(UsageError):  # named with all other problems
@@ -364,7 +365,7 @@ def _execute(args: argparse.Namespace, command: Command, job: "JobKind") -> int:
         file = None if log_file is None else log_file.path
         with Notifier(config.email, account, about=about, log_file=file) as notifier:
             try:
-                return _execute_checked(args, command, job, config, notifier)
+                return _execute_checked(args, command, job, config, problems, notifier)
             except AnonymiseError as error:
                 log.error("Ended: %s", error, extra=_FILE_ONLY | _LINES)
                 log.debug("Where that was found", exc_info=error, extra=_FILE_ONLY)
@@ -379,26 +380,41 @@ def _execute(args: argparse.Namespace, command: Command, job: "JobKind") -> int:
 
 
 def _execute_checked(
-    args: argparse.Namespace, command: Command, job: "JobKind", config: "Config", notifier: "Notifier"
+    args: argparse.Namespace,
+    command: Command,
+    job: "JobKind",
+    config: "Config",
+    problems: Sequence[str],
+    notifier: "Notifier",
 ) -> int:
     """Runs a command, once everything is checked that can be known before the first image.
+
+    Args:
+        args: the command line.
+        command: what is run.
+        job: what kind of command that is.
+        config: the configuration.
+        problems: what is wrong with it.
+        notifier: sends mails.
 
     Raises:
         UsageError: something is wrong with the configuration or the folders; nothing was created.
     """
+    from anonymise import preflight
     from anonymise.paths import Places
-    from anonymise.preflight import problems
+    from anonymise.resources import CONFIG_FOLDER
     from anonymise.runlock import run_lock
     from anonymise.storage import clear_temporary_files, prepare
 
-    found: list[str] = []
+    found = list(problems)
     places = None
     try:
         places = Places.of(args.input_folder, args.output_folder, args.archive_folder, config.files)
     except UsageError as error:
         found.append(str(error))
-    found += problems(
-        config, places, job, allow_empty=args.allow_empty, is_attended=sys.stdin is not None and sys.stdin.isatty()
+    is_attended = sys.stdin is not None and sys.stdin.isatty()
+    found += preflight.problems(
+        config, places, job, allow_empty=args.allow_empty, is_attended=is_attended, settings_folder=CONFIG_FOLDER
     )
     if found or places is None:
         raise CannotStart(found)

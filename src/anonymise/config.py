@@ -5,6 +5,7 @@ code that it tunes; this module assembles the sections and checks what concerns 
 command line or the environment.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -36,7 +37,7 @@ from anonymise.sphere import ViewOptions
 from anonymise.storage import StorageOptions
 from anonymise.windows import WindowOptions
 
-__all__ = ["Config", "LogOptions", "RunOptions", "load"]
+__all__ = ["Config", "LogOptions", "RunOptions", "load", "read"]
 
 
 class RunOptions(BaseModel):
@@ -340,9 +341,29 @@ def load(
     Raises:
         ConfigError: with all problems at once, each with file and line.
     """
+    config, problems = read(files, overrides, has_archive=has_archive, has_log=has_log)
+    if problems:
+        raise ConfigError(list(problems))
+    return config
+
+
+def read(
+    files: Sequence[Path] = (), overrides: Sequence[str] = (), *, has_archive: bool = False, has_log: bool = True
+) -> tuple[Config, tuple[str, ...]]:
+    """As `load`, for those who have more to check: the configuration with the defaults in place of what is wrong.
+
+    Returns:
+        The configuration, and all problems, each with file and line. With problems it is good for looking for more of
+        them and for telling somebody, and not for a run.
+
+    Raises:
+        ConfigError: the defaults themselves cannot be used.
+    """
     layers = [CONFIG_FOLDER / "default_config.yml", *map(_find, files)]
+    changed = date.today()  # noqa: DTZ011 - as the operator's calendar has it
     problems: list[str] = []
     settings: dict[str, _Setting] = {}
+    defaults: dict[str, _Setting] = {}
     for number, layer in enumerate(layers):
         try:
             text = yamlfile.read(layer)
@@ -353,6 +374,8 @@ def load(
         else:
             is_own = layer.parent != CONFIG_FOLDER
             settings |= _parse(text, str(layer), problems, layer=number, is_own=is_own)
+        if number == 0:
+            defaults = dict(settings)
     for override in overrides:
         key, sign, value = override.partition("=")
         if sign:
@@ -365,25 +388,51 @@ def load(
     sections: dict[str, Any] = {}
     wrong_keys: set[str] = set()
     for name, section in _SECTIONS.items():
-        own = {key: _as_wanted(settings[key].value, section, key) for key in section.model_fields if key in settings}
         try:
-            # JSON mode is strict about types (no "15" for 15) and yet takes a list for a tuple.
-            sections[name] = section.model_validate_json(json.dumps(own), strict=True)
+            sections[name] = _section(section, settings)
         except ValidationError as error:
             described = _described(error, section, settings)
             wrong_keys |= described.keys()
             problems += described.values()
+            sections[name] = _without_wrong(section, settings, defaults, described.keys(), problems)
     values = {key: setting.value for key, setting in settings.items()}
     problems += [
         f"{settings[_to_blame(rule.keys, settings)].where}: {rule.key} {rule.message}"
         for rule in _RULES
         if values.keys() >= set(rule.keys) and not wrong_keys & set(rule.keys) and rule.broken(values, has_archive)
     ]
-    if problems:
-        raise ConfigError(problems)
-    changed = _day_of(layers[-1].stat().st_mtime)
+    with contextlib.suppress(OSError):  # one of the problems
+        changed = _day_of(layers[-1].stat().st_mtime)
     config = Config(**sections, changed=changed)
-    return replace(config, warnings=tuple(_without_effect(config, settings, has_log=has_log)))
+    if not problems:
+        config = replace(config, warnings=tuple(_without_effect(config, settings, has_log=has_log)))
+    return config, tuple(problems)
+
+
+def _without_wrong(
+    section: type[BaseModel],
+    settings: Mapping[str, _Setting],
+    defaults: Mapping[str, _Setting],
+    wrong: Iterable[str],
+    problems: list[str],
+) -> BaseModel:
+    """A section with the defaults for what is wrong, or for all of it where that is not enough."""
+    mended = {**settings, **{key: defaults[key] for key in wrong if key in defaults}}
+    for attempt in (mended, defaults):
+        with contextlib.suppress(ValidationError):
+            return _section(section, attempt)
+    raise ConfigError(problems)
+
+
+def _section(section: type[BaseModel], settings: Mapping[str, _Setting]) -> BaseModel:
+    """The keys of a section.
+
+    Raises:
+        ValidationError: something is wrong with them.
+    """
+    own = {key: _as_wanted(settings[key].value, section, key) for key in section.model_fields if key in settings}
+    # JSON mode is strict about types (no "15" for 15) and yet takes a list for a tuple.
+    return section.model_validate_json(json.dumps(own), strict=True)
 
 
 _PATHS = frozenset({"separate_preview_directory", "colmap_mask_directory", "static_mask", "model_folder"})
