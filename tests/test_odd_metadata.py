@@ -11,9 +11,12 @@ from pathlib import Path
 
 import cv2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from anonymise import config, images, storage
-from anonymise.exif import ImageSource, Metadata, read_metadata
+from anonymise.exif import Embedded, ImageSource, Metadata, read_metadata
+from anonymise.images.exifwriter import clean_exif
 from anonymise.journal import JournalReader, State
 from anonymise.paths import Places
 from anonymise.pipeline import anonymise, make_records
@@ -178,6 +181,66 @@ def test_a_copy_has_the_same_id(exif: Fields, tmp_path: Path) -> None:
 def _gps(**changes: tuple[int, int, bytes]) -> dict[int, tuple[int, int, bytes]]:
     names = {"lat_ref": 1, "lat": 2, "lon_ref": 3, "lon": 4, "alt_ref": 5, "alt": 6, "status": 9}
     return dict(GPS) | {names[name]: value for name, value in changes.items()}
+
+
+KINDS = {1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I"}
+WORDS = [
+    "N",
+    "S ",
+    "north",
+    "WEST",
+    "E",
+    "W",
+    "-",
+    "+",
+    "-63.4",
+    "V",
+    "A",
+    "up",
+    "",
+    "1",
+    "3",
+    "63.41",
+    "63 24 36",
+    "K",
+]
+TEXTS = st.sampled_from(WORDS) | st.text(st.characters(max_codepoint=0x2300), max_size=6)
+
+
+@st.composite
+def numeric_fields(draw: st.DrawFn) -> tuple[int, int, bytes]:
+    kind = draw(st.sampled_from(sorted(KINDS)))
+    count = draw(st.integers(0, 3))
+    small = st.integers(0, 90) | st.integers(0, 255)
+    if KINDS[kind] in ("f", "d"):
+        values: list[float] = draw(st.lists(st.floats(width=32) | small, min_size=count, max_size=count))
+    else:
+        low = -128 if KINDS[kind].islower() else 0
+        numbers = st.integers(low, 127) if kind in (6, 8, 9, 10) else small
+        values = [*draw(st.lists(numbers, min_size=count * len(KINDS[kind]), max_size=count * len(KINDS[kind])))]
+    return kind, count, struct.pack(f"<{count * len(KINDS[kind])}{KINDS[kind][0]}", *values)
+
+
+@st.composite
+def text_fields(draw: st.DrawFn) -> tuple[int, int, bytes]:
+    raw = draw(TEXTS).encode("utf-8") + draw(st.sampled_from([b"", b"\0", b"\0\0x"]))
+    return draw(st.sampled_from([1, 2, 7, 129])), len(raw), raw
+
+
+FIELDS = numeric_fields() | text_fields()
+
+
+@settings(max_examples=400)
+@given(st.dictionaries(st.sampled_from([*range(1, 8), 9, 12, 13, 17, 29]), FIELDS, min_size=3))
+def test_the_output_never_says_another_place_or_time_than_the_record(gps: dict[int, tuple[int, int, bytes]]) -> None:
+    block = exif_block({272: ascii_field("Camera 7")}, {}, gps)
+    source = ImageSource.of(Path("a.jpg"), (1, 1))
+    before = read_metadata(Embedded((block,)), source)
+    written, _ = clean_exif(Embedded((block,)), "redacted", None)
+    assert written is not None
+    after = read_metadata(Embedded((written,)), source)
+    for name in ("longitude", "latitude", "altitude", "heading", "speed", "time"):
+        assert getattr(after, name) in (None, getattr(before, name)), name
 
 
 POSITIONS: dict[str, tuple[dict[int, tuple[int, int, bytes]], str | None]] = {
@@ -493,6 +556,16 @@ def test_shared_times(done_cases: Path) -> None:
     for image in (done_cases / "f").glob("*.jpg"):
         record, again, _ = read_back(image)
         assert record["exif_tid"] == again.time == SHARED_TIMES[image.stem], image
+
+
+def test_a_text_ends_at_its_first_nul(tmp_path: Path) -> None:
+    """Behind it, some cameras leave what was in their memory."""
+    camera, time = (2, len(raw := b"Camera 7\0KARI\xff"), raw), (2, len(raw := b"2021:05:04 10:11:12\0KARI"), raw)
+    result = Result(tmp_path, with_exif({272: camera}, {36867: time}, dict(GPS) | {1: (2, 4, b"N\0\xff\xfe")}))
+    again = result.of_output
+    assert (result.record["exif_camera"], result.record["exif_tid"]) == ("Camera 7", "2021-05-04T10:11:12")
+    assert (again.camera, again.time, again.latitude) == ("Camera 7", "2021-05-04T10:11:12", "63.41")
+    assert b"KARI" not in result.output
 
 
 def test_what_the_output_does_not_keep_is_noted(tmp_path: Path) -> None:

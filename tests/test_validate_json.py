@@ -27,7 +27,7 @@ def test_valid_records(record: Record, tmp_path: Path, capsys: pytest.CaptureFix
     assert main([str(tmp_path)]) == 0
     output = capsys.readouterr()
     assert output.out == ""
-    assert "1 records, 1 valid" in output.err
+    assert "1 record, 1 valid" in output.err
 
 
 def test_each_problem_is_named_with_file_and_key(

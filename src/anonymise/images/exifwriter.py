@@ -7,7 +7,8 @@ General EXIF libraries are not used: they drop or refuse the recorders' private 
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -79,8 +80,10 @@ _FIXED_BYTES: Final[Mapping[str, Mapping[int, int]]] = MappingProxyType(
     {"ifd0": {}, "exif": {0x9000: 4, 0xA000: 4, 0x9101: 4, 0xA300: 1, 0xA301: 1}, "gps": {0: 4, 5: 1}}
 )
 
-_SIGNED_BY: Final[Mapping[int, int]] = MappingProxyType({1: 2, 3: 4, 5: 6})
-"""Reference tag → the latitude, longitude or altitude whose sign it tells: without it the value would turn round."""
+_GPS_MEANING: Final[Mapping[int, tuple[int, ...]]] = MappingProxyType(
+    {1: (2,), 3: (4,), 5: (6,), 9: (2, 4), 12: (13,), 14: (15,), 16: (17,), 19: (20,), 21: (22,), 23: (24,), 25: (26,)}
+)
+"""Reference or status → the values whose sign, unit or worth it tells: without it, they would say something else."""
 
 _OPAQUE = frozenset(
     {
@@ -124,11 +127,11 @@ def clean_exif(found: Embedded, mode: OutputMetadata, thumbnail: bytes | None) -
     notes = [*found.problems, *(f"EXIF: {problem}" for problem in source.problems)]
     order = next((field.order for field in source.ifd0.values()), "<")
     ifd0, exif, gps = (
-        {tag: field for tag, field in fields.items() if _allowed(name, tag, field, mode)}
+        {tag: field for tag, field in _ended(name, fields) if _allowed(name, tag, field, mode)}
         for name, fields in (("ifd0", source.ifd0), ("exif", source.exif), ("gps", source.gps))
     )
-    for reference, value in _SIGNED_BY.items():
-        if reference in source.gps and reference not in gps:
+    for reference in source.gps.keys() - gps.keys():
+        for value in _GPS_MEANING.get(reference, ()):
             gps.pop(value, None)
     if mode != "none":
         for name, fields, kept in (("ifd0", source.ifd0, ifd0), ("exif", source.exif, exif), ("gps", source.gps, gps)):
@@ -146,6 +149,14 @@ def clean_exif(found: Embedded, mode: OutputMetadata, thumbnail: bytes | None) -
         notes.append("EXIF: no room for a thumbnail")
         written = _tiff(order, ifd0, exif, gps, None)
     return written, notes
+
+
+def _ended(directory: str, fields: Mapping[int, Field]) -> Iterator[tuple[int, Field]]:
+    """The fields, listed texts only up to their first NUL: behind it, some cameras leave what was in their memory."""
+    for tag, field in fields.items():
+        text, _, rest = field.data.partition(b"\0")
+        is_text = field.kind in _CHARACTER_TYPES and tag in _TEXTS[directory] and tag not in _FIXED_BYTES[directory]
+        yield tag, replace(field, data=text + b"\0") if is_text and rest.strip(b"\0") else field
 
 
 def _allowed(directory: str, tag: int, field: Field, mode: OutputMetadata) -> bool:
