@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from anonymise.detections import Size
@@ -305,3 +306,16 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path) -> N
     assert result.stderr.count("cannot be written") == 1
     assert "Traceback" not in result.stderr
     assert below(tmp_path / "out") == ["1.jpg", "1.json"]
+
+
+def test_relative_paths_of_a_configuration_begin_at_its_folder(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.jpg", street())
+    write_image(tmp_path / "own" / "roof.png", np.full((120, 160), 255, np.uint8))
+    (tmp_path / "elsewhere").mkdir()
+    text = "separate_preview_directory: previews\npreview_dim: [40, 30]\nstatic_mask: roof.png\n"
+    (tmp_path / "own" / "mine.yml").write_text(text, encoding="utf-8")
+    keys = ["-k", str(tmp_path / "own" / "mine.yml")]
+    result = command("-i", "../in", "-o", "../out", *LITE, *keys, cwd=tmp_path / "elsewhere")
+    assert result.returncode == 0, result.stderr
+    assert below(tmp_path / "own") == ["mine.yml", "previews/a_preview.jpg", "roof.png"]
+    assert below(tmp_path / "elsewhere") == []
