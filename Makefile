@@ -40,7 +40,7 @@ demo: setup
 
 # The picture in the README.
 picture: setup
-	$(BIN)/python -m samples demo/picture_in --count 2 --size 1280x720
+	$(BIN)/python -m samples demo/picture_in --count 2 --size 1280x720 --seed 3
 	$(BIN)/python -m anonymise -i demo/picture_in -o demo/picture_out -k config/lite_config.yml --set force_remask=True
 	$(BIN)/python -m samples.demo docs/before_after.jpg demo/picture_in demo/picture_out
 
