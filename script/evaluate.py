@@ -7,12 +7,13 @@ masks or the saved instances of a finished run.
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anonymise.cli import add_config_options, guarded, parser
 from anonymise.errors import ExitCode, ImageError, UsageError
+from anonymise.plaintext import printable
 
 if TYPE_CHECKING:
     from anonymise.config import Config
@@ -79,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted.add_argument("--no-html", action="store_true", help="no page; needs neither matplotlib nor jinja2")
     wanted.add_argument("--no-gallery", action="store_true", help="no crops of the images in the page")
     args = arguments.parse_args(argv)
+    if args.normalised and args.coco is None:
+        arguments.error("--normalised says how --coco is read")
     return guarded(lambda: _evaluate(args))
 
 
@@ -98,6 +101,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     from anonymise.evaluation.label_images import annotated_by_labels
 
     config = configuration.load(args.config, args.set, has_archive=True)
+    out = args.output_folder
+    _check_output(out)
     if not args.no_html:
         page.require_libraries()
     if args.coco is not None:
@@ -121,6 +126,12 @@ def _evaluate(args: argparse.Namespace) -> int:
             f"None of the {len(annotated)} annotated images could be evaluated. The first: "
             f"{problems[0].name}: {problems[0].reason}"
         )
+    if len(without) == len(evaluation.images):
+        raise UsageError(
+            f"None of the {len(annotated)} annotated images has a result of the run in {args.masks or args.instances}: "
+            f"their names do not match. The first annotated image is {without[0]}; its file there must be "
+            f"{without[0].rpartition('/')[2]}{_ENDINGS['mask' if args.masks else 'instances']}."
+        )
     about = report.About(
         truth=str(args.coco or args.labels),
         found=source,
@@ -129,15 +140,14 @@ def _evaluate(args: argparse.Namespace) -> int:
         without_result=tuple(without),
         wanted=evaluation.threshold_for(args.wanted_recall),
     )
-    out = args.output_folder
-    _write(out / "evaluation.json", report.as_json(evaluation, about))
-    _write(out / "evaluation.csv", report.as_csv(evaluation))
+    texts = {"evaluation.json": report.as_json(evaluation, about), "evaluation.csv": report.as_csv(evaluation)}
     if not args.no_html:
         crops = () if args.no_gallery else gallery(evaluation.misses, images, config.images.max_decoded_pixels)
-        _write(out / "evaluation.html", page.as_html(evaluation, about, config.evaluation, crops))
+        texts["evaluation.html"] = page.as_html(evaluation, about, config.evaluation, crops)
+    _write(out, texts)
     print(report.as_text(evaluation, about, config.evaluation))
     for problem in problems[:_MAX_SHOWN]:
-        print(f"NOT EVALUATED {problem.name}: {problem.reason}")
+        print(printable(f"NOT EVALUATED {problem.name}: {problem.reason}"))
     if len(problems) > _MAX_SHOWN:
         print(f"… and {len(problems) - _MAX_SHOWN} more, in {out / 'evaluation.json'}")
     return ExitCode.IMAGES_FAILED if problems else ExitCode.OK
@@ -229,11 +239,35 @@ def _make_folder(folder: Path) -> None:
         raise UsageError(f"The folder {folder} cannot be made: {error.strerror or error} (-o).") from error
 
 
-def _write(file: Path, text: str) -> None:
+def _check_output(folder: Path) -> None:
+    """Makes sure that pictures of people do not land among results that may be published.
+
+    Raises:
+        UsageError: the folder is, or lies in, one that holds results of a run.
+    """
+    from anonymise.storage import result_root_of
+
+    root = result_root_of(folder)
+    if root is not None:
+        raise UsageError(
+            f"{root} holds results of a run, which may be published, but an evaluation shows what was not hidden. "
+            "Choose a folder elsewhere (-o)."
+        )
+
+
+def _write(folder: Path, texts: "Mapping[str, str]") -> None:
+    """Writes all files completely before any of them takes the place of an earlier one."""
+    import tempfile
+
     try:
-        file.write_text(text, "utf-8", newline="\n")
+        with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=folder) as temporary:
+            for name, text in texts.items():
+                # Half characters, which stand for bytes of names that are not UTF-8, as JSON escapes them.
+                Path(temporary, name).write_bytes(text.encode("utf-8", "backslashreplace"))
+            for name in texts:
+                Path(temporary, name).replace(folder / name)
     except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror or error} (-o).") from error
+        raise UsageError(f"The results cannot be written to {folder}: {error.strerror or error} (-o).") from error
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "lines_of", "plural", "printable", "shown"]
+__all__ = ["csv_cell", "did_you_mean", "lines_of", "plural", "printable", "shown"]
 
 _MAX_SHOWN = 80
 """Characters of a value that a message quotes."""
@@ -25,6 +25,16 @@ def printable(text: object) -> str:
 def lines_of(text: object) -> str:
     """A text of ours that may have several lines, each of them as `printable` has it."""
     return "\n".join(map(printable, str(text).split("\n")))
+
+
+def csv_cell(text: object) -> str:
+    """A text as a cell of a CSV file.
+
+    Spreadsheets take a cell that begins with one of ``=+-@`` for a formula, which can send what is in the table to
+    others. An apostrophe in front makes it a text.
+    """
+    cell = printable(text)
+    return f"'{cell}" if unicodedata.normalize("NFKC", cell[:1]).startswith(("=", "+", "-", "@")) else cell
 
 
 def plural(n: int, what: str) -> str:

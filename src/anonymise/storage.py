@@ -30,6 +30,7 @@ __all__ = [
     "prepare_root",
     "read",
     "read_input",
+    "result_root_of",
     "write_atomically",
     "write_verified_copy",
 ]
@@ -97,6 +98,12 @@ def prepare(places: Places, files: FileOptions) -> None:
     """
     for root in places.written_to(files):
         prepare_root(root)
+
+
+def result_root_of(folder: Path) -> Path | None:
+    """The folder that holds results of a run and that a folder is, or lies in; None where there is none."""
+    folder = folder.resolve()
+    return next((root for root in (folder, *folder.parents) if (root / _MARKER).is_dir()), None)
 
 
 def read_input(path: Path, root: Path, options: StorageOptions, look: Callable[[bytes], object] | None = None) -> bytes:

@@ -1,7 +1,10 @@
 """The command, on drawn scenes with the embedded model."""
 
+import base64
 import csv
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,11 +12,12 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from anonymise import cli, instances
+from anonymise import cli, instances, storage
 from anonymise.detections import Box, Detections, Size
 from anonymise.errors import UsageError
 from anonymise.evaluation import page
@@ -288,6 +292,124 @@ def test_saved_instances_that_are_none_are_named(
     text = capsys.readouterr().out
     for name in ("street_1", "street_2"):
         assert f"NOT EVALUATED {name}: {tmp_path / name}_instances.json: no saved instances" in text
+
+
+def odd_names(folder: Path, *names: str) -> list[object]:
+    """Masks of a run for images with these names, and their label images: arguments of the command."""
+    for name in names:
+        labels = np.zeros((24, 32), np.uint8)
+        labels[4:12, 4:12] = 9
+        write_labels(folder / "labels" / f"{name}.png", labels)
+        write_labels(folder / "masks" / f"{name}_mask.png", np.where(labels, 0, 255).astype(np.uint8))
+    return ["--masks", folder / "masks", "--labels", folder / "labels", "-o", folder / "out"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names that are not UTF-8")
+def test_names_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"latin\xe6")
+    arguments = odd_names(tmp_path, name, "other")
+    (tmp_path / "masks" / f"{name}_mask.png").write_bytes(b"no picture")
+    assert run(*arguments) == 1
+    assert read(tmp_path / "out")["not_evaluated"][0]["image"] == name
+    assert "NOT EVALUATED latin\\udce6: the mask" in capsys.readouterr().out
+    assert "latin\\udce6" in Page(tmp_path / "out" / "evaluation.html").text
+
+
+def test_the_longest_names(tmp_path: Path) -> None:
+    name = "y" * (255 - len("_mask.png"))
+    assert run(*odd_names(tmp_path, name)) == 0
+    write_image(tmp_path / "images" / f"{'z' * 251}.jpg", street())
+    assert run(*odd_names(tmp_path, name), "-i", tmp_path / "images") == 1
+    (problem,) = read(tmp_path / "out")["not_evaluated"]
+    assert "z" * 251 in problem["image"]
+
+
+def test_an_earlier_result_stays_whole_where_the_next_one_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = odd_names(tmp_path, "a", "b")
+    assert run(*arguments) == 0
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    assert set(before) == {"evaluation.json", "evaluation.csv", "evaluation.html"}
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if path.suffix == ".html":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    (tmp_path / "labels" / "b.png").unlink()
+    assert run(*arguments) == 2
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_nothing_is_written_among_results_that_may_be_published(
+    below: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage.prepare_root(tmp_path / "published")
+    before = sorted(tmp_path.rglob("*"))
+    arguments = odd_names(tmp_path / "x", "a")
+    for folder in (tmp_path / "published", tmp_path / "link"):
+        if folder.name == "link":
+            folder.symlink_to(tmp_path / "published", target_is_directory=True)
+        assert run(*arguments[:-1], folder / below) == 2
+        assert "may be published" in capsys.readouterr().err
+    assert sorted(path for path in (tmp_path / "published").rglob("*")) == [p for p in before if p.parent != tmp_path]
+
+
+def test_names_that_match_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = odd_names(tmp_path, "a", "b")
+    for file in (tmp_path / "masks").iterdir():
+        file.rename(file.with_name(f"IMG_{file.name}"))
+    assert run(*arguments) == 2
+    assert "names do not match. The first annotated image is a; its file there must be a_mask.png" in (
+        capsys.readouterr().err
+    )
+
+
+def test_names_out_of_an_annotation_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    category, image, value = "car\x1b[31m $x_{1$ \x00", "=HYPERLINK(1)", "=2+3"
+    annotations: list[dict[str, Any]] = [
+        {"image_id": 1, "category_id": 1, "bbox": [4, 4, 9, 9], "attributes": {"@price $5 or $6": value}},
+        {"image_id": 1, "category_id": 2, "bbox": [14, 4, 9, 9], "attributes": {"@price $5 or $6": "-1"}},
+    ]
+    size = {"width": 32, "height": 24}
+    file = coco_file(
+        tmp_path / "a.json", [{"id": 1, "file_name": f"{image}.jpg", **size}], annotations, category, "_hidden"
+    )
+    saved(tmp_path / "run", image, found_in(Size(32, 24), (CAR, 0.9, Box(4, 4, 13, 13))))
+    synonyms = json.dumps({category.strip().lower(): "car", "_hidden": "car"})
+    arguments = ["--instances", tmp_path / "run", "--coco", file, "-o", tmp_path / "out"]
+    assert run(*arguments, "--set", f"evaluation_class_synonyms={synonyms}") == 0
+    assert read(tmp_path / "out")["images"][0]["image"] == image
+    assert "\x1b" not in capsys.readouterr().out
+    html = (tmp_path / "out" / "evaluation.html").read_text("utf-8")
+    pictures = [base64.b64decode(data) for data in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", html)]
+    texts = "".join("".join(ElementTree.fromstring(picture).itertext()) for picture in pictures)
+    assert r"car\x1b[31m $x_{1$ \x00" in texts
+    assert "_hidden" in texts
+    assert "@price $5 or $6: =2+3" in texts
+    with (tmp_path / "out" / "evaluation.csv").open(encoding="utf-8", newline="") as table:
+        cells = {cell for row in csv.reader(table) for cell in row}
+    assert {"'=HYPERLINK(1)", "'=2+3", "'@price $5 or $6", "'-1"} <= cells
+    assert not [cell for cell in cells if cell[:1] in ("=", "@", "+")]
+
+
+def test_fractions_are_refused_or_scaled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotation = {"image_id": 1, "category_id": 1, "bbox": [0.25, 0.5, 0.5, 0.25]}
+    file = coco_file(
+        tmp_path / "a.json", [{"id": 1, "file_name": "a.jpg", "width": 32, "height": 24}], [annotation], "car"
+    )
+    saved(tmp_path / "run", "a", found_in(Size(32, 24), (CAR, 0.9, Box(8, 12, 24, 18))))
+    arguments = ["--instances", tmp_path / "run", "--coco", file, "-o", tmp_path / "out", "--no-html"]
+    assert run(*arguments) == 2
+    assert "--normalised" in capsys.readouterr().err
+    assert run(*arguments, "--normalised") == 0
+    assert (measured(read(tmp_path / "out"), "pixel_recall"), measured(read(tmp_path / "out"), "over_blur")) == (1, 0)
+    with pytest.raises(SystemExit, match="2"):
+        run(*odd_names(tmp_path, "b"), "--normalised")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from anonymise.evaluation.options import EvaluationOptions
 from anonymise.evaluation.plots import plots
 from anonymise.evaluation.report import About
 from anonymise.evaluation.tally import ALL, SIZE_GROUPS
+from anonymise.plaintext import lines_of
 
 __all__ = ["as_html", "require_libraries"]
 
@@ -48,6 +49,7 @@ def as_html(evaluation: Evaluation, about: About, options: EvaluationOptions, cr
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: lines_of(value) if type(value) is str else value,
     )
     environment.filters |= {"number": report.number, "interval": report.with_interval}
     return environment.get_template("page.html.j2").render(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from anonymise.evaluation.evaluation import Evaluation, Row, WantedRecall
 from anonymise.evaluation.quiet_matplotlib import keep_matplotlib_out_of_home
 from anonymise.evaluation.tally import ALL, SIZE_GROUPS
+from anonymise.plaintext import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,9 @@ _COLOURS = ("#222222", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#
 """Distinct for the colour-blind (Okabe & Ito 2008), the first for all classes together."""
 
 _MARKERS = "osD^vP*X"
+_MAX_LABEL = 48
+"""Characters of a name in a plot."""
+
 _WIDTH = 4.7
 """Inches: little, so that letters can still be read on a phone."""
 
@@ -117,6 +121,16 @@ def _drawn(draw: "Callable[[Axes], None]", height: float = 3.4) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(data.getvalue()).decode("ascii")
 
 
+def _label(text: str) -> str:
+    """A name out of the annotation as matplotlib shows it as it is: no formula, not left out of the legend."""
+    short = printable(text if len(text) <= _MAX_LABEL else f"{text[:_MAX_LABEL]}…").replace("$", r"\$")
+    return f"\u200a{short}" if short.startswith("_") else short
+
+
+def _name(category: str) -> str:
+    return "all classes" if category == ALL else _label(category)
+
+
 def _look(number: int) -> tuple[str, str]:
     return _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
 
@@ -140,7 +154,7 @@ def _by_size(axes: "Axes", evaluation: Evaluation, measure: str, label: str) -> 
                 axes.errorbar(
                     n + shift, row.share, yerr=_errors(row), color=colour, marker=marker, ms=5, capsize=2.5, lw=1.3
                 )
-        axes.plot([], [], color=colour, marker=marker, ls="", label="all classes" if category == ALL else category)
+        axes.plot([], [], color=colour, marker=marker, ls="", label=_name(category))
     axes.set_xticks(range(len(groups)), ["all sizes", *SIZE_GROUPS])
     axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.grid(visible=False, axis="x")
@@ -165,7 +179,7 @@ def _trade_off(axes: "Axes", evaluation: Evaluation, wanted: float | None) -> No
         # Zero has no place on a logarithmic axis.
         drawn = [point for point in points if min(point) > 0]
         colour, marker = _look(number)
-        name = "all classes" if category == ALL else category
+        name = _name(category)
         axes.plot(
             *zip(*drawn, strict=True) if drawn else ([], []), color=colour, marker=marker, ms=4, lw=1.4, label=name
         )
@@ -192,7 +206,7 @@ def _over_threshold(axes: "Axes", evaluation: Evaluation, wanted: float | None) 
         colour, marker = _look(number)
         at = [row.threshold or 0.0 for row in rows]
         shares = [row.share or 0.0 for row in rows]
-        name = "all classes" if category == ALL else category
+        name = _name(category)
         axes.plot(at, shares, color=colour, marker=marker, ms=3.5, lw=1.4, label=name)
         lows = [share if row.low is None else row.low for row, share in zip(rows, shares, strict=True)]
         highs = [share if row.high is None else row.high for row, share in zip(rows, shares, strict=True)]
@@ -226,7 +240,7 @@ def _attributes(axes: "Axes", rows: Sequence[Row], few: int) -> None:
         )
         if n and rows[n - 1].attribute != row.attribute:
             axes.axhline(n - 0.5, color="#cccccc", lw=0.8)
-    axes.set_yticks(range(len(rows)), [f"{row.attribute}: {row.value}" for row in rows])
+    axes.set_yticks(range(len(rows)), [_label(f"{row.attribute}: {row.value}") for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     # Room for the markers of groups of which none was missed.
     axes.set_xlim(left=-0.02 * axes.get_xlim()[1])

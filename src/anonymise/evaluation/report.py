@@ -13,6 +13,7 @@ from anonymise.evaluation.evaluation import Evaluation, Row, WantedRecall
 from anonymise.evaluation.options import EvaluationOptions
 from anonymise.evaluation.tally import ALL, SIZE_GROUPS, Count, ImageTally
 from anonymise.evaluation.truth import Problem
+from anonymise.plaintext import csv_cell, printable
 
 __all__ = ["VERSION", "About", "as_csv", "as_json", "as_text", "counts", "number", "with_interval"]
 
@@ -125,15 +126,20 @@ def as_csv(evaluation: Evaluation) -> str:
     text = io.StringIO()
     table = csv.DictWriter(text, _COLUMNS, restval="", lineterminator="\n")
     table.writeheader()
-    table.writerows({key: value for key, value in _row(row).items() if value is not None} for row in evaluation.rows)
+    table.writerows(_cells(_row(row)) for row in evaluation.rows)
     for kind in evaluation.precision:
-        table.writerows(_precision_rows(kind))
+        table.writerows(map(_cells, _precision_rows(kind)))
     for image in evaluation.images:
         for measure, pixels in (("pixel_recall", image.regions[ALL]), ("over_blur", image.background)):
             if pixels.total:
                 row = {"measure": measure, "class": ALL, "size_group": ALL, "image": image.name}
-                table.writerow(row | {"value": pixels.hit / pixels.total, **pixels._asdict()})
+                table.writerow(_cells(row | {"value": pixels.hit / pixels.total, **pixels._asdict()}))
     return text.getvalue()
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    known = {key: value for key, value in row.items() if value is not None}
+    return {key: csv_cell(value) if isinstance(value, str) else value for key, value in known.items()}
 
 
 def as_text(evaluation: Evaluation, about: About, options: EvaluationOptions) -> str:
@@ -164,7 +170,7 @@ def as_text(evaluation: Evaluation, about: About, options: EvaluationOptions) ->
     lines += ["", *_precision_lines(evaluation)]
     lines += _wanted_lines(about)
     lines += _attribute_lines(evaluation, options)
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _precision_lines(evaluation: Evaluation) -> Iterator[str]:

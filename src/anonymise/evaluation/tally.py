@@ -158,9 +158,11 @@ def check_size(truth: Truth, size: Size) -> None:
         ImageError: it is not.
     """
     if truth.size != size:
+        turned = truth.size == (size.height, size.width)
         raise ImageError(
             f"the annotation is for {truth.size.width}×{truth.size.height} pixels, the image or its mask has "
             f"{size.width}×{size.height}"
+            + ("; annotate the pixels as they are stored, whatever the EXIF orientation says" if turned else "")
         )
 
 
