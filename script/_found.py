@@ -1,5 +1,6 @@
 """What was hidden in the images of an evaluation: by the model, by the masks of a run, or by its saved instances."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from anonymise.detections import Detections, Instance, RgbImage, Size
 from anonymise.errors import ImageError, UnreadableImage
 from anonymise.evaluation.tally import check_size
 from anonymise.evaluation.truth import FileIndex, Found, Truth
-from anonymise.masker import Masker, load_masker
+from anonymise.masker import CloseMasker, Masker, load_masker
 from anonymise.masker.options import of_class
 from anonymise.processor import ImageProcessor, projection_of
 
@@ -123,6 +124,9 @@ class Memory:
     def __init__(self, masker: Masker, *, takes_pictures: bool) -> None:
         self._masker = masker
         self._takes_pictures = takes_pictures
+        close = masker if isinstance(masker, CloseMasker) else None
+        self.parts = _Remembered(close.parts) if close and close.parts else None
+        self.verifier = _Remembered(close.verifier) if close and close.verifier else None
         self._seen: list[tuple[tuple[Instance, ...], ...]] = []
         self._has_looked = False
         self.threshold: float | Mapping[str, float] = 0.0
@@ -141,6 +145,22 @@ class Memory:
 
     def _kept(self, passes: tuple[tuple[Instance, ...], ...]) -> tuple[tuple[Instance, ...], ...]:
         return tuple(tuple(i for i in one if i.score >= of_class(self.threshold, i.label)) for one in passes)
+
+
+class _Remembered:
+    """A masker that looks at each picture once: at the same close-ups whatever the threshold that asks for them."""
+
+    def __init__(self, masker: Masker) -> None:
+        self._masker = masker
+        self._seen: dict[bytes, tuple[tuple[Instance, ...], ...]] = {}
+        self.identity = masker.identity
+
+    def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
+        pictures = [*images]
+        keys = [hashlib.sha256(picture.tobytes()).digest() for picture in pictures]
+        new = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in self._seen}
+        self._seen.update(zip(new, self._masker.detect(new.values()), strict=True))
+        return (self._seen[key] for key in keys)
 
 
 def _read(file: Path) -> bytes:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from anonymise.plaintext import did_you_mean
 
-__all__ = ["COCO", "LABELS", "TARGETS", "label_of", "unknown_classes"]
+__all__ = ["COCO", "LABELS", "TARGETS", "kind_of", "label_of", "labels_of_target", "unknown_classes"]
 
 _NAMES = """
 person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, , stop sign,
@@ -48,6 +48,23 @@ def label_of(name: str) -> int:
         KeyError: there is no class of this name.
     """
     return _IDS[name]
+
+
+def labels_of_target(name: str) -> frozenset[int]:
+    """The ids of the classes that a target stands for, or of the class of this name.
+
+    Raises:
+        KeyError: there is neither a target nor a class of this name.
+    """
+    return frozenset(map(label_of, TARGETS.get(name, (name,))))
+
+
+_VEHICLES = labels_of_target("vehicle")
+
+
+def kind_of(label: int) -> int:
+    """A number that classes share which models take for each other: that of all vehicles, else the class id."""
+    return min(_VEHICLES) if label in _VEHICLES else label
 
 
 def unknown_classes(*names: str) -> str | None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from anonymise.detections import Box, Instance, Mask, full_mask
 
-__all__ = ["AreaMethod", "MergeOptions", "MergingMethod", "may_join", "merge"]
+__all__ = ["AreaMethod", "MergeOptions", "MergingMethod", "corners", "ious", "may_join", "merge"]
 
 MergingMethod = Literal["union", "nms", "nmm", "wbf"]
 AreaMethod = Literal["int", "float"]
@@ -97,16 +97,17 @@ def may_join(first: Instance, second: Instance, options: MergeOptions) -> bool:
         return first.overlap(second) > options.merge_min_overlap * min(first.area(), second.area())
     # A fused box lies between its members, and may overlap what none of them overlaps enough.
     threshold = 0.0 if options.merging_method == "wbf" else options.merge_iou_threshold
-    iou = _ious(_corners([first])[0], _corners([second]), options.area_method)
-    return first.label == second.label and bool(iou[0] > threshold)
+    overlaps = ious(corners([first])[0], corners([second]), options.area_method)
+    return first.label == second.label and bool(overlaps[0] > threshold)
 
 
-def _corners(instances: Sequence[Instance]) -> _Corners:
+def corners(instances: Sequence[Instance]) -> _Corners:
+    """The boxes of instances, float (n, 4): left, top, right, bottom."""
     boxes = [(i.box.left, i.box.top, i.box.right, i.box.bottom) for i in instances]
     return np.array(boxes, np.float64).reshape(-1, 4)
 
 
-def _ious(box: NDArray[np.float64], boxes: _Corners, area_method: AreaMethod) -> NDArray[np.float64]:
+def ious(box: NDArray[np.float64], boxes: _Corners, area_method: AreaMethod) -> NDArray[np.float64]:
     """Intersection over union of one box (4,) with each of ``boxes``: (n,).
 
     ``float`` takes (right - left) * (bottom - top) for an area, which is exact for half-open boxes. ``int`` adds a
@@ -116,20 +117,20 @@ def _ious(box: NDArray[np.float64], boxes: _Corners, area_method: AreaMethod) ->
     common = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]) + more
     shared = common.clip(0).prod(axis=1)
     areas = (boxes[:, 2:] - boxes[:, :2] + more).prod(axis=1)
-    ious: NDArray[np.float64] = shared / ((box[2:] - box[:2] + more).prod() + areas - shared)
-    return ious
+    overlaps: NDArray[np.float64] = shared / ((box[2:] - box[:2] + more).prod() + areas - shared)
+    return overlaps
 
 
 def _groups(instances: Sequence[Instance], options: MergeOptions) -> Iterator[list[Instance]]:
     """What becomes one object each, best score first, from instances ordered by class and falling score."""
-    corners = _corners(instances)
+    boxes = corners(instances)
     labels = np.array([i.label for i in instances])
     for label in np.unique(labels).tolist():
         own = np.flatnonzero(labels == label).tolist()
         if options.merging_method == "wbf":
-            groups = _around_averages(corners[own], np.array([instances[index].score for index in own]), options)
+            groups = _around_averages(boxes[own], np.array([instances[index].score for index in own]), options)
         else:
-            groups = _around_best(corners[own], options)
+            groups = _around_best(boxes[own], options)
         for members in groups:
             yield [instances[own[member]] for member in members]
 
@@ -139,7 +140,7 @@ def _around_best(boxes: _Corners, options: MergeOptions) -> Iterator[list[int]]:
     left = np.arange(len(boxes))
     while len(left):
         best, rest = left[0], left[1:]
-        matching = _ious(boxes[best], boxes[rest], options.area_method) > options.merge_iou_threshold
+        matching = ious(boxes[best], boxes[rest], options.area_method) > options.merge_iou_threshold
         yield [int(best), *rest[matching].tolist()]
         left = rest[~matching]
 
@@ -150,9 +151,9 @@ def _around_averages(boxes: _Corners, scores: NDArray[np.float64], options: Merg
     fused = np.empty_like(boxes)
     for index, box in enumerate(boxes):
         # Rounded, so that the rounding of averages decides no tie; ties go to the group with the better first member.
-        ious = np.round(_ious(box, fused[: len(groups)], options.area_method), 9)
-        nearest = int(ious.argmax()) if groups else 0
-        if groups and ious[nearest] > options.merge_iou_threshold:
+        overlaps = np.round(ious(box, fused[: len(groups)], options.area_method), 9)
+        nearest = int(overlaps.argmax()) if groups else 0
+        if groups and overlaps[nearest] > options.merge_iou_threshold:
             groups[nearest].append(index)
         else:
             nearest = len(groups)
@@ -205,7 +206,7 @@ def _combined(group: Sequence[Instance], score: float, box_of: Callable[[Sequenc
 
 def _average_box(group: Sequence[Instance]) -> Box:
     """The average weighted by scores, outwards to whole pixels."""
-    left, top, right, bottom = np.average(_corners(group), axis=0, weights=[i.score for i in group]).tolist()
+    left, top, right, bottom = np.average(corners(group), axis=0, weights=[i.score for i in group]).tolist()
     return Box(
         math.floor(left + _ROUNDING),
         math.floor(top + _ROUNDING),
@@ -267,7 +268,7 @@ def _overlapping_pairs(
     instances: Sequence[Instance], n_full: int, min_overlap: float
 ) -> Iterator[tuple[float, int, int]]:
     """(-overlap in pixels, first index, second index) of the pairs that may be joined."""
-    boxes = _corners(instances)
+    boxes = corners(instances)
     areas = np.array([i.area() for i in instances])
     is_plain = np.array([i.fills_box for i in instances])
     for first, box in enumerate(boxes):

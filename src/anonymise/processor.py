@@ -6,16 +6,17 @@ from collections.abc import Iterable, Iterator
 import cv2
 
 from anonymise import images
+from anonymise.close_ups import CloseUps
 from anonymise.config import Config
 from anonymise.detections import Box, Detections, Instance, RgbImage, Size
 from anonymise.draw import ellipse_around, superellipse
 from anonymise.exif.gpano import read_gpano
-from anonymise.masker import Masker
+from anonymise.masker import CloseMasker, Masker
 from anonymise.merging import merge
 from anonymise.projection import PLANAR, Projection, panorama
 from anonymise.seam import grown_around, split_at_seam
 from anonymise.sphere import detect_around
-from anonymise.windows import windows
+from anonymise.windows import CloseUp, close_up, windows
 
 __all__ = ["ImageProcessor", "projection_of"]
 
@@ -49,6 +50,9 @@ class ImageProcessor:
         self._config = config
         # wbf takes the average of boxes. All else is closer to the objects if each box loses its corners first.
         self._averages = config.merging.merging_method == "wbf"
+        self._close_ups: CloseUps | None = None
+        if isinstance(masker, CloseMasker) and (masker.parts or masker.verifier):
+            self._close_ups = CloseUps(masker, config.model)
 
     def detect(self, image: RgbImage, projection: Projection | None = None) -> Detections:
         """All objects in an image that stands upright: merged over all passes, outlined and grown as configured.
@@ -76,6 +80,13 @@ class ImageProcessor:
             for look, passes_of_look in zip(looks, found, strict=True)
             for one in passes_of_look
         ]
+        if self._close_ups is not None:
+
+            def take(instance: Instance, factor: float) -> CloseUp:
+                picture, back = close_up(image, instance.box, factor)
+                return CloseUp(picture, lambda found: tuple(self._before_merging(i, size) for i in back(found)))
+
+            passes = self._close_ups(passes, take)
         merged = [self._after_merging(instance, size) for instance in merge(passes, config.merging)]
         return tuple(self._grown(instance, size) for instance in merged)
 
@@ -86,7 +97,9 @@ class ImageProcessor:
             # In the picture, as a box is no box any more on the sphere. What an edge cuts keeps its corners there.
             return instance if is_cut else self._before_merging(instance)
 
-        found = detect_around(image, self._found, config.windows, config.views, config.merging, projection, outline)
+        found = detect_around(
+            image, self._found, config.windows, config.views, config.merging, projection, outline, self._close_ups
+        )
         if not projection.wraps:
             return tuple(self._grown(self._after_merging(instance, size), size) for instance in found)
         merged = [self._after_merging(instance) for instance in found]

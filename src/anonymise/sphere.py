@@ -23,9 +23,9 @@ from anonymise.detections import Box, Instance, Mask, RgbImage, Size
 from anonymise.merging import MergeOptions, merge
 from anonymise.projection import Projection, panorama
 from anonymise.seam import merge_around, placed
-from anonymise.windows import WindowOptions, crop_wrapped, windows
+from anonymise.windows import CloseUp, TakeCloseUp, WindowOptions, crop_wrapped, windows
 
-__all__ = ["View", "ViewOptions", "detect_around", "render", "to_sphere", "views"]
+__all__ = ["Reconsider", "View", "ViewOptions", "close_up", "detect_around", "render", "to_sphere", "views"]
 
 _Points = NDArray[np.float64]
 
@@ -42,6 +42,16 @@ likely."""
 _Detect = Callable[[Iterable[RgbImage]], Iterator[tuple[tuple[Instance, ...], ...]]]
 
 _Outline = Callable[[Instance, bool], Instance]
+
+
+Reconsider = Callable[[Sequence[Sequence[Instance]], TakeCloseUp], Sequence[Sequence[Instance]]]
+"""Gives what is to be hidden of what several passes found, after close-ups of it."""
+
+_CLOSE_UP_FOV = (math.radians(1), math.radians(100))
+"""The narrowest and the widest close-up."""
+
+_CLOSE_UP_SIDE = (64, 1024)
+"""The smallest and the largest close-up in pixels."""
 
 
 class ViewOptions(BaseModel):
@@ -333,6 +343,7 @@ def detect_around(
     merge_options: MergeOptions,
     projection: Projection | None = None,
     outline: _Outline = lambda instance, _: instance,
+    reconsider: Reconsider | None = None,
 ) -> tuple[Instance, ...]:
     """All objects in an equirectangular image: those of its windows and of its views, merged across the seam.
 
@@ -347,6 +358,7 @@ def detect_around(
         merge_options: as in `merging.merge`.
         projection: of the image; None is by its shape, as in `projection.panorama`.
         outline: gives an object in a picture its outline, and is told whether an edge of the image cuts the object.
+        reconsider: chooses what is merged.
 
     Returns:
         Instances as `anonymise.seam` has them; `split_at_seam` cuts them into what is in frame. Where the edges of the
@@ -362,7 +374,7 @@ def detect_around(
         cameras = list(dict.fromkeys((*cameras, *(_moved_inside(v, around, size) for v in cameras))))
     if not around.wraps or not (window_options.use_cutouts or cameras):
         boxes = tuple(dict.fromkeys((Box(0, 0, size.width, size.height), *boxes)))
-    levels = _halved(image, 6 if cameras else 0)
+    levels = _halved(image, 6 if cameras or reconsider else 0)
 
     def back(look: Box | View, found: Instance) -> tuple[Instance, ...]:
         instance = outline(found, _is_cut(found, look, around, size, side))
@@ -379,6 +391,12 @@ def detect_around(
         for look, passes_of_look in zip(looks, found, strict=True)
         for one in passes_of_look
     ]
+    if reconsider is not None:
+
+        def take(instance: Instance, factor: float) -> CloseUp:
+            return close_up(levels, around, instance, factor, lambda found: outline(found, False))
+
+        passes = [[*one] for one in reconsider(passes, take)]
     if around.wraps:
         return merge_around([[], *passes], merge_options, size.width)
     return merge([[], *passes], merge_options)
@@ -416,3 +434,34 @@ def _is_cut(instance: Instance, look: Box | View, projection: Projection, size: 
     box = box.moved(look.left, look.top)
     is_cut = box.top < reach or size.height - box.bottom < reach
     return is_cut or (not projection.wraps and (box.left < reach or size.width - box.right < reach))
+
+
+def close_up(
+    levels: Sequence[RgbImage],
+    projection: Projection,
+    instance: Instance,
+    factor: float,
+    outline: Callable[[Instance], Instance] = lambda instance: instance,
+) -> CloseUp:
+    """The close-up of an object in an equirectangular image: a view of its own.
+
+    Args:
+        levels: as in `render`.
+        projection: of the image.
+        instance: with a box as `anonymise.seam` has them.
+        factor: side of the close-up, as a multiple of the object's longer side.
+        outline: gives an object in the close-up its outline.
+    """
+    size = Size(levels[0].shape[1], levels[0].shape[0])
+    width, height = _sphere(projection)
+    box = instance.box
+    yaw = (((box.left + box.right) / 2 + projection.left) / width - 0.5) * 2 * math.pi
+    pitch = (0.5 - ((box.top + box.bottom) / 2 + projection.top) / height) * math.pi
+    across = box.width / width * 2 * math.pi * math.cos(pitch)
+    fov = min(max(_CLOSE_UP_FOV[0], factor * max(across, box.height / height * math.pi)), _CLOSE_UP_FOV[1])
+    side = min(max(_CLOSE_UP_SIDE[0], math.ceil(fov / (2 * math.pi) * width)), _CLOSE_UP_SIDE[1])
+    view = View(yaw, pitch, fov)
+    return CloseUp(
+        render(levels, view, side, projection),
+        lambda found: to_sphere(outline(found), view, side, size, projection),
+    )

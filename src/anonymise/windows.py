@@ -4,15 +4,28 @@ A box that goes on beyond the right edge of a 360° image, at its left, has ``ri
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from anonymise.detections import Box, RgbImage, Size
+from anonymise.detections import Box, Instance, RgbImage, Size
 
-__all__ = ["Band", "Downscale", "Step", "WindowOptions", "crop_wrapped", "grid", "windows", "wrapping_grid"]
+__all__ = [
+    "Band",
+    "CloseUp",
+    "Downscale",
+    "Step",
+    "TakeCloseUp",
+    "WindowOptions",
+    "close_up",
+    "crop_wrapped",
+    "grid",
+    "windows",
+    "wrapping_grid",
+]
 
 
 class Downscale(NamedTuple):
@@ -37,6 +50,22 @@ class Band(NamedTuple):
 
 
 _WHOLE = Band(0, 1)
+
+
+class CloseUp(NamedTuple):
+    """A square picture of an object in an image and of what is around it.
+
+    Attributes:
+        picture: the pixels.
+        back: what was found in the picture → the same in the image, in no, one or several pieces.
+    """
+
+    picture: RgbImage
+    back: Callable[[Instance], tuple[Instance, ...]]
+
+
+TakeCloseUp = Callable[[Instance, float], CloseUp]
+"""Takes the close-up of an object; its side is the given multiple of the object's longer side."""
 
 
 class WindowOptions(BaseModel):
@@ -138,6 +167,46 @@ def crop_wrapped(image: RgbImage, box: Box) -> RgbImage:
         return image[box.slices]
     rows = slice(box.top, box.bottom)
     return np.concatenate([image[rows, box.left :], image[rows, : box.right - width]], axis=1)
+
+
+def close_up(image: RgbImage, box: Box, factor: float) -> CloseUp:
+    """The close-up of what is in a box of a flat image, pixel by pixel.
+
+    It is moved into the image where the image is large enough, and black beyond its edges where it is not.
+
+    Args:
+        image: all of it.
+        box: in the image.
+        factor: side of the close-up, as a multiple of the longer side of the box.
+    """
+    size = Size(image.shape[1], image.shape[0])
+    side = max(_MIN_CLOSE_UP, math.ceil(factor * max(box.width, box.height)))
+    left = _start(box.left + box.right, side, size.width)
+    top = _start(box.top + box.bottom, side, size.height)
+    frame = Box(0, 0, *size)
+    visible = Box(left, top, left + side, top + side).intersection(frame)
+    picture: RgbImage = np.zeros((side, side, 3), np.uint8)
+    if visible is not None:
+        picture[visible.moved(-left, -top).slices] = image[visible.slices]
+
+    def back(instance: Instance) -> tuple[Instance, ...]:
+        moved = instance.moved(left, top)
+        inside = moved.box.intersection(frame)
+        if inside is None:
+            return ()
+        return (replace(moved, box=inside, mask=moved.mask[inside.within(moved.box).slices]),)
+
+    return CloseUp(picture, back)
+
+
+def _start(twice_the_middle: int, side: int, length: int) -> int:
+    """Where a window begins that has this middle, inside the image if it fits."""
+    start = (twice_the_middle - side) // 2
+    return min(max(0, start), length - side) if side <= length else start
+
+
+_MIN_CLOSE_UP = 16
+"""Side of the smallest close-up in pixels of the image."""
 
 
 def _product(tops: Sequence[int], lefts: Sequence[int], window: Size) -> tuple[Box, ...]:

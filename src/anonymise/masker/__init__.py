@@ -5,8 +5,8 @@ The masker around it keeps the classes that are to be hidden and turns them into
 and where in the full image a window lies.
 """
 
-from anonymise.masker.masker import Masker, ModelMasker, load_masker, model_identity
+from anonymise.masker.masker import CloseMasker, Masker, ModelMasker, load_masker, model_identity
 from anonymise.masker.network import Found, Network
 from anonymise.masker.options import ModelOptions
 
-__all__ = ["Found", "Masker", "ModelMasker", "ModelOptions", "Network", "load_masker", "model_identity"]
+__all__ = ["CloseMasker", "Found", "Masker", "ModelMasker", "ModelOptions", "Network", "load_masker", "model_identity"]

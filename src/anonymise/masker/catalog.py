@@ -11,6 +11,7 @@ from anonymise.errors import ConfigError, ModelError
 from anonymise.labels import COCO, label_of, unknown_classes
 
 __all__ = [
+    "AnchorsOutput",
     "CenterFaceOutput",
     "DetectorModel",
     "DynamicSize",
@@ -113,6 +114,8 @@ class Input(_Entry):
     Attributes:
         name: of the input in the network; None for the only one.
         size: (width, height), or which sizes it takes, and how they follow from the image's.
+        scales: multiples of the sides at which the network sees each picture, for networks that take many sizes;
+            None is ``input_scales`` of the configuration.
         layout: order of the axes.
         colors: order of the channels.
         mean: what is subtracted from each channel, in the order of ``colors``, on the scale 0 to 255.
@@ -124,6 +127,7 @@ class Input(_Entry):
 
     name: str | None
     size: tuple[_Positive, _Positive] | DynamicSize | ScalableSize
+    scales: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] | None = None
     layout: Literal["NHWC", "NCHW"]
     colors: Literal["RGB", "BGR"]
     mean: _Triple = (0, 0, 0)
@@ -135,6 +139,12 @@ class Input(_Entry):
     fit: Literal["stretch", "letterbox"]
     padding: int = Field(ge=0, le=255, default=0)
     batches: bool = False
+
+    @model_validator(mode="after")
+    def _scales_for_open_sizes(self) -> "Input":
+        if self.scales is not None and isinstance(self.size, tuple):
+            raise ValueError("scales: the network takes pictures of one size only")
+        return self
 
     @property
     def is_normalised(self) -> bool:
@@ -237,7 +247,40 @@ class RowsOutput(_Entry):
         return (self.tensor,)
 
 
-Output = SsdOutput | NanoDetOutput | CenterFaceOutput | YoloOutput | RowsOutput
+class AnchorsOutput(_Entry):
+    """Offsets to anchors (RetinaFace, Deng et al. 2020, and others after SSD): ``scores`` and ``offsets`` (1, n, 4).
+
+    ``scores`` (1, n, 1 + classes) are probabilities, the background's first. Each cell of each stride, row by row, has
+    one square anchor for each of the stride's sides. A box is [x, y, width, height] around its middle: the middle is
+    the anchor's plus offset times ``variances[0]`` times the anchor's side; width and height are that side times
+    exp(offset times ``variances[1]``).
+
+    Attributes:
+        strides: side of a cell in pixels, in the order of the rows of the outputs.
+        sides: of the anchors in pixels, for each of the strides.
+        variances: what the offsets of the middle and those of the size are multiplied by.
+    """
+
+    layout: Literal["anchors"]
+    scores: str
+    offsets: str
+    strides: tuple[_Positive, ...] = Field(min_length=1)
+    sides: tuple[Annotated[tuple[_Positive, ...], Field(min_length=1)], ...]
+    variances: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+
+    @model_validator(mode="after")
+    def _sides_for_each(self) -> "AnchorsOutput":
+        if len(self.sides) != len(self.strides):
+            raise ValueError("sides needs a list of anchors for each stride")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The network's outputs, in the order in which they are decoded."""
+        return self.scores, self.offsets
+
+
+Output = SsdOutput | NanoDetOutput | CenterFaceOutput | YoloOutput | RowsOutput | AnchorsOutput
 
 
 class _Model(_Entry):

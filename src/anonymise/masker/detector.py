@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anonymise.detections import RgbImage, Size
-from anonymise.labels import TARGETS, label_of
-from anonymise.masker.catalog import DetectorModel
+from anonymise.labels import kind_of
+from anonymise.masker.catalog import DetectorModel, ScalableSize
 from anonymise.masker.fitting import Fit, fit_of, fitted
 from anonymise.masker.layouts import Candidates, Tensors, decode
 from anonymise.masker.network import Found
@@ -31,8 +31,6 @@ _MAX_ENLARGEMENT = 1.6
 """Of an image, by its sides, in a picture that is larger than another one: beyond, nothing more is found at the same
 over-blur; see ``docs/accuracy.md``."""
 
-_VEHICLES = [label_of(name) for name in TARGETS["vehicle"]]
-
 _COINCIDE = 0.9
 """Intersection over union of boxes of one object, which differ by a pixel or two."""
 
@@ -46,7 +44,8 @@ class DetectorNetwork:
         thresholds: class id → score that its boxes must reach; other classes are left out.
         nms_iou_threshold: of two boxes of one class that overlap more than this (intersection over union), the one
             with the lower score is dropped.
-        scales: of the pictures' sides, each a look of its own; several for networks of a `ScalableSize` only.
+        scales: of the pictures' sides, each a look of its own; several for networks that take pictures of many sizes
+            only. The catalog's entry may have its own instead.
 
     Raises:
         ModelError: the network's outputs do not fit the entry.
@@ -63,12 +62,12 @@ class DetectorNetwork:
     ) -> None:
         self._run = run
         self._model = model
-        self._scales = scales
+        self._scales = model.input.scales or scales
         self._labels = np.array([label or 0 for label in model.columns], np.int64)
         self._thresholds = np.array(
             [thresholds.get(label or 0, _NONE_OF_INTEREST) for label in model.columns], np.float32
         )
-        self._kinds = np.where(np.isin(self._labels, _VEHICLES), _VEHICLES[0], self._labels)
+        self._kinds = np.array([kind_of(label) for label in self._labels.tolist()])
         self._nms_iou_threshold = nms_iou_threshold
         # Better at the start than at the first image.
         next(self([np.zeros((64, 64, 3), np.uint8)]))
@@ -91,12 +90,16 @@ class DetectorNetwork:
 
     def _fits(self, image: Size) -> tuple[Fit | None, ...]:
         """Where an image lies in its pictures; None where it is not looked at, which the smallest scale never is."""
-        fits = (fit_of(image, self._model.input, scale) for scale in self._scales)
+        wanted = self._model.input
+        is_limited = wanted.scales is None and isinstance(wanted.size, ScalableSize)
         smallest = min(self._scales)
-        return tuple(
-            fit if scale == smallest or fit.enlargement <= _MAX_ENLARGEMENT else None
-            for scale, fit in zip(self._scales, fits, strict=True)
-        )
+        fits: list[Fit | None] = []
+        for scale in self._scales:
+            fit = fit_of(image, wanted, scale)
+            is_useful = scale == smallest or not is_limited or fit.enlargement <= _MAX_ENLARGEMENT
+            # Pictures of an open size are the same at all scales from its largest on.
+            fits.append(fit if is_useful and fit not in fits else None)
+        return tuple(fits)
 
     def _found(self, tensors: Tensors, fit: Fit) -> Found:
         candidates = decode(self._model.output, tensors, fit.picture, self._thresholds)

@@ -66,7 +66,7 @@ def fit_of(size: Size, to: Input, scale: float = 1.0) -> Fit:
     Args:
         size: of the image.
         to: what the network takes.
-        scale: of the picture's sides; for networks of a `ScalableSize` only.
+        scale: of the picture's sides; only 1 for networks that take pictures of one size.
     """
     picture, inner = _sizes(size, to, scale)
     return Fit(size, picture, inner)
@@ -93,7 +93,7 @@ def fitted(image: RgbImage, fit: Fit, padding: int) -> RgbImage:
 def _sizes(size: Size, to: Input, scale: float) -> tuple[Size, Size]:
     """The size of the picture for an image, and that of the image in it."""
     if isinstance(to.size, DynamicSize):
-        inner = _scaled(size, min(1.0, math.sqrt(to.size.max_pixels / (size.width * size.height))))
+        inner = _scaled(size, min(scale, math.sqrt(to.size.max_pixels / (size.width * size.height))))
         width, height = (-(-length // to.size.multiple_of) * to.size.multiple_of for length in inner)
         picture = Size(width, height)
     else:

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from anonymise.detections import Size
 from anonymise.errors import ModelError
-from anonymise.masker.catalog import CenterFaceOutput, NanoDetOutput, Output, RowsOutput, SsdOutput, YoloOutput
+from anonymise.masker.catalog import (
+    AnchorsOutput,
+    CenterFaceOutput,
+    NanoDetOutput,
+    Output,
+    RowsOutput,
+    SsdOutput,
+    YoloOutput,
+)
 
 __all__ = ["Candidates", "Tensors", "decode"]
 
@@ -117,6 +125,31 @@ def _rows(output: RowsOutput, tensors: Tensors, size: Size, thresholds: _Floats)
     return Candidates(rows[kept][:, [2, 1, 4, 3]], rows[kept, 6], columns[kept])
 
 
+def _anchors(output: AnchorsOutput, tensors: Tensors, size: Size, thresholds: _Floats) -> Candidates:
+    anchors = np.concatenate(
+        [
+            _anchors_of(size, stride, np.array(sides, np.float32))
+            for stride, sides in zip(output.strides, output.sides, strict=True)
+        ]
+    )
+    scores = _shaped(output, 0, tensors, (1, len(anchors), 1 + len(thresholds)))[0, :, 1:]
+    offsets = _shaped(output, 1, tensors, (1, len(anchors), 4))[0]
+    rows, columns = _reaching(scores, thresholds)
+    y, x, side = anchors[rows].T
+    right, down, width, height = offsets[rows].T
+    x, y = x + right * output.variances[0] * side, y + down * output.variances[0] * side
+    width, height = (side * np.exp(length * output.variances[1]) for length in (width, height))
+    boxes = np.stack([y - height / 2, x - width / 2, y + height / 2, x + width / 2], axis=1)
+    return Candidates(boxes, scores[rows, columns], columns)
+
+
+def _anchors_of(size: Size, stride: int, sides: _Floats) -> _Floats:
+    """The anchors of a stride, (cells × sides, 3): the middle's y and x, and the side."""
+    shape = -(-size.height // stride), -(-size.width // stride), len(sides)
+    rows, columns, numbers = np.indices(shape).reshape(3, -1)
+    return np.stack([(rows + 0.5) * stride, (columns + 0.5) * stride, sides[numbers]], axis=1).astype(np.float32)
+
+
 _DECODERS: Mapping[type[Any], Callable[[Any, Tensors, Size, _Floats], Candidates]] = MappingProxyType(
     {
         SsdOutput: _ssd,
@@ -124,6 +157,7 @@ _DECODERS: Mapping[type[Any], Callable[[Any, Tensors, Size, _Floats], Candidates
         CenterFaceOutput: _centerface,
         YoloOutput: _yolo,
         RowsOutput: _rows,
+        AnchorsOutput: _anchors,
     }
 )
 

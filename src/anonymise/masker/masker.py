@@ -5,7 +5,8 @@ import logging
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -17,9 +18,9 @@ from anonymise.masker.fetch import fetch, verify
 from anonymise.masker.network import Found, Network
 from anonymise.masker.options import ModelOptions, of_class
 from anonymise.masker.runtimes import load_network
-from anonymise.masker.selection import select
+from anonymise.masker.selection import Chosen, select
 
-__all__ = ["Masker", "ModelMasker", "load_masker", "model_identity"]
+__all__ = ["CloseMasker", "Masker", "ModelMasker", "load_masker", "model_identity"]
 
 log = logging.getLogger(__name__)
 
@@ -46,23 +47,49 @@ class Masker(Protocol):
         ...
 
 
+@runtime_checkable
+class CloseMasker(Masker, Protocol):
+    """A `Masker` with others for close-ups of what it found.
+
+    Attributes:
+        parts: finds the parts of an object; None where no parts are looked for.
+        verifier: finds the object once more; None where nothing is verified.
+    """
+
+    parts: Masker | None
+    verifier: Masker | None
+
+
 class ModelMasker:
-    """A `Masker` around one network or several, each of which sees every image.
+    """A `CloseMasker` around one network or several, each of which sees every image.
 
     Args:
         networks: the models, ready to run.
-        hidden: class ids that are hidden.
+        sought: class ids that are kept.
         options: thresholds, padding and the largest image.
         identity: as in `Masker`.
+        thresholds: class id → score that detections must reach, instead of those of the options.
+        parts: as in `CloseMasker`.
+        verifier: as in `CloseMasker`.
     """
 
     def __init__(
-        self, networks: Sequence[Network], hidden: frozenset[int], options: ModelOptions, identity: str
+        self,
+        networks: Sequence[Network],
+        sought: frozenset[int],
+        options: ModelOptions,
+        identity: str,
+        *,
+        thresholds: Mapping[int, float] | None = None,
+        parts: Masker | None = None,
+        verifier: Masker | None = None,
     ) -> None:
         self._networks = tuple(networks)
         self.identity = identity
-        self._thresholds = _by_class(options.score_threshold, hidden)
-        self._padding = _by_class(options.box_padding, hidden)
+        self.parts = parts
+        self.verifier = verifier
+        self._thresholds = _by_class(options.score_threshold, sought) if thresholds is None else thresholds
+        self._padding = _by_class(options.box_padding, sought)
         self._max_num_pixels = options.max_num_pixels
 
     def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
@@ -126,6 +153,10 @@ def _paste(probabilities: NDArray[np.floating], box: Box, visible: Box) -> NDArr
     return inside[visible.within(box).slices]
 
 
+_VERIFIED_FROM = 0.02
+"""Score from which on the verifier's finds count; lower ones would not change a sum of two scores by much."""
+
+
 def load_masker(options: ModelOptions, *, progress: bool) -> ModelMasker:
     """The masker that the configuration asks for; fetches its models at first use.
 
@@ -135,16 +166,52 @@ def load_masker(options: ModelOptions, *, progress: bool) -> ModelMasker:
     selection = select(options)
     for warning in selection.warnings:
         log.warning(warning)
-    thresholds = _by_class(options.score_threshold, selection.hidden)
-    networks = []
-    for model in selection.models:
-        names = ", ".join(LABELS[label] for label in sorted(model.labels & selection.hidden))
-        log.info("Loading the model %s, which finds: %s", model.name, names)
+    for model in selection.all:
         if model.entry is not None:
             fetch(model.name, model.entry, model.folder.parent, progress=progress)
             verify(model.folder)
+    wholes = options.wholes
+    thresholds = _by_class(options.score_threshold, selection.sought & selection.hidden)
+    # What has parts is looked for with the lower threshold; of it that hides nothing yet.
+    for label in frozenset[int]().union(*wholes.values()):
+        thresholds[label] = min(thresholds.get(label, 1.0), options.within_score_threshold)
+    load = partial(_loaded, options)
+    parts = None
+    if selection.parts:
+        parts = load(selection.parts, _by_class(options.score_threshold, wholes), "in close-ups of what has them")
+    verifier = None
+    if selection.verifier is not None:
+        all_alike = dict.fromkeys(selection.sought, _VERIFIED_FROM)
+        verifier = load([selection.verifier], all_alike, "in close-ups of what the others are not sure of")
+    return load(
+        selection.models, thresholds, "in every picture", selection.identity or "", parts=parts, verifier=verifier
+    )
+
+
+def _loaded(
+    options: ModelOptions,
+    models: Sequence[Chosen],
+    thresholds: Mapping[int, float],
+    where: str,
+    identity: str = "",
+    *,
+    parts: Masker | None = None,
+    verifier: Masker | None = None,
+) -> ModelMasker:
+    networks = []
+    for model in models:
+        names = ", ".join(LABELS[label] for label in sorted(model.labels & thresholds.keys()))
+        log.info("Loading the model %s, which finds %s: %s", model.name, where, names)
         networks.append(load_network(model.folder, model.detector, options, thresholds))
-    return ModelMasker(networks, selection.hidden, options, selection.identity or "")
+    return ModelMasker(
+        networks,
+        frozenset(thresholds),
+        options,
+        identity,
+        thresholds=thresholds,
+        parts=parts,
+        verifier=verifier,
+    )
 
 
 def model_identity(options: ModelOptions) -> str | None:

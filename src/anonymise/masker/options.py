@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from anonymise.labels import LABELS, TARGETS, label_of, unknown_classes
+from anonymise.labels import LABELS, TARGETS, label_of, labels_of_target, unknown_classes
 
 __all__ = ["ModelOptions", "Runtime", "of_class"]
 
@@ -14,6 +14,7 @@ Target = Literal["person", "vehicle", "face", "plate"]
 
 _Name = Annotated[str, Field(min_length=1)]
 _Score = Annotated[float, Field(gt=0, lt=1)]
+_Sum = Annotated[float, Field(gt=0, lt=2)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 _DEFAULT = "default"
@@ -34,6 +35,15 @@ class ModelOptions(BaseModel):
     nms_iou_threshold: float = Field(gt=0, le=1)
     input_scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
     batch_size: int = Field(ge=1)
+    within: Mapping[str, str]
+    within_score_threshold: _Score
+    within_margin: float = Field(ge=0, le=2)
+    within_from_pixels: int = Field(ge=1)
+    hide_whole_without_parts: bool
+    verify_with: _Name | None
+    verify_below: _Score | Mapping[str, _Score]
+    verify_sum: _Sum | Mapping[str, _Sum]
+    verify_surroundings: float = Field(ge=1, le=10)
     runtime: Runtime
     model_threads: int | None = Field(ge=1)
     max_num_pixels: int = Field(ge=1)
@@ -59,7 +69,17 @@ class ModelOptions(BaseModel):
             raise ValueError(problem)
         return names
 
-    @field_validator("score_threshold", "box_padding")
+    @field_validator("within")
+    @classmethod
+    def _parts_of_others(cls, within: Mapping[str, str]) -> Mapping[str, str]:
+        names = [*within, *(whole for whole in within.values() if whole not in TARGETS)]
+        if problem := unknown_classes(*names):
+            raise ValueError(f"{problem}; what they are part of may be a target as well: {', '.join(TARGETS)}")
+        if any(labels_of_target(whole) & {label_of(part) for part in within} for whole in within.values()):
+            raise ValueError("a part cannot be looked for within another part")
+        return within
+
+    @field_validator("score_threshold", "box_padding", "verify_below", "verify_sum")
     @classmethod
     def _known_and_complete(cls, value: float | Mapping[str, float]) -> float | Mapping[str, float]:
         if isinstance(value, Mapping):
@@ -73,6 +93,12 @@ class ModelOptions(BaseModel):
     def models(self) -> tuple[str, ...]:
         """The models that the operator names, each a name of the catalog or a folder."""
         return (self.model_type,) if isinstance(self.model_type, str) else self.model_type
+
+    @property
+    def wholes(self) -> Mapping[int, frozenset[int]]:
+        """Class id of a part that is to be hidden → the class ids within whose objects it is looked for."""
+        parts = {label_of(part): labels_of_target(whole) for part, whole in self.within.items()}
+        return {part: wholes for part, wholes in parts.items() if part in self.hidden}
 
     @property
     def hidden(self) -> frozenset[int]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from anonymise.errors import ModelError
-from anonymise.masker.catalog import DetectorModel, ScalableSize
+from anonymise.masker.catalog import DetectorModel
 from anonymise.masker.detector import DetectorNetwork, Run
 from anonymise.masker.fetch import network_file
 from anonymise.masker.network import Network
@@ -79,7 +79,7 @@ def _on_openvino(
 def _detector(
     run: Run, model: DetectorModel, options: ModelOptions, thresholds: Mapping[int, float]
 ) -> DetectorNetwork:
-    scales = options.input_scales if isinstance(model.input.size, ScalableSize) else (1.0,)
+    scales = (1.0,) if isinstance(model.input.size, tuple) else options.input_scales
     return DetectorNetwork(
         run, model, thresholds=thresholds, nms_iou_threshold=options.nms_iou_threshold, scales=scales
     )

@@ -1,7 +1,6 @@
 """Which models run, and which classes are hidden: what the operator names, and what that needs besides.
 
-Fail closed: a class that is to be hidden and that no model would find gets a model that does, or what it is a part of
-is hidden.
+Fail closed: a class that is to be hidden and that no model would find gets a model that does.
 """
 
 import json
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anonymise.errors import ModelError
-from anonymise.labels import COCO, LABELS, label_of
+from anonymise.labels import COCO, LABELS
 from anonymise.masker.catalog import DetectorModel, Model, load_catalog
 from anonymise.masker.fetch import origin_of, sha256
 from anonymise.masker.options import ModelOptions
@@ -18,9 +17,6 @@ from anonymise.plaintext import did_you_mean
 from anonymise.resources import CATALOG, default_model_folder
 
 __all__ = ["Chosen", "Selection", "model_folder", "models_of_catalog", "select"]
-
-_INSTEAD = {"plate": ("car", "motorcycle", "bus", "truck")}
-"""Class → what is hidden instead while no model that finds it is there. Such models are not fetched unasked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +72,30 @@ class Selection:
 
     Attributes:
         models: each sees every image; those that the operator names come first.
+        parts: each sees close-ups of what those found.
+        verifier: sees close-ups of what those are not sure of; None where nothing is verified.
         hidden: class ids that are hidden.
+        sought: class ids that ``models`` are to find: those that are hidden, but for parts, and what has such parts.
         warnings: what the operator should know.
     """
 
     models: tuple[Chosen, ...]
+    parts: tuple[Chosen, ...]
+    verifier: Chosen | None
     hidden: frozenset[int]
+    sought: frozenset[int]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[Chosen, ...]:
+        """All that run, each once."""
+        verifier = () if self.verifier is None else (self.verifier,)
+        return tuple({model.name: model for model in (*self.models, *self.parts, *verifier)}.values())
 
     @property
     def identity(self) -> str | None:
         """A text that changes with the models and the classes; None while a model is not fetched."""
-        identities = [model.identity for model in self.models]
+        identities = [model.identity for model in self.all]
         return None if None in identities else json.dumps([identities, sorted(self.hidden)])
 
 
@@ -118,36 +126,37 @@ def select(options: ModelOptions) -> Selection:
     """
     folder = model_folder(options)
     catalog = models_of_catalog(folder)
-    if unknown := [name for name in options.models if name not in catalog and not _is_folder(name)]:
-        raise ModelError(" ".join(_unknown(name, catalog) for name in unknown))
-    models = [
+    named = [*options.models, *([] if options.verify_with is None else [options.verify_with])]
+    if unknown := [name for name in named if name not in catalog and not _is_folder(name)]:
+        raise ModelError(" ".join(_unknown(name, catalog) for name in dict.fromkeys(unknown)))
+    chosen = [
         Chosen(name, catalog[name], folder / name) if name in catalog else Chosen(name, None, Path(name))
-        for name in options.models
+        for name in named
     ]
-    hidden, warnings = set(options.hidden), list[str]()
-    while missing := sorted(hidden.difference(*(model.labels for model in models))):
-        name = LABELS[missing[0]]
+    models, verifiers = chosen[: len(options.models)], chosen[len(options.models) :]
+    hidden, wholes = options.hidden, options.wholes
+    sought = frozenset(hidden - wholes.keys()).union(*wholes.values())
+    while missing := sorted((hidden | sought).difference(*(model.labels for model in models))):
         finders = [Chosen(key, entry, folder / key) for key, entry in catalog.items() if missing[0] in entry.labels]
-        fetched = [finder for finder in finders if origin_of(finder.folder)]
-        if fetched or (finders and name not in _INSTEAD):
-            models.append((fetched or finders)[0])
-        elif name in _INSTEAD:
-            hidden.remove(missing[0])
-            hidden.update(map(label_of, _INSTEAD[name]))
-            warnings.append(
-                f"There is no model that finds the class {name}: all of {', '.join(_INSTEAD[name])} is hidden instead. "
-                "See docs/models.md on how to get one."
+        if not finders:
+            raise ModelError(
+                f"No model of the catalog finds the class {LABELS[missing[0]]}; name one that does as a model_type."
             )
-        else:
-            raise ModelError(f"No model of the catalog finds the class {name}; name one that does as a model_type.")
-    running = tuple(model for model in models if model.labels & hidden)
-    for model in models:
-        if model not in running:
-            others = ", ".join(other.name for other in running)
-            warnings.append(
-                f"The model {model.name} finds nothing of what is to be hidden. It does not run; {others} does."
-            )
-    return Selection(running, frozenset(hidden), tuple(warnings))
+        models.append(next((finder for finder in finders if origin_of(finder.folder)), finders[0]))
+    running = [model for model in models if model.labels & (sought | hidden)]
+    others = ", ".join(model.name for model in running)
+    return Selection(
+        models=tuple(model for model in models if model.labels & sought),
+        parts=tuple(model for model in models if model.labels & wholes.keys()),
+        verifier=verifiers[0] if verifiers else None,
+        hidden=hidden,
+        sought=sought,
+        warnings=tuple(
+            f"The model {model.name} finds nothing of what is to be hidden. It does not run; {others} does."
+            for model in models
+            if model not in running
+        ),
+    )
 
 
 def _is_folder(name: str) -> bool:
