@@ -1,8 +1,8 @@
-"""How much of the number plates in photographs of cars is hidden, also where no model finds plates.
+"""How much of the number plates in photographs of cars is hidden, with their vehicles or alone.
 
     python -m benchmarks.plates [-k CONFIG.yml] [--set KEY=VALUE] [--width PIXELS] [--shared FOLDER] [--sheet OUT.png]
 
-Without a model for plates, ``targets: [plate]`` hides whole vehicles; `docs/models.md` says how to get one. The cars
+``targets: [plate]`` hides plates that are found within vehicles, and vehicles in which none is found. The cars
 fill most of their photographs, as cars on a street do not: with ``--width`` each photograph is laid into a drawn street
 without vehicles, so large that its plate has that width. It stands out there: take that for a comparison of settings,
 not for what is found on real streets.
@@ -13,7 +13,6 @@ of one line: file, left, top, width and height of the plate in pixels, and what 
 """
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -61,7 +60,6 @@ def main() -> None:
         raise SystemExit(f"Nothing is measured: {folder} has no photographs with plates (--shared, ANONYMISE_SHARED).")
     if arguments.width is not None:
         pictures = [_in_a_street(picture, arguments.width, seed) for seed, picture in enumerate(pictures)]
-    logging.disable(logging.WARNING)  # that there is no model for plates
     files = arguments.config or [Path("lite_config.yml")]
 
     print(f"{len(pictures)} plates; the settings are those of {', '.join(map(str, files))} {' '.join(arguments.set)}")

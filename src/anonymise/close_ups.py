@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anonymise.detections import Instance, RgbImage
 from anonymise.labels import kind_of
@@ -26,6 +27,10 @@ _SAME = 0.4
 
 _COVERED = 0.9
 """Fraction of a doubtful find inside a certain one of its kind from which on hiding it changes next to nothing."""
+
+
+_MUCH_LARGER = 3
+"""Times the area of a region from which on another one around it is of another object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ class CloseUps:
         if self._parts is not None:
             hidden = {id(group) for group in kept}
             regions = [group for group in groups if self._may_have_parts(group.best) and id(group) not in hidden]
-            parts = self._parts_of(self._parts, regions, take)
+            parts = self._parts_of(self._parts, _outermost(regions), take)
             if options.hide_whole_without_parts:
                 bare = [group for group in _without_parts(regions, parts) if self._reaches(group.best)]
                 kept += self._verified([group for group in bare if group.best.label not in options.hidden], take)
@@ -99,12 +104,15 @@ class CloseUps:
         options = self._options
         certain = [group for group in groups if group.best.score >= of_class(options.verify_below, group.best.label)]
         yield from certain
-        boxes = {kind: corners([g.best for g in certain if kind_of(g.best.label) == kind]) for kind in _kinds(certain)}
+        boxes = {
+            kind: corners([group.best for group in certain if kind_of(group.best.label) == kind])
+            for kind in {kind_of(group.best.label) for group in groups}
+        }
         doubtful = []
         for group in groups:
             if group.best.score >= of_class(options.verify_below, group.best.label):
                 continue
-            if _is_covered(group.best, boxes.get(kind_of(group.best.label))):
+            if _is_covered(group.best, boxes[kind_of(group.best.label)]):
                 yield group
             else:
                 doubtful.append(group)
@@ -151,34 +159,42 @@ def _grouped(instances: Iterable[Instance]) -> list[_Group]:
     return groups
 
 
-def _kinds(groups: Iterable[_Group]) -> set[int]:
-    return {kind_of(group.best.label) for group in groups}
-
-
 def _is_same(first: Instance, second: Instance) -> bool:
     is_one = ious(corners([first])[0], corners([second]), "float")[0] > _SAME
     return kind_of(first.label) == kind_of(second.label) and bool(is_one)
 
 
-def _is_covered(instance: Instance, boxes: "np.typing.NDArray[np.float64] | None") -> bool:
+def _is_covered(instance: Instance, boxes: NDArray[np.float64]) -> bool:
     """Whether one of the boxes (n, 4) has nearly all of an object in it."""
-    if boxes is None:
-        return False
     (box,) = corners([instance])
     common = (np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])).clip(0).prod(axis=1)
     return bool((common >= _COVERED * instance.box.area).any())
 
 
+def _outermost(regions: Sequence[_Group]) -> list[_Group]:
+    """The regions without those that lie in another one which is not much larger: other boxes of the same object."""
+    kept: list[_Group] = []
+    for region in sorted(regions, key=lambda region: (-region.best.box.area, region.best.box)):
+        near = [by.best for by in kept if by.best.box.area <= _MUCH_LARGER * region.best.box.area]
+        if not _is_covered(region.best, corners(near)):
+            kept.append(region)
+    return kept
+
+
 def _without_parts(regions: Sequence[_Group], parts: Iterable[Instance]) -> list[_Group]:
-    """The regions of which no part was found; a part belongs to the smallest region around its middle."""
+    """The regions of which no part was found.
+
+    A part belongs to the smallest region around its middle, and to those that are not much larger: other boxes of the
+    same object. A truck behind a car does not have the car's plate.
+    """
     bare = sorted(regions, key=lambda region: region.best.box.area)
-    taken = set()
+    with_parts = set()
     for part in parts:
         x, y = (part.box.left + part.box.right) / 2, (part.box.top + part.box.bottom) / 2
-        around = (
+        around = [
             number
             for number, region in enumerate(bare)
             if region.best.box.left <= x <= region.best.box.right and region.best.box.top <= y <= region.best.box.bottom
-        )
-        taken.add(next(around, None))
-    return [region for number, region in enumerate(bare) if number not in taken]
+        ]
+        with_parts |= {n for n in around if bare[n].best.box.area <= _MUCH_LARGER * bare[around[0]].best.box.area}
+    return [region for number, region in enumerate(bare) if number not in with_parts]

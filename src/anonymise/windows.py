@@ -180,7 +180,7 @@ def close_up(image: RgbImage, box: Box, factor: float) -> CloseUp:
         factor: side of the close-up, as a multiple of the longer side of the box.
     """
     size = Size(image.shape[1], image.shape[0])
-    side = max(_MIN_CLOSE_UP, math.ceil(factor * max(box.width, box.height)))
+    side = max(_MIN_CLOSE_UP, round(factor * max(box.width, box.height)))
     left = _start(box.left + box.right, side, size.width)
     top = _start(box.top + box.bottom, side, size.height)
     frame = Box(0, 0, *size)

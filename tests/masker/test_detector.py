@@ -84,6 +84,20 @@ def rows() -> tuple[Output, Tensors]:
     return output(layout="rows", tensor="out"), [found]
 
 
+def anchors() -> tuple[Output, Tensors]:
+    entry = output(
+        layout="anchors", scores="s", offsets="o", strides=[8, 16], sides=[[8, 16], [32]], variances=[0.1, 0.2]
+    )
+    n = 8 * 8 * 2 + 4 * 4
+    scores, offsets = zeros(1, n, 1 + _CLASSES), zeros(1, n, 4)
+    scores[0, :, 0] = 0.9  # background
+    # Stride 8, row 3, column 2, the larger anchor of 16 pixels around (20, 28); the object's middle is at (22, 30).
+    row = (3 * 8 + 2) * 2 + 1
+    scores[0, row, 1 + _COLUMN] = 0.8
+    offsets[0, row] = 2 / 1.6, 2 / 1.6, np.log(24 / 16) / 0.2, np.log(20 / 16) / 0.2
+    return entry, [scores, offsets]
+
+
 _LAYOUTS: Mapping[str, tuple[Output, Tensors]] = {
     "ssd": ssd(),
     "nanodet": nanodet(),
@@ -92,6 +106,7 @@ _LAYOUTS: Mapping[str, tuple[Output, Tensors]] = {
     "yolo v8": yolo(objectness=False, transposed=True),
     "yolo": yolo(objectness=False, transposed=False),
     "rows": rows(),
+    "anchors": anchors(),
 }
 
 
@@ -262,6 +277,40 @@ def test_images_that_would_be_enlarged_too_much_are_left_out_and_the_others_keep
     assert all(f.boxes.shape == (len(f.scores), 4) for looks in found for f in looks)
 
 
+class Seen:
+    """A network without findings that notes the sizes of its pictures."""
+
+    def __init__(self) -> None:
+        self.sizes: list[tuple[int, ...]] = []
+
+    def __call__(self, images: Iterable[RgbImage]) -> Iterator[Tensors]:
+        for image in images:
+            self.sizes.append(image.shape[:2])
+            yield [zeros(1, 1, 5)]
+
+    def of(self, size: object, scales: list[float], side: int, own_scales: object = None) -> list[tuple[int, ...]]:
+        """The sizes of the pictures of a square image."""
+        one_class = {"classes": ["face"], "output": yolo(objectness=False, transposed=False)[0].model_dump()}
+        entry = model(size, "letterbox", **one_class)
+        entry = entry.model_copy(update={"input": entry.input.model_copy(update={"scales": own_scales})})
+        network = DetectorNetwork(self, entry, thresholds={1001: 0.1}, nms_iou_threshold=0.5, scales=scales)
+        self.sizes.clear()
+        list(network([np.zeros((side, side, 3), np.uint8)]))
+        return self.sizes
+
+
+def test_a_network_of_open_size_sees_images_larger_up_to_its_limit() -> None:
+    size = {"multiple_of": 32, "max_pixels": 200 * 200}
+    assert Seen().of(size, [1, 2, 3], 64) == [(64, 64), (128, 128), (192, 192)]
+    # At its limit all scales are one.
+    assert Seen().of(size, [1, 2, 3], 128) == [(128, 128), (224, 224)]
+
+
+def test_an_entry_may_have_scales_of_its_own_which_have_no_limit() -> None:
+    size = {"multiple_of": 32, "nominal": [64, 64]}
+    assert Seen().of(size, [1], 30, (1.0, 4.0)) == [(64, 64), (256, 256)]
+
+
 def test_objects_come_back_in_shares_of_the_image_and_doubles_are_dropped() -> None:
     """A YOLO network that finds a face twice, and a plate, in the letterbox of an upright image."""
     entry = model([64, 64], "letterbox", classes=["face", None, "plate"], output=yolo(
@@ -304,8 +353,28 @@ def test_a_network_whose_outputs_do_not_fit_its_entry_is_refused_before_the_firs
         ({"network": "nanodet.pb"}, "network"),
         ({"output": {"layout": "nanodet", "strides": [8], "scores": [], "distances": ["a"]}}, "one output for each"),
         ({"output": {"layout": "neither"}}, "neither"),
+        (
+            {
+                "output": {
+                    "layout": "anchors",
+                    "scores": "s",
+                    "offsets": "o",
+                    "strides": [8, 16],
+                    "sides": [[8]],
+                    "variances": [0.1, 0.2],
+                }
+            },
+            "sides needs a list of anchors for each stride",
+        ),
     ],
 )
 def test_entries_that_contradict_themselves_are_refused(changed: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         model([416, 416], "letterbox", **changed)
+
+
+def test_scales_make_no_sense_for_a_network_of_one_size() -> None:
+    values = load_catalog(CATALOG)["Lite"].model_dump()
+    values["input"]["scales"] = [1, 2]
+    with pytest.raises(ValidationError, match="pictures of one size only"):
+        DetectorModel.model_validate(values)

@@ -51,30 +51,41 @@ def test_the_models_that_run_find_what_is_to_be_hidden(changed: dict[str, Any], 
     selection = select(options(model_folder=tmp_path.as_posix(), **changed))
     assert [model.name for model in selection.models] == models
     assert names(selection.hidden) == hidden
-    assert selection.warnings == ()
+    assert (selection.parts, selection.verifier) == ((), None)
     assert selection.identity is None  # nothing is fetched
 
 
-def test_without_a_model_for_plates_whole_vehicles_are_hidden(tmp_path: Path) -> None:
+def test_plates_are_looked_for_within_vehicles(tmp_path: Path) -> None:
     selection = select(options(targets="[face, plate]", model_folder=tmp_path.as_posix()))
     assert [model.name for model in selection.models] == ["Medium", "CenterFace"]
-    assert names(selection.hidden) == {"face", "car", "motorcycle", "bus", "truck"}
-    (warning,) = selection.warnings
-    assert "no model that finds the class plate" in warning
-    assert "docs/models.md" in warning
-
-
-def test_a_model_for_plates_that_is_there_is_used(tmp_path: Path) -> None:
-    fetched(tmp_path, "Plates", "CenterFace")
-    selection = select(options(targets="[face, plate]", model_folder=tmp_path.as_posix()))
-    assert [model.name for model in selection.models] == ["CenterFace", "Plates"]
+    assert [model.name for model in selection.parts] == ["Plates"]
     assert names(selection.hidden) == {"face", "plate"}
-    assert selection.warnings == ()
+    assert names(selection.sought) == {"face"} | _VEHICLES
 
 
-def test_a_model_for_plates_that_is_named_is_fetched_like_any_other(tmp_path: Path) -> None:
-    selection = select(options(targets="[plate]", model_type="Plates", model_folder=tmp_path.as_posix()))
-    assert ([model.name for model in selection.models], selection.warnings) == (["Plates"], ())
+@pytest.mark.parametrize(
+    ("changed", "models", "parts"),
+    [
+        ({"targets": "[plate]", "within": "{}"}, ["Plates"], []),
+        ({"targets": "[plate]", "model_type": "Plates"}, ["Lite"], ["Plates"]),  # something must find the vehicles
+        ({"targets": "[plate]", "within": "{plate: truck}"}, ["Medium"], ["Plates"]),
+        ({"targets": "[face]", "within": "{face: person}"}, ["Medium"], ["CenterFace"]),
+        ({"targets": "[person]", "within": "{face: person}"}, ["Medium"], []),
+    ],
+)
+def test_where_parts_are_looked_for_is_a_key(changed: dict[str, Any], models: list[str], parts: list[str],
+                                             tmp_path: Path) -> None:  # fmt: skip
+    selection = select(options(model_folder=tmp_path.as_posix(), **changed))
+    assert [model.name for model in selection.models] == models
+    assert [model.name for model in selection.parts] == parts
+
+
+def test_a_verifier_is_named_like_any_model(tmp_path: Path) -> None:
+    selection = select(options(model_type="Nano", verify_with="Lite", model_folder=tmp_path.as_posix()))
+    assert selection.verifier is not None
+    assert [model.name for model in selection.all] == ["Nano", "Lite"]
+    with pytest.raises(ModelError, match="'Huge' is neither"):
+        select(options(verify_with="Huge", model_folder=tmp_path.as_posix()))
 
 
 _OWN = """
@@ -96,7 +107,8 @@ def test_models_of_the_operators_own_catalog_come_in_addition(tmp_path: Path) ->
     (tmp_path / "catalog.yml").write_text(_OWN)
     fetched(tmp_path, "Mine")
     selection = select(options(targets="[face, plate]", model_folder=tmp_path.as_posix()))
-    assert [model.name for model in selection.models] == ["Mine"]  # which is there, and finds both
+    # Which is there, and finds both.
+    assert [[m.name for m in some] for some in (selection.models, selection.parts)] == [["Medium", "Mine"], ["Mine"]]
     with pytest.raises(ModelError, match=r"Lite, .*, Mine"):
         select(options(model_type="Huge", model_folder=tmp_path.as_posix()))
     (tmp_path / "catalog.yml").write_text(_OWN.replace("yolo", "other"))
@@ -118,14 +130,19 @@ def test_the_identity_is_another_for_other_models_classes_and_entries(tmp_path: 
         {"model_type": "[Nano, Lite]"},
         {"model_type": "Lite", "targets": "[person]"},
         {"model_type": "Lite", "targets": "[person, face]"},
-        {"targets": "[plate]"},
+        {"model_type": "Lite", "targets": "[plate]"},
+        {"model_type": "Lite", "verify_with": "Nano"},
     ]
     found = [identity(**case) for case in cases]
     assert None not in found
     assert len(set(found)) == len(cases)
     assert [identity(**case) for case in cases] == found
     (tmp_path / "catalog.yml").write_text(_OWN.replace("320, 320", "640, 640"))
-    assert [identity(**case) == before for case, before in zip(cases, found, strict=True)] == [True] * 6 + [False]
+    assert [identity(**case) == before for case, before in zip(cases, found, strict=True)] == [
+        *[True] * 6,
+        False,
+        True,
+    ]
 
 
 def test_values_by_class() -> None:
@@ -154,6 +171,11 @@ def test_values_by_class() -> None:
         ("input_scales", "[1, 1.5, 1]", "a scale is named twice"),
         ("input_scales", "[0]", "greater than 0"),
         ("model_type", "''", "at least 1"),
+        ("within", "{plate: vehicles}", "what they are part of may be a target as well: person, vehicle"),
+        ("within", "{nose: person}", "nose: no known class"),
+        ("within", "{plate: vehicle, car: plate}", "a part cannot be looked for within another part"),
+        ("verify_below", "{person: 0.5}", "default is missing"),
+        ("verify_sum", "2", "less than 2"),
     ],
 )
 def test_what_an_operator_gets_wrong_is_said(key: str, value: str, message: str) -> None:
@@ -174,6 +196,6 @@ def test_the_operator_is_told_once_which_models_run_and_what_is_hidden_instead(
 
     with caplog.at_level(logging.INFO, "anonymise.masker.masker"):
         masker = load_masker(options(model_type="Lite", targets="[plate]"), progress=False)
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
-    assert "Loading the model Lite, which finds: car, motorcycle, bus, truck" in caplog.text
+    assert "Plates, which finds in close-ups of what has them: plate" in caplog.text
+    assert "Lite, which finds in every picture: bicycle, car, motorcycle, bus, truck" in caplog.text
     assert masker.identity == select(options(model_type="Lite", targets="[plate]")).identity

@@ -94,9 +94,10 @@ class Selection:
 
     @property
     def identity(self) -> str | None:
-        """A text that changes with the models and the classes; None while a model is not fetched."""
-        identities = [model.identity for model in self.all]
-        return None if None in identities else json.dumps([identities, sorted(self.hidden)])
+        """A text that changes with the models, what they do, and the classes; None while a model is not fetched."""
+        verifier = () if self.verifier is None else (self.verifier,)
+        identities = [[model.identity for model in role] for role in (self.models, self.parts, verifier)]
+        return None if any(None in role for role in identities) else json.dumps([identities, sorted(self.hidden)])
 
 
 def model_folder(options: ModelOptions) -> Path:
