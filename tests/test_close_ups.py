@@ -216,21 +216,20 @@ def test_close_ups_of_a_sphere_see_the_object_upright_wherever_it_is(left: int) 
     assert np.count_nonzero(union) < 4 * 50
 
 
-def placed(back: Callable[[Instance], Instance | None], box: Box) -> Box | None:
-    instance = back(found(_CAR, 0.5, box))
-    return None if instance is None else instance.box
+def placed(back: Callable[[Instance], tuple[Instance, ...]], box: Box) -> list[Box]:
+    return [instance.box for instance in back(found(_CAR, 0.5, box))]
 
 
 def test_close_ups_are_square_inside_the_image_where_it_is_large_enough() -> None:
     image = np.arange(60 * 100, dtype=np.uint8).reshape(60, 100, 1).repeat(3, axis=2)
     shown, back = close_up(image, Box(90, 10, 100, 30), 2)
     assert np.array_equal(shown, image[0:40, 60:100])
-    assert placed(back, Box(1, 2, 3, 4)) == Box(61, 2, 63, 4)
+    assert placed(back, Box(1, 2, 3, 4)) == [Box(61, 2, 63, 4)]
     shown, back = close_up(image, Box(0, 10, 80, 30), 1)
     assert np.array_equal(shown[20:], image[:60, :80])  # 20 rows are above the image
     assert not shown[:20].any()
-    assert placed(back, Box(0, 15, 80, 25)) == Box(0, 0, 80, 5)
-    assert placed(back, Box(0, 0, 80, 20)) is None
+    assert placed(back, Box(0, 15, 80, 25)) == [Box(0, 0, 80, 5)]
+    assert placed(back, Box(0, 0, 80, 20)) == []
 
 
 def _rear_view() -> tuple[RgbImage, Box]:
