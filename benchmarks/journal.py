@@ -15,10 +15,10 @@ from anonymise.journal import Identity, Journal, JournalReader, Written, journal
 __all__ = ["main"]
 
 _FILES = (
-    ("remote", "{}.jpg"),
-    ("remote", "{}.json"),
-    ("remote", "{}_preview.jpg"),
-    ("archive", "{}.jpg"),
+    Written("remote", "image"),
+    Written("remote", "json"),
+    Written("remote", "preview"),
+    Written("archive", "image", "/mnt/archive/originals"),
 )
 _OBJECTS = {"person": 3, "car": 7, "truck": 1}
 
@@ -39,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         journal = Journal(output, "digest")
         _show("opened by the next run", len(names), time.perf_counter() - started)
         started = time.perf_counter()
-        found = sum(journal.finished(name + ".jpg", Identity(n, n)) for n, name in enumerate(names))
+        found = sum(
+            journal.finished(name + ".jpg", Identity(n, n), "model:0123456789abcdef") for n, name in enumerate(names)
+        )
         _show("asked whether it is finished", len(names), time.perf_counter() - started)
         assert found == len(names)
         started = time.perf_counter()
@@ -59,7 +61,7 @@ def _write(output: Path, names: Sequence[str]) -> float:
     with Journal(output, "digest") as journal:
         for n, name in enumerate(names):
             journal.started(name + ".jpg", Identity(n, n))
-            journal.done(name + ".jpg", [Written(place, file.format(name)) for place, file in _FILES], _OBJECTS)
+            journal.done(name + ".jpg", _FILES, _OBJECTS, source="model:0123456789abcdef", content=f"{n:064x}")
     return time.perf_counter() - started
 
 

@@ -1,4 +1,4 @@
-"""Counts which files of which images are there, and names what is missing, failed or stale."""
+"""Counts which files of which images are there, and names what is missing, failed, stray or stale."""
 
 import argparse
 import csv
@@ -62,7 +62,8 @@ def _check(args: argparse.Namespace) -> int:
             walker,
             config.files,
             places.output,
-            digest=None if identity is None else config.digest(identity),
+            digest=config.settings_fingerprint(config.static_mask_content()),
+            source=None if identity is None else config.model_fingerprint(identity),
             all_kinds=args.ignore_config,
             verify_max_pixels=config.images.max_decoded_pixels if args.verify else None,
         )
@@ -101,13 +102,15 @@ def _table(found: "Audit") -> str:
 
 
 def _doubts(found: "Audit") -> list[tuple[str, str, str]]:
-    named = {"Missing": found.missing, "Damaged": found.damaged, "Failed": found.failed, "Stale": found.stale}
+    named = {"Missing": found.missing, "Damaged": found.damaged, "Failed": found.failed}
+    named |= {"Stray": found.strays, "Stale": found.stale}
     doubts = [(what, str(doubt.path), doubt.reason) for what, some in named.items() for doubt in some]
     return doubts + [("Problem", str(problem.path), problem.reason) for problem in found.problems]
 
 
 def _as_json(found: "Audit") -> dict[str, Any]:
-    lists: dict[str, list[dict[str, str]]] = {name: [] for name in ("missing", "damaged", "failed", "stale", "problem")}
+    names = ("missing", "damaged", "failed", "stray", "stale", "problem")
+    lists: dict[str, list[dict[str, str]]] = {name: [] for name in names}
     for what, path, reason in _doubts(found):
         lists[what.lower()].append({"path": path, "reason": reason})
     return {"images": found.n_images, "complete": found.is_complete, "files": _rows(found), **lists}

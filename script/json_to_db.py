@@ -160,16 +160,15 @@ def _try(_: "DatabaseClient", table: "Table", batch: list[_Read], config: "Confi
 
 def _move(item: _Read, folder: Path, archive: Path, config: "Config") -> str | None:
     """Moves a record whose row is committed; returns what is wrong. Never over another record."""
-    from anonymise.storage import prepare_root, write_verified_copy
+    from anonymise.storage import prepare_root, sync_names, write_verified_copy
 
     target = archive / item.path.relative_to(folder)
     try:
-        if target.exists():
-            if target.read_bytes() != item.data:
-                return f"{item.path}: its row is written, but it stays: {target} is another record"
-        else:
-            prepare_root(archive)
-            write_verified_copy(target, item.data, archive, config.storage)
+        if target.exists() and target.read_bytes() != item.data:
+            return f"{item.path}: its row is written, but it stays: {target} is another record"
+        prepare_root(archive)
+        write_verified_copy(target, item.data, archive, config.storage, source=item.path)
+        sync_names([target])
         if item.path.read_bytes() != item.data:
             return f"{item.path}: its row is written, but it stays: it has changed meanwhile"
         item.path.unlink()

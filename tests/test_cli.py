@@ -44,7 +44,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.Co
     write_image(folder / "in" / "a" / "small.png", street())
     (folder / "in" / "broken.jpg").write_bytes(b"")
     result = command(
-        "-i", folder / "in", "-o", folder / "out", "-a", folder / "archive", "-l", folder / "logs", *LITE,
+        "-i", folder / "in", "-o", folder / "out", "-a", folder / "archive", "--create-archive",
+        "-l", folder / "logs", *LITE,
         "--set", "remote_preview=True", "--set", "preview_dim=[400, 300]", "--set", "remote_mask=True",
     )  # fmt: skip
     return folder, result
@@ -113,7 +114,9 @@ def test_a_second_run_has_nothing_left_to_do(done: tuple[Path, "subprocess.Compl
     before = {name: (folder / "out" / name).stat().st_mtime_ns for name in below(folder / "out")}
     keys = ["--set", "remote_preview=True", "--set", "preview_dim=[400, 300]", "--set", "remote_mask=True"]
     keys += ["--set", "lazy_paths=True"]
-    result = command("-i", folder / "in", "-o", folder / "out", "-a", folder / "archive", *LITE, *keys)
+    result = command(
+        "-i", folder / "in", "-o", folder / "out", "-a", folder / "archive", "--create-archive", *LITE, *keys
+    )
     assert "Skipped (finished):  3" in result.stdout
     assert {name: (folder / "out" / name).stat().st_mtime_ns for name in below(folder / "out")} == before
 

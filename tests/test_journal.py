@@ -19,7 +19,7 @@ from anonymise.errors import StorageError
 from anonymise.journal import Entry, Identity, Journal, JournalReader, Standing, State, Written, journal_file
 
 HERE = Identity(1234, 1_700_000_000_123_456_789)
-FILES = (Written("remote", "a/x.jpg"), Written("archive", "a/x.jpg"))
+FILES = (Written("archive", "image", "/originals"), Written("remote", "image"))
 
 
 def finish(journal: Journal, relative: str, identity: Identity = HERE) -> None:
@@ -36,23 +36,23 @@ def entry_of(output: Path, relative: str) -> Entry:
 
 def test_the_next_run_knows_what_is_finished_and_what_has_changed(tmp_path: Path) -> None:
     with Journal(tmp_path, "one") as journal:
-        assert not journal.finished("a/x.jpg", HERE)
+        assert not journal.finished("a/x.jpg", HERE, "")
         finish(journal, "a/x.jpg")
-        assert journal.finished("a/x.jpg", HERE)
+        assert journal.finished("a/x.jpg", HERE, "")
     with Journal(tmp_path, "one") as journal:
-        assert journal.finished("a/x.jpg", HERE)
-        assert not journal.finished("a/x.jpg", HERE._replace(size=1235))
-        assert not journal.finished("a/x.jpg", HERE._replace(mtime_ns=HERE.mtime_ns + 1))
-        assert not journal.finished("a/y.jpg", HERE)
+        assert journal.finished("a/x.jpg", HERE, "")
+        assert not journal.finished("a/x.jpg", HERE._replace(size=1235), "")
+        assert not journal.finished("a/x.jpg", HERE._replace(mtime_ns=HERE.mtime_ns + 1), "")
+        assert not journal.finished("a/y.jpg", HERE, "")
         assert not journal.finished_otherwise("a/x.jpg")
     with Journal(tmp_path, "two") as journal:
-        assert not journal.finished("a/x.jpg", HERE)
+        assert not journal.finished("a/x.jpg", HERE, "")
         assert journal.finished_otherwise("a/x.jpg")
         finish(journal, "a/x.jpg")
-        assert journal.finished("a/x.jpg", HERE)
+        assert journal.finished("a/x.jpg", HERE, "")
         assert not journal.finished_otherwise("a/x.jpg")
     with Journal(tmp_path, "one") as journal:
-        assert not journal.finished("a/x.jpg", HERE)
+        assert not journal.finished("a/x.jpg", HERE, "")
 
 
 def test_an_entry_tells_all_that_happened(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_an_entry_tells_all_that_happened(tmp_path: Path) -> None:
         journal.started("a/z.jpg", None)
     done, failed, open_ = (entry_of(tmp_path, f"a/{name}.jpg") for name in "xyz")
     assert replace(done, started="", ended=None) == Entry(
-        "a/x.jpg", HERE, "one", State.FINISHED, 1, None, None, "", None, FILES, {"car": 2}
+        "a/x.jpg", HERE, "one", State.FINISHED, 1, None, None, "", None, FILES, {"car": 2}, source=""
     )
     assert done.started.endswith("+00:00")
     assert done.ended is not None
@@ -138,6 +138,7 @@ def test_a_journal_is_a_table_of_what_happened_last(
     shutil.rmtree(tmp_path / ".anonymise", ignore_errors=True)
     expected: dict[str, tuple[State, Identity]] = {}
     journal = Journal(tmp_path, "one", batch_rows=batch_rows)
+    ever_done: set[str] = set()
     for step, name, identity in steps:
         if step == "commit":
             journal.commit()
@@ -148,19 +149,21 @@ def test_a_journal_is_a_table_of_what_happened_last(
             journal.started(name, identity)
             expected[name] = State.STARTED, identity
         if step == "done":
-            journal.done(name, [Written("remote", name)], {})
+            journal.done(name, [Written("remote", "image")], {})
+            ever_done.add(name)
             expected[name] = State.FINISHED, identity
         elif step == "failed":
             journal.failed(name, "write", f"{name} cannot be written")
             expected[name] = State.FAILED, identity
         for known, (state, last) in expected.items():
-            assert journal.finished(known, last) == (state is State.FINISHED)
+            assert journal.finished(known, last, "") == (state is State.FINISHED)
     journal.commit()
     with JournalReader(tmp_path) as reader:
         found = list(reader.entries())
     assert {entry.relative: (entry.state, entry.identity) for entry in found} == expected
     for entry in found:
-        assert [file.name for file in entry.written] == ([entry.relative] if entry.state is State.FINISHED else [])
+        # What was written stays known, whatever becomes of the image afterwards.
+        assert entry.written == ((Written("remote", "image"),) if entry.relative in ever_done else ())
         if entry.state is State.FAILED:
             assert entry.reason == f"{entry.relative} cannot be written"
 
@@ -455,6 +458,6 @@ def test_killed_at_any_moment_it_knows_all_that_was_committed_and_nothing_else(t
             ended = State.FINISHED if n % 3 else State.FAILED
             # A kill may fall between the two changes of the last image, which are in different batches then.
             assert entry.state is ended or (n > committed and n == last and entry.state is State.STARTED)
-            assert journal.finished(f"{n}.jpg", Identity(n, n)) == (entry.state is State.FINISHED)
+            assert journal.finished(f"{n}.jpg", Identity(n, n), "") == (entry.state is State.FINISHED)
         assert len(entries) == last + 1 > n_known
         first, n_known = last if entries[f"{last}.jpg"].state is State.STARTED else last + 1, len(entries)

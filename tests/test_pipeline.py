@@ -21,6 +21,7 @@ from anonymise.journal import JournalReader
 from anonymise.outcomes import Done, Outcome, Progress
 from anonymise.paths import Places
 from anonymise.pipeline import anonymise, make_previews, make_records
+from anonymise.processes import process_name
 from anonymise.processor import ImageProcessor
 from anonymise.sharing import SharedPixels
 from anonymise.workers import ProcessWorkers, SerialWorkers, Workers
@@ -179,7 +180,8 @@ class DiesAfterDrawing:
             tried.touch()
             assert isinstance(job.pixels, SharedPixels)
             job.pixels.open()[:] = 0
-            (job.paths.output_image.parent / ".anonymise-0.part").write_bytes(b"half")
+            name = f"{process_name()}-0.part"
+            (job.paths.places.output / ".anonymise" / "tmp" / name).write_bytes(b"half")
             os._exit(9)
         return finish(job, config)
 
@@ -199,6 +201,7 @@ def test_what_a_dead_worker_drew_on_is_decoded_again_and_what_it_began_to_write_
     assert (tmp_path / "tried" / "2.jpg").exists()
     assert report.n_done == 6
     assert tree(other.output) == tree(places.output)
+    assert not list(other.output.rglob("*.part"))
 
 
 def test_finished_images_are_skipped_unless_they_are_to_be_done_again(places: Places) -> None:
@@ -552,9 +555,48 @@ def test_a_changed_configuration_or_model_does_finished_images_again(
 
 def test_a_changed_input_is_done_again(places: Places) -> None:
     write_image(places.input / "1.jpg", street())
-    run(places)
+    without_archive = Places(places.input, places.output)
+    run(without_archive)
     write_image(places.input / "1.jpg", street(seed=5))
-    assert len(run(places).done) == 1
+    assert len(run(without_archive).done) == 1
+
+
+@pytest.mark.parametrize("delete", ["True", "False"])
+def test_the_next_card_with_the_same_names_does_not_replace_originals(places: Places, delete: str) -> None:
+    assert places.archive is not None
+    first = write_image(places.input / "1.jpg", street()).read_bytes()
+    run(places, f"delete_input={delete}")
+    published = tree(places.output)
+    second = write_image(places.input / "1.jpg", street(seed=5)).read_bytes()
+    (failed,) = run(places, f"delete_input={delete}").failed
+    assert all(str(folder / "1.jpg") in failed.reason for folder in (places.archive, places.input))
+    assert (tree(places.archive), tree(places.input)) == ({"1.jpg": first}, {"1.jpg": second})
+    assert tree(places.output) == published
+
+
+def test_two_inputs_that_share_an_archive_do_not_replace_each_others_originals(places: Places, tmp_path: Path) -> None:
+    originals: list[bytes] = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        originals.append(write_image(tmp_path / name / "1.jpg", street(seed=len(originals))).read_bytes())
+        storage.prepare_root(tmp_path / f"{name}_out")
+    rans = [run(Places(tmp_path / n, tmp_path / f"{n}_out", places.archive), "delete_input=True") for n in ("a", "b")]
+    assert [len(ran.failed) for ran in rans] == [0, 1]
+    assert tree(places.archive or Path()) == {"1.jpg": originals[0]}
+    assert tree(tmp_path / "b") == {"1.jpg": originals[1]}
+
+
+def test_with_delete_input_an_archive_that_is_suddenly_empty_stops_the_run(places: Places, tmp_path: Path) -> None:
+    assert places.archive is not None
+    write_image(places.input / "1.jpg", street())
+    run(places, "delete_input=True")
+    places.archive.rename(tmp_path / "away")
+    storage.prepare_root(places.archive)  # as --create-archive does
+    original = write_image(places.input / "2.jpg", street(seed=2)).read_bytes()
+    with pytest.raises(StorageError, match="is empty, although earlier runs wrote to it"):
+        run(places, "delete_input=True")
+    assert (tree(places.input), tree(places.archive)) == ({"2.jpg": original}, {})
+    assert len(run(places).done) == 1  # nothing is deleted
 
 
 def test_failed_images_leave_a_note_but_no_pixels_and_it_goes_when_they_succeed(places: Places) -> None:

@@ -105,6 +105,7 @@ def test_a_run_contacts_nobody_and_writes_nothing_to_the_home_folder(
     write_image(tmp_path / "in" / "1.jpg", street())
     result = watched.run(
         "-m", "anonymise", "-i", tmp_path / "in", "-o", tmp_path / "out", "-a", tmp_path / "archive",
+        "--create-archive",
         "-k", "config/lite_config.yml", "--set", f"runtime={runtime}", "--set", "remote_preview=True",
         "--set", "archive_instances=True", home=watched.home,
     )  # fmt: skip

@@ -128,15 +128,44 @@ def test_a_file_that_is_gone_from_a_root_that_is_there_is_not_waited_for(root: P
 
 
 def test_the_archive_copy_is_the_original(root: Path) -> None:
-    storage.write_verified_copy(root / "a.jpg", b"original", root, OPTIONS)
+    copy(root / "a.jpg", b"original", root)
     assert (root / "a.jpg").read_bytes() == b"original"
+    copy(root / "a.jpg", b"original", root)  # the same picture once more
+
+
+def copy(path: Path, data: bytes, root: Path) -> None:
+    storage.write_verified_copy(path, data, root, OPTIONS, source=Path("photos", path.name))
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_archive_never_loses_an_original_to_another(
+    root: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+
+        def refuse(path: Path, target: Path) -> None:
+            raise OSError(errno.ENOTSUP, "no links here")
+
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    (root / "a.jpg").touch()  # what is empty is no original
+    copy(root / "a.jpg", b"first", root)
+    with pytest.raises(WriteError, match=r"another original") as caught:
+        copy(root / "a.jpg", b"other", root)
+    assert all(str(path) in str(caught.value) for path in (root / "a.jpg", Path("photos", "a.jpg")))
+    # Two runs at the same time: neither sees the other's before it writes its own.
+    monkeypatch.setattr(storage, "keep_other_original", lambda *_: None)
+    monkeypatch.setattr(storage, "is_written", lambda _: False)
+    with pytest.raises(WriteError):
+        copy(root / "a.jpg", b"other", root)
+    assert (root / "a.jpg").read_bytes() == b"first"
+    assert sorted(p.name for p in root.iterdir()) == [".anonymise", "a.jpg"]
 
 
 def test_a_copy_that_reads_back_differently_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad_disk = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: bad_disk(path)[:-1] + b"?")
     with pytest.raises(WriteError, match="reads back differently"):
-        storage.write_verified_copy(root / "a.jpg", b"original", root, OPTIONS)
+        copy(root / "a.jpg", b"original", root)
 
 
 @pytest.fixture
@@ -185,15 +214,74 @@ def test_the_input_stays_unless_everything_is_in_its_place(
     assert finished["in"].exists()
 
 
-def test_temporary_files_of_an_interrupted_run_are_cleared_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    ours = tmp_path / "a" / ".anonymise-0123.part"
-    other = tmp_path / "a" / "film.part"
-    ours.write_bytes(b"x")
-    other.write_bytes(b"x")
-    assert storage.clear_temporary_files([tmp_path], below=False) == 0
-    assert storage.clear_temporary_files([tmp_path, tmp_path / "gone"]) == 1
-    assert [p.name for p in (tmp_path / "a").iterdir()] == ["film.part"]
+WRITES_FOR_EVER = """
+import os, sys, time
+from pathlib import Path
+from anonymise import storage
+root = Path(sys.argv[1])
+storage.prepare_root(root)
+def wait(descriptor):
+    print("began", flush=True)
+    time.sleep(600)
+os.fsync = wait
+storage.write_atomically(root / "a" / "1.jpg", b"half", root, storage.StorageOptions(
+    delete_input=False, file_access_retry_seconds=1, file_access_timeout_seconds=1))
+"""
+
+
+def test_what_a_dead_process_left_is_cleared_and_what_another_one_writes_is_not(tmp_path: Path) -> None:
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITES_FOR_EVER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    try:
+        for writer in writers:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "began\n"
+        (tmp_path / "film.part").write_bytes(b"x")
+        unfinished = [p for p in tmp_path.rglob("*.part") if p.name != "film.part"]
+        assert [p.read_bytes() for p in unfinished] == [b"half"] * 2
+        assert storage.clear_temporary_files([tmp_path, tmp_path / "gone"]) == 0
+        writers[0].kill()
+        writers[0].wait()
+        assert storage.clear_temporary_files([tmp_path]) == 1
+        (left,) = (p for p in tmp_path.rglob("*.part") if p.name != "film.part")
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.communicate()
+    # Of a machine that nobody here knows: kept until it is a day old.
+    foreign = left.rename(left.with_name("0123456789ab-1-0.part"))
+    assert storage.clear_temporary_files([tmp_path]) == 0
+    os.utime(foreign, (1, 1))
+    assert storage.clear_temporary_files([tmp_path]) == 1
+    assert [p.name for p in tmp_path.rglob("*.part")] == ["film.part"]
+
+
+def test_names_of_new_files_are_on_the_disk_before_an_input_is_deleted(
+    finished: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sys.platform == "win32":
+        pytest.skip("there is no such call")
+    done: list[str] = []
+    sync, unlink = os.fsync, Path.unlink
+
+    def noted_sync(descriptor: int) -> None:
+        done.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()) if sys.platform == "linux" else "folder")
+        sync(descriptor)
+
+    def noted_unlink(path: Path, missing_ok: bool = False) -> None:
+        done.append("deleted")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "unlink", noted_unlink)
+    storage.prepare_root(tmp_path / "archive")
+    done.clear()
+    delete(finished, tmp_path)
+    assert done.pop() == "deleted"
+    if sys.platform == "linux":
+        assert {str(tmp_path / "archive"), str(finished["archive"].parent), str(finished["out"].parent)} <= set(done)
 
 
 def test_the_empty_folder_of_an_unmounted_share_is_no_place_to_write_to(small_disk: Path) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from anonymise import images
 from anonymise.errors import UnreadableImage
-from anonymise.journal import Identity, JournalReader, Standing, State, journal_file
+from anonymise.journal import Entry, Identity, JournalReader, Standing, State, journal_file
 from anonymise.paths import FileKind, FileOptions, Paths, Place, TreeWalker, WalkProblem, all_files, expected_files
+from anonymise.storage import is_written
+from anonymise.tracked import is_same_input, stray_files
 
 __all__ = ["Audit", "Doubt", "Status", "audit"]
 
@@ -48,6 +50,7 @@ class Audit:
         missing: files that should be there.
         damaged: files that are there but cannot be decoded; looked for on demand only.
         failed: images that the journal says failed, with the reason; also those that are no longer in the input.
+        strays: files of images that the configuration does not ask for, such as previews of an earlier one.
         stale: images whose results are of another input, configuration or model, or of an interrupted run.
         problems: folders and files that could not be looked at.
     """
@@ -57,6 +60,7 @@ class Audit:
     missing: tuple[Doubt, ...]
     damaged: tuple[Doubt, ...]
     failed: tuple[Doubt, ...]
+    strays: tuple[Doubt, ...]
     stale: tuple[Doubt, ...]
     problems: tuple[WalkProblem, ...]
 
@@ -64,7 +68,7 @@ class Audit:
     def is_complete(self) -> bool:
         """Whether all is as it should be."""
         hidden = any(problem.hides_images for problem in self.problems)
-        return not (self.missing or self.damaged or self.failed or self.stale or hidden)
+        return not (self.missing or self.damaged or self.failed or self.strays or self.stale or hidden)
 
 
 def audit(
@@ -72,7 +76,8 @@ def audit(
     options: FileOptions,
     output: Path,
     *,
-    digest: str | None,
+    digest: str,
+    source: str | None,
     all_kinds: bool = False,
     verify_max_pixels: int | None = None,
 ) -> Audit:
@@ -82,7 +87,8 @@ def audit(
         walker: over the input folder.
         options: say which files a finished image has.
         output: the output folder, with the journal if there is one.
-        digest: of the configuration and the model that results should be of; None if that is not known.
+        digest: fingerprint of the settings that results should be of.
+        source: fingerprint of the model that results should be of; None if that is not known.
         all_kinds: ask for every kind of file in every place of the run, whatever ``options`` say.
         verify_max_pixels: decode every picture that is there, up to this size; None does not look into files.
 
@@ -93,23 +99,27 @@ def audit(
     missing: list[Doubt] = []
     damaged: list[Doubt] = []
     failed: dict[str, Doubt] = {}
+    strays: list[Doubt] = []
     stale: list[Doubt] = []
     problems: list[WalkProblem] = []
     n_images = 0
     has_journal = journal_file(output).is_file()
     reading: AbstractContextManager[JournalReader | None] = JournalReader(output) if has_journal else nullcontext()
     with reading as journal:
-        for entry in journal.entries(State.FAILED) if journal is not None else ():
-            failed[entry.relative] = Doubt(walker.root / entry.relative, f"{entry.stage}: {entry.reason}")
+        for one in journal.entries(State.FAILED) if journal is not None else ():
+            failed[one.relative] = Doubt(walker.root / one.relative, f"{one.stage}: {one.reason}")
         for paths in walker.walk():
             if isinstance(paths, WalkProblem):
                 problems.append(paths)
                 continue
             n_images += 1
+            entry = None if journal is None else journal.entry(paths.key)
             expected = {file.path for file in (all_files(paths) if all_kinds else expected_files(paths, options))}
+            stray = () if all_kinds else stray_files(paths, options, entry)
+            strays += (Doubt(path, "not asked for by the configuration") for path in stray)
             for file in all_files(paths):
                 status = Status.NONE
-                if file.path.is_file() and file.path.stat().st_size > 0:
+                if is_written(file.path):
                     status = Status.OK
                     if verify_max_pixels is not None and file.kind in _PICTURES:
                         damaged += _verified(file.path, verify_max_pixels)
@@ -118,9 +128,16 @@ def audit(
                     missing.append(Doubt(file.path, "missing"))
                 counts.setdefault((file.kind, file.place), dict.fromkeys(Status, 0))[status] += 1
             if journal is not None and paths.key not in failed:
-                stale += _stale(paths, journal, digest)
+                stale += _stale(paths, entry, digest, source)
     return Audit(
-        n_images, counts, tuple(missing), tuple(damaged), tuple(failed.values()), tuple(stale), tuple(problems)
+        n_images,
+        counts,
+        tuple(missing),
+        tuple(damaged),
+        tuple(failed.values()),
+        tuple(strays),
+        tuple(stale),
+        tuple(problems),
     )
 
 
@@ -132,10 +149,12 @@ def _verified(path: Path, max_pixels: int) -> list[Doubt]:
     return []
 
 
-def _stale(paths: Paths, journal: JournalReader, digest: str | None) -> list[Doubt]:
-    entry = journal.entry(paths.key)
+def _stale(paths: Paths, entry: Entry | None, digest: str, source: str | None) -> list[Doubt]:
     if entry is None:
-        return [] if paths.output_image.is_file() else [Doubt(paths.source, Standing.UNKNOWN.value)]
+        return [] if is_written(paths.output_image) else [Doubt(paths.source, Standing.UNKNOWN.value)]
     status = paths.source.stat()
-    standing = entry.standing(Identity.of(status), digest or entry.digest)
+    identity = Identity.of(status)
+    if entry.identity is not None and entry.identity != identity and is_same_input(entry, paths.source, identity):
+        identity = entry.identity  # with another time, such as its copy in the archive
+    standing = entry.standing(identity, digest, source)
     return [] if standing is Standing.FINISHED else [Doubt(paths.source, standing.value)]

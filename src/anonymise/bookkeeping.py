@@ -1,27 +1,30 @@
 """What the main job writes down beside its results: the journal, the error tree, rows, and what may be deleted.
 
 An input image is deleted only after the journal says, on the disk, that it is finished; its row begins to wait in
-the same transaction.
+the same transaction. A finished image's files are exactly those expected: what an earlier run wrote besides is removed.
 """
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from anonymise import outbox, storage
 from anonymise.config import Config
 from anonymise.db.sender import Sender
+from anonymise.detections import Detections, RgbImage
 from anonymise.engine import Book, Task
-from anonymise.errors import DatabaseUnavailable, ImageError, StorageError
+from anonymise.errors import DatabaseUnavailable, ImageError, InstancesError, StorageError, WriteError
 from anonymise.jobs import delete_input
-from anonymise.journal import Identity, Journal, JournalReader, State, Written, journal_file
+from anonymise.journal import SAVED, Entry, Identity, Journal, JournalReader, State, Written, journal_file
 from anonymise.outcomes import Done, Failed, Outcome, Skipped
-from anonymise.paths import Paths, Places, expected_files
+from anonymise.paths import FileKind, Paths, Places, all_files, expected_files
+from anonymise.tracked import is_same_file, is_same_input, noted, own_instances, tracked_path
 
-__all__ = ["JournalBook", "known_failures"]
+__all__ = ["Begun", "FilesBook", "JournalBook", "Source", "known_failures"]
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,71 @@ def known_failures(output: Path) -> frozenset[str]:
         return frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the detections of an image come from.
+
+    Attributes:
+        fingerprint: changes when it would give other detections.
+        detect: (file, pixels as they are stored, orientation) → detections in pixels as they are stored.
+        saved: SHA-256 of the file of saved instances that this is; None for a model.
+    """
+
+    fingerprint: str
+    detect: Callable[[bytes, RgbImage, int], Detections]
+    saved: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An image on which work begins.
+
+    Attributes:
+        identity: of the input image.
+        source: where its detections come from.
+        instances: SHA-256 of each file of saved instances that runs wrote for it → fingerprint of their source.
+        stays: files of earlier runs that are not for this run to remove.
+    """
+
+    identity: Identity
+    source: Source
+    instances: Mapping[str, str] = field(default_factory=dict)
+    stays: tuple[Written, ...] = ()
+
+
+class FilesBook(Book):
+    """Notes in the journal what a command wrote that finishes no image, so that it is known as a file of a run.
+
+    Args:
+        journal: of the output folder.
+        kind: what is written.
+        config: the configuration.
+        places: the folders.
+    """
+
+    def __init__(self, journal: Journal, kind: FileKind, config: Config, places: Places) -> None:
+        super().__init__(known_failures(places.output))
+        self._journal = journal
+        self._kind = kind
+        self._config = config
+        self._places = places
+
+    def note(self, outcome: Outcome) -> Iterable[Task]:
+        """Adds the files to those of the image."""
+        if isinstance(outcome, Done):
+            paths = Paths(outcome.source.relative_to(self._places.input), self._places)
+            files = (file for file in expected_files(paths, self._config.files) if file.kind is self._kind)
+            earlier = set(self._journal.written(paths.key) or ())
+            if earlier and (written := earlier.union(map(noted, files))) != earlier:
+                self._journal.wrote(paths.key, tuple(written))
+        return ()
+
+    def close(self) -> Iterable[Task]:
+        """Writes the journal."""
+        self._journal.commit()
+        return ()
+
+
 class JournalBook(Book):
     """Keeps the journal of a run, leaves notes of failed images in the error tree, sends rows, deletes finished inputs.
 
@@ -49,9 +117,17 @@ class JournalBook(Book):
         config: the configuration.
         places: the folders.
         sender: sends the rows of finished images; None where there is no database.
+        source_of: where the detections of an image come from; raises `InstancesError` where that cannot be read.
     """
 
-    def __init__(self, journal: Journal, config: Config, places: Places, sender: Sender | None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        config: Config,
+        places: Places,
+        sender: Sender | None,
+        source_of: Callable[[Paths], Source],
+    ) -> None:
         super().__init__(known_failures(places.output))
         self._sender = sender
         self._n_rows = 0
@@ -61,37 +137,123 @@ class JournalBook(Book):
         self._journal = journal
         self._config = config
         self._places = places
-        self._started: set[Path] = set()
+        self._source_of = source_of
+        self._begun: dict[Path, Begun | None] = {}
+        self._refused: set[Path] = set()
         self._deletable: list[Paths] = []
 
     def expect(self, keys: Iterable[str]) -> None:
         """Says how many images a changed configuration makes stale."""
-        stale = sum(map(self._journal.finished_otherwise, keys))
-        if stale:
-            log.warning("The configuration or the model has changed: %d finished images are done again", stale)
+        stale = [key for key in keys if self._journal.finished_otherwise(key)]
+        corrected = sum(self._journal.corrected(key) is not None for key in stale)
+        if len(stale) > corrected:
+            count = len(stale) - corrected
+            log.warning("The configuration or the model has changed: %d finished images are done again", count)
+        if corrected:
+            log.warning(
+                "%d images were finished with corrected instances and another configuration: python -m script.redraw "
+                "draws those again",
+                corrected,
+            )
 
-    def begin(self, paths: Paths) -> Identity | None:
+    def begin(self, paths: Paths) -> Begun | None:
         """Notes that work on an image begins; None if it was finished before and all its files are there.
 
         Raises:
             OSError: the input image cannot be looked at.
+            InstancesError: its saved instances cannot be read, or a model would undo its corrections.
+            WriteError: a file of an earlier run that is to go cannot be removed.
         """
-        self._started.add(paths.source)
-        try:
-            status = paths.source.stat()
-        except OSError:
-            self._journal.started(paths.key, None)
-            raise
+        self._begun[paths.source] = None
+        status = paths.source.stat()
         identity = Identity.of(status)
-        if (
-            not self._config.run.force_remask
-            and self._journal.finished(paths.key, identity)
-            and all(file.path.is_file() for file in expected_files(paths, self._config.files))
-        ):
-            self._started.discard(paths.source)
+        source = self._source_of(paths)
+        if source.saved is not None and (entry := self._journal.entry(paths.key)) is not None:
+            # What a model found, as a run saved it, counts as found by the model.
+            source = replace(source, fingerprint=entry.instances.get(source.saved, source.fingerprint))
+        if not self._config.run.force_remask and self._is_finished(paths, identity, source):
+            earlier, stays = self._journal.written(paths.key), self._tidied(paths, source, None)
+            now = {*map(noted, expected_files(paths, self._config.files)), *stays}
+            if earlier is not None and now != set(earlier):
+                self._journal.wrote(paths.key, tuple(now))
+            del self._begun[paths.source]
             return None
+        entry = self._journal.entry(paths.key)
+        if source.saved is None:
+            self._keep_corrections(paths, entry)
+        stays = self._tidied(paths, source, entry)
+        begun = Begun(identity, source, {} if entry is None else own_instances(paths, entry), stays)
+        self._begun[paths.source] = begun
         self._journal.started(paths.key, identity)
-        return identity
+        return begun
+
+    def _is_finished(self, paths: Paths, identity: Identity, source: Source) -> bool:
+        """Whether all files of an image are there, made with these settings and detections, or with corrections."""
+        fingerprints = [source.fingerprint]
+        if source.saved is None and (corrections := self._journal.corrected(paths.key)) is not None:
+            fingerprints.append(corrections)
+        is_known = any(self._journal.finished(paths.key, identity, fingerprint) for fingerprint in fingerprints)
+        if not is_known and self._journal.may_be_finished(paths.key):
+            # The same picture with another time, such as its copy in the archive.
+            entry = self._journal.entry(paths.key)
+            is_known = (
+                entry is not None and entry.source in fingerprints and is_same_input(entry, paths.source, identity)
+            )
+            if is_known and entry is not None and entry.source is not None:
+                self._journal.seen(paths.key, identity, entry.source)
+        return is_known and all(storage.is_written(file.path) for file in expected_files(paths, self._config.files))
+
+    def _keep_corrections(self, paths: Paths, entry: Entry | None) -> None:
+        """Makes sure that no model undoes what somebody corrected.
+
+        Raises:
+            InstancesError: it would.
+        """
+        if entry is None or not entry.is_corrected:
+            return
+        own = {sha256 for sha256, source in entry.instances.items() if not source.startswith(SAVED)}
+        saved = (file.path for file in all_files(paths) if file.kind is FileKind.INSTANCES)
+        corrections = [path for path in saved if storage.is_written(path) and storage.sha256_of(path) not in own]
+        if corrections or not self._config.run.force_remask:
+            self._refused.add(paths.source)
+            where = f", which {corrections[0]} holds" if corrections else ""
+            move = f"move {corrections[0].name} away and " if corrections else ""
+            raise InstancesError(
+                f"it was finished with corrected instances{where}; what a model finds would undo them. Draw them with "
+                f"this configuration: python -m script.redraw. To give them up, {move}set force_remask: True"
+            )
+
+    def _tidied(self, paths: Paths, source: Source, entry: Entry | None) -> tuple[Written, ...]:
+        """Removes the files of earlier runs that this run does not expect; gives those that are not for it to remove.
+
+        Raises:
+            WriteError: a file cannot be removed.
+        """
+        earlier = self._journal.written(paths.key)
+        if earlier is None:
+            return ()
+        expected = expected_files(paths, self._config.files)
+        stays = []
+        for file in set(earlier).difference(map(noted, expected)):
+            path = tracked_path(paths, file)
+            if path is not None and file.kind == FileKind.INSTANCES.value:
+                entry = entry or self._journal.entry(paths.key)
+                is_own = (
+                    entry is not None
+                    and storage.is_written(path)
+                    and storage.sha256_of(path) in own_instances(paths, entry)
+                )
+                path = path if is_own and source.saved is None else None
+            if path is None:
+                stays.append(file)
+            elif os.path.lexists(path) and not any(is_same_file(path, other.path) for other in expected):
+                try:
+                    path.unlink()
+                except OSError as error:
+                    reason = error.strerror or error
+                    raise WriteError(f"{path}, of an earlier run, is to go and cannot be removed: {reason}") from error
+                log.info("%s: removed, because the configuration no longer asks for it", path)
+        return tuple(stays)
 
     def note(self, outcome: Outcome) -> Iterable[Task]:
         """Writes an outcome down; gives the deletions that are due."""
@@ -100,23 +262,43 @@ class JournalBook(Book):
         paths = Paths(outcome.source.relative_to(self._places.input), self._places)
         match outcome:
             case Done():
-                files = expected_files(paths, self._config.files)
-                written = [Written(f.place.value, f.path.relative_to(f.root).as_posix()) for f in files]
-                self._journal.done(paths.key, written, outcome.objects or {}, outcome.record)
+                self._note_done(paths, outcome)
                 self._clear_error(paths)
                 self._send_rows()
             case Failed():
-                if outcome.source not in self._started:  # a folder, or an image that the walk kept back
-                    self._journal.started(paths.key, None)
-                self._journal.failed(paths.key, outcome.stage, outcome.reason)
+                if outcome.source in self._refused:  # the journal says what the published files are
+                    self._refused.discard(outcome.source)
+                else:
+                    if self._begun.get(outcome.source) is None:  # a folder, or an image that was not begun
+                        self._journal.started(paths.key, None)
+                    self._journal.failed(paths.key, outcome.stage, outcome.reason)
                 self._leave_error(paths, outcome)
             case Skipped(finished=False):
                 return ()
-        self._started.discard(outcome.source)
+        self._begun.pop(outcome.source, None)
         if not self._config.storage.delete_input or isinstance(outcome, Failed):
             return ()
         self._deletable.append(paths)
         return self._deletions() if len(self._deletable) >= _DELETE_BATCH else ()
+
+    def _note_done(self, paths: Paths, done: Done) -> None:
+        begun = self._begun[done.source]
+        assert begun is not None  # or it would not be done
+        fingerprint = begun.source.fingerprint
+        instances: Mapping[str, str] | None = None
+        if (sha256 := done.contents.get("instances")) is not None:
+            is_saved = fingerprint.startswith(SAVED)
+            others = {own: of for own, of in begun.instances.items() if of.startswith(SAVED) is not is_saved}
+            instances = {**others, sha256: fingerprint}
+        self._journal.done(
+            paths.key,
+            (*map(noted, expected_files(paths, self._config.files)), *begun.stays),
+            done.objects or {},
+            done.record,
+            source=fingerprint,
+            content=done.contents.get("input"),
+            instances=instances,
+        )
 
     def close(self) -> Iterable[Task]:
         """Writes the journal, sends the rows that wait; gives the deletions that are left."""

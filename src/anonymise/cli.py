@@ -79,7 +79,7 @@ _EXAMPLES = """examples:
   anonymise what lies in photos, with the small model that needs no other download:
       python -m anonymise -i photos -o published -k config/lite_config.yml
   keep the untouched originals in an archive, and a log of the run:
-      python -m anonymise -i photos -o published -a originals -l logs
+      python -m anonymise -i photos -o published -a originals --create-archive -l logs
   another blur, just this once:
       python -m anonymise -i photos -o published --set blur=30 --set remote_preview=True
 
@@ -107,6 +107,9 @@ def add_folder_options(to: argparse.ArgumentParser) -> None:
     )
     folders.add_argument(
         "-a", "--archive-folder", type=Path, metavar="ARCHIVE", help="untouched originals are copied here"
+    )
+    folders.add_argument(
+        "--create-archive", action="store_true", help="ARCHIVE is new; without this, one that is not there is an error"
     )
     add_allow_empty(folders)
 
@@ -414,7 +417,13 @@ def _execute_checked(
         found.append(str(error))
     is_attended = sys.stdin is not None and sys.stdin.isatty()
     found += preflight.problems(
-        config, places, job, allow_empty=args.allow_empty, is_attended=is_attended, settings_folder=CONFIG_FOLDER
+        config,
+        places,
+        job,
+        allow_empty=args.allow_empty,
+        create_archive=args.create_archive,
+        is_attended=is_attended,
+        settings_folder=CONFIG_FOLDER,
     )
     if found or places is None:
         raise CannotStart(found)
@@ -429,7 +438,7 @@ def _execute_checked(
             log.warning("%s", warning)
         if not config.appearance.draw_mask:
             log.warning("draw_mask is False: the output images are NOT anonymised")
-        if not args.skip_clear_cache and (cleared := clear_temporary_files(places.results)):
+        if not args.skip_clear_cache and (cleared := clear_temporary_files((places.input, *places.results))):
             log.info("Cleared %s of an interrupted run", plural(cleared, "temporary file"))
         report = _run(command, config, places, progress)
         log.info("Stage times in seconds: %s", {k: round(v, 2) for k, v in report.stage_seconds.items()})

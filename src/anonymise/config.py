@@ -23,13 +23,13 @@ from anonymise import yamlfile
 from anonymise.db.options import DatabaseOptions
 from anonymise.detections import Size
 from anonymise.draw import Appearance, Center, StaticMaskOptions
-from anonymise.errors import ConfigError
+from anonymise.errors import ConfigError, UsageError
 from anonymise.evaluation import EvaluationOptions
 from anonymise.images import ImageOptions
 from anonymise.masker import ModelOptions
 from anonymise.merging import MergeOptions
 from anonymise.notify import EmailOptions
-from anonymise.paths import FileOptions
+from anonymise.paths import FileKind, FileOptions
 from anonymise.plaintext import did_you_mean, plural, shown
 from anonymise.record import RecordOptions
 from anonymise.resources import CONFIG_FOLDER
@@ -140,14 +140,49 @@ class Config:
         """All keys with their values, as a configuration file that gives the same configuration."""
         return yamlfile.dump(self._values(), sort_keys=True)
 
-    def digest(self, model: str) -> str:
-        """A short text that changes when this configuration or the model would give other results.
+    def settings_fingerprint(self, static_mask: bytes | None) -> str:
+        """A short text that changes when these settings would make other files of the same detections.
 
         Args:
-            model: a text that changes with the model.
+            static_mask: content of the file that ``static_mask`` names; None where there is none.
         """
-        values = {key: value for key, value in self._values().items() if key not in _WITHOUT_EFFECT_ON_RESULTS}
-        return hashlib.sha256(json.dumps([values, model], sort_keys=True).encode()).hexdigest()[:16]
+        files = self.files
+        left_out = _WITHOUT_EFFECT_ON_RESULTS | _OF_DETECTION | {"static_mask"}
+        if static_mask is None:
+            left_out |= StaticMaskOptions.model_fields.keys()
+        has_preview = files.wants_any(FileKind.PREVIEW)
+        if not has_preview:
+            left_out |= PreviewOptions.model_fields.keys()
+        has_record = files.wants_any(FileKind.JSON)
+        if not has_record:
+            left_out |= (RecordOptions.model_fields.keys() | {"force_older_exif"}) - {"image_type"}
+        values = {key: value for key, value in self._values().items() if key not in left_out}
+        # A record names its preview.
+        contents = [has_record and has_preview, hashlib.sha256(static_mask or b"").hexdigest()]
+        return _digest(values, contents)
+
+    def model_fingerprint(self, identity: str) -> str:
+        """A short text that changes when these settings or the models would detect something else.
+
+        Args:
+            identity: a text that changes with the models and what they look for.
+        """
+        keys = (_OF_DETECTION | {"image_type"}) - _WITHOUT_EFFECT_ON_RESULTS
+        return "model:" + _digest({key: value for key, value in self._values().items() if key in keys}, identity)
+
+    def static_mask_content(self) -> bytes | None:
+        """Content of the file that ``static_mask`` names; None where there is none.
+
+        Raises:
+            UsageError: the file cannot be read.
+        """
+        if self.static_mask.static_mask is None:
+            return None
+        try:
+            return Path(self.static_mask.static_mask).read_bytes()
+        except OSError as error:
+            reason = error.strerror or error
+            raise UsageError(f"static_mask {self.static_mask.static_mask} cannot be read: {reason}") from error
 
     def _values(self) -> dict[str, Any]:
         return {key: value for name in _SECTIONS for key, value in getattr(self, name).model_dump(mode="json").items()}
@@ -179,12 +214,31 @@ _WITHOUT_EFFECT_ON_RESULTS = frozenset(
         ),
         *("copy_originals_to_error_folder", "image_extensions", "max_decoded_pixels"),
         *("model_folder", "batch_size", "runtime", "model_threads"),
+        # The identity of the models and the classes covers what these name.
+        *("model_type", "targets", "mask_classes"),
         # What is wanted besides: files that are missing are written whatever the journal says.
         *(key for key in FileOptions.model_fields if key.startswith(("remote_", "local_", "archive_"))),
-        *("separate_preview_directory", "colmap_mask_directory", "flip_wkt"),
+        *("separate_preview_directory", "colmap_mask_directory"),
+        # Only the database sees these.
+        *("flip_wkt", "table_name", "table_primary_key"),
     }
 )
 """Keys whose change does not make finished images stale."""
+
+_OF_DETECTION = frozenset(
+    {
+        *ModelOptions.model_fields,
+        *WindowOptions.model_fields,
+        *ViewOptions.model_fields,
+        *MergeOptions.model_fields,
+        *("mask_dilation_pixels", "outline", "outline_exponent"),
+    }
+)
+"""Keys that say what is detected; saved instances hold the result."""
+
+
+def _digest(*values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

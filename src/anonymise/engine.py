@@ -21,7 +21,7 @@ from anonymise.config import Config
 from anonymise.errors import ImageError, RecordError, StopError, TimeLimitError
 from anonymise.jobs import Work
 from anonymise.outcomes import Done, Failed, Outcome, Progress, Report, Skipped
-from anonymise.paths import Paths, Places, TreeWalker, WalkProblem, all_files
+from anonymise.paths import Paths, Places, TreeWalker, WalkProblem
 from anonymise.storage import clear_temporary_files
 from anonymise.workers import WorkerDied, Workers, each_alone
 
@@ -176,8 +176,8 @@ def run(
             flight.abandon()
             break
     progress.ended()
-    # At once also after Ctrl-C, so not in all folders; what is left in spite of it goes at the next start.
-    clear_temporary_files(flight.folders_of_the_killed, below=False)
+    if flight.has_killed:
+        clear_temporary_files((places.input, *places.results))
     ended_early = stopped is not None or interrupted or progress.wants_to_stop()
     n_left = 0 if n_known is None else n_known - gathering.n_images
     return Report(
@@ -316,7 +316,7 @@ class _Flight:
         seconds: that a worker may take for one task; None is any time.
 
     Attributes:
-        folders_of_the_killed: where workers that were killed may have left unfinished files.
+        has_killed: whether workers were killed, which may have left unfinished files.
     """
 
     def __init__(self, workers: Workers, seconds: float | None) -> None:
@@ -326,7 +326,7 @@ class _Flight:
         # One task waits for each that is worked on, so that no worker is idle while the model runs.
         self._limit = 2 * workers.n_parallel
         self._pending: dict[Future[Work], tuple[Task, int]] = {}
-        self.folders_of_the_killed: set[Path] = set()
+        self.has_killed = False
 
     def launch(self, task: Task) -> _Arrived:
         """Starts a task as soon as there is room; yields the outcomes that came in meanwhile."""
@@ -341,7 +341,7 @@ class _Flight:
 
     def abandon(self) -> None:
         """Ends the processes, and gives up all tasks that are still under way."""
-        self._remember(task for task, _ in self._pending.values())
+        self.has_killed = True
         self._pending.clear()
         self._workers.kill()
 
@@ -387,7 +387,7 @@ class _Flight:
             return
         pending = dict(self._pending)
         self._pending.clear()
-        self._remember(task for task, _ in pending.values())
+        self.has_killed = True
         self._workers.kill()
         self._workers.restart()
         for future, (task, _) in pending.items():
@@ -401,7 +401,7 @@ class _Flight:
         # One process that dies takes the others with it, whatever they are writing.
         tasks = [*tasks, *(task for task, _ in self._pending.values())]
         self._pending.clear()
-        self._remember(tasks)
+        self.has_killed = True
         for task, future in zip(
             tasks,
             each_alone(self._workers, [task.again or task.work for task in tasks], self._seconds),
@@ -413,12 +413,10 @@ class _Flight:
             else:
                 yield task, _result(task, future)
 
-    def _remember(self, tasks: Iterable[Task]) -> None:
-        self.folders_of_the_killed |= {file.path.parent for task in tasks for file in all_files(task.paths)}
-
 
 def _result(task: Task, future: Future[Work]) -> Outcome:
     work = outcome_of(task.paths.source, task.stage, partial(future.result), tries=1)
     if isinstance(work, Failed):
         return work
-    return Done(task.paths.source, task.objects, work.notes, {**task.seconds, **work.seconds}, work.record)
+    seconds = {**task.seconds, **work.seconds}
+    return Done(task.paths.source, task.objects, work.notes, seconds, work.record, work.contents)

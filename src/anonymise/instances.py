@@ -18,7 +18,7 @@ from anonymise.errors import InstancesError
 from anonymise.labels import LABELS
 from anonymise.runlengths import check_size, mask_within
 
-__all__ = ["VERSION", "dumps", "load", "loads"]
+__all__ = ["VERSION", "dumps", "load", "loads", "parse"]
 
 VERSION = 1
 
@@ -56,17 +56,31 @@ def load(file: Path, size: Size) -> Detections:
         size: of the image, as it is stored.
 
     Raises:
-        InstancesError: the file cannot be read, is no such file or contradicts itself, or is of an image of another
-            size. The message names the file.
+        InstancesError: the file cannot be read, or as in `parse`.
     """
     try:
-        text = file.read_text("utf-8")
+        data = file.read_bytes()
     except OSError as error:
         raise InstancesError(f"{file} cannot be read: {error.strerror or error}") from error
+    return parse(data, file, size)
+
+
+def parse(data: bytes, file: Path, size: Size) -> Detections:
+    """What the content of such a file says was found in an image.
+
+    Args:
+        data: the file's content.
+        file: its path, for messages.
+        size: of the image, as it is stored.
+
+    Raises:
+        InstancesError: it is no such file or contradicts itself, or is of an image of another size. The message names
+            the file.
+    """
+    try:
+        return loads(data.decode("utf-8"), size)
     except UnicodeDecodeError as error:
         raise InstancesError(f"{file}: no saved instances: {error}") from error
-    try:
-        return loads(text, size)
     except InstancesError as error:
         raise InstancesError(f"{file}: {error}") from error
 

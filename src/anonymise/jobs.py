@@ -1,21 +1,24 @@
 """What a worker does with one image: hide, write the results, write the record."""
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from anonymise import draw, exif, images, instances, record, storage
 from anonymise.config import Config
 from anonymise.detections import Detections, RgbImage, Size
-from anonymise.errors import ImageError, RecordError
+from anonymise.errors import ImageError, InstancesError, RecordError
 from anonymise.labels import LABELS
 from anonymise.paths import ExpectedFile, FileKind, Paths, Place, expected_files
 from anonymise.processor import projection_of
 from anonymise.resources import CONFIG_FOLDER
 from anonymise.sharing import SharedPixels
+from anonymise.tracked import input_content
 from anonymise.workers import collected_log
 
 __all__ = [
@@ -39,9 +42,11 @@ class Job:
         data: its file, as it was read.
         detections: in pixels as they are stored in the file.
         modified: time of the file's last change, in seconds since the epoch.
+        mtime_ns: the same in nanoseconds, as the file system has it, for the archive's copy.
         pixels: of the file, uint8 (height, width, 3) in this process's own memory, or in shared memory, which is drawn
             on; None if they have to be decoded.
         static: what is hidden in every image of the run, in pixels as they are stored; None hides nothing more.
+        own_instances: SHA-256 of the files of saved instances that runs wrote; no others are replaced.
     """
 
     paths: Paths
@@ -50,6 +55,8 @@ class Job:
     modified: float
     pixels: SharedPixels | RgbImage | None = None
     static: Detections | None = None
+    own_instances: frozenset[str] = frozenset()
+    mtime_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +67,27 @@ class Work:
         notes: what the operator should know although it succeeded.
         seconds: stage → time that it took.
         record: the image's record as JSON text, if it is to become a row of the database.
+        contents: as in `outcomes.Done`.
     """
 
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     record: str | None = None
+    contents: Mapping[str, str] = field(default_factory=dict)
+
+
+class Recorded(NamedTuple):
+    """What came of reading an image's metadata.
+
+    Attributes:
+        notes: what was odd about them.
+        text: the record; None where none is wanted.
+        has_file_time: whether the record holds the time of the file, because the image has none.
+    """
+
+    notes: tuple[str, ...] = ()
+    text: str | None = None
+    has_file_time: bool = False
 
 
 class ExifWorker:
@@ -75,8 +98,8 @@ class ExifWorker:
 
     def __call__(
         self, paths: Paths, data: bytes, size: Size, modified: float, objects: Mapping[str, int] | None
-    ) -> tuple[tuple[str, ...], str | None]:
-        """Writes the record; returns what was odd about the image's metadata, and the record's text.
+    ) -> Recorded:
+        """Writes the record.
 
         Args:
             paths: of the image.
@@ -93,7 +116,7 @@ class ExifWorker:
         expected = expected_files(paths, config.files)
         files = [file for file in expected if file.kind is FileKind.JSON]
         if not files and not config.database.write_exif_to_db:
-            return (), None
+            return Recorded()
         source = exif.ImageSource.of(
             paths.source,
             size,
@@ -117,7 +140,7 @@ class ExifWorker:
                 raise RecordError(str(error), record.dumps(entry)) from error
         text = record.dumps(entry)
         _write(files, text.encode("utf-8"), config)
-        return metadata.problems, text
+        return Recorded(metadata.problems, text, bool(files) and metadata.origins.get("time") is exif.Origin.FILE)
 
 
 class SaveWorker:
@@ -153,24 +176,25 @@ class SaveWorker:
         with _timed(seconds, "encode"):
             rewritten = images.rewrite(job.data, drawn.image, drawn.changed, config.images)
         expected = expected_files(paths, config.files)
-        image_files = [file for file in expected if file.kind is FileKind.IMAGE]
-        if originals := [file for file in image_files if file.place is Place.ARCHIVE]:
+        # The original is safe before anything is published.
+        if (archived := paths.file(FileKind.IMAGE, Place.ARCHIVE)) is not None and paths.places.archive is not None:
             with _timed(seconds, "archive"):
-                _write(originals, job.data, config)
+                root, ns = paths.places.archive, job.mtime_ns
+                storage.write_verified_copy(archived, job.data, root, config.storage, source=paths.source, mtime_ns=ns)
         if previews := [f for f in expected if f.kind is FileKind.PREVIEW]:
             with _timed(seconds, "preview"):
                 upright = images.to_upright(drawn.image, images.header(job.data).orientation)
                 _write(previews, _encoded_preview(upright, config), config)
         if found := [f for f in expected if f.kind is FileKind.INSTANCES]:
-            text = instances.dumps(job.detections, paths.relative.name)
-            _write(found, text.encode("utf-8"), config)
+            _write(found, _encoded_instances(job), config)
         if masks := [f for f in expected if f.kind in (FileKind.MASK, FileKind.COLMAP_MASK)]:
             with _timed(seconds, "mask"):
                 hidden = drawn.changed if config.appearance.draw_mask else job.detections.union()
                 _write(masks, images.encode_png(np.where(hidden, np.uint8(0), np.uint8(255))), config)
         with _timed(seconds, "write"):
             # Last: an image that is published has all its files.
-            _write([file for file in image_files if file not in originals], rewritten.data, config)
+            published = [file for file in expected if (file.kind, file.place) == (FileKind.IMAGE, Place.REMOTE)]
+            _write(published, rewritten.data, config)
         return (*notes, *rewritten.notes)
 
 
@@ -193,11 +217,46 @@ def finish(job: Job, config: Config) -> Work:
     """
     seconds: dict[str, float] = {}
     with collected_log() as logged:
+        # Before anything is written.
+        if (archived := job.paths.file(FileKind.IMAGE, Place.ARCHIVE)) is not None:
+            storage.keep_other_original(archived, job.data, job.paths.source)
+        saved = _keep_foreign_instances(job, config)
         with _timed(seconds, "record"):
             objects = {LABELS[label]: n for label, n in job.detections.counts().items()}
-            notes, text = ExifWorker(config)(job.paths, job.data, job.detections.size, job.modified, objects)
-        notes += SaveWorker(config)(job, seconds)
-    return Work((*notes, *logged), seconds, text if config.database.write_exif_to_db else None)
+            recorded = ExifWorker(config)(job.paths, job.data, job.detections.size, job.modified, objects)
+        notes = recorded.notes + SaveWorker(config)(job, seconds)
+    mtime_ns = job.mtime_ns if job.mtime_ns is not None else int(job.modified * 1e9)
+    time = mtime_ns // 10**9 if recorded.has_file_time else None
+    contents = {"input": input_content(hashlib.sha256(job.data).hexdigest(), time), **saved}
+    record = recorded.text if config.database.write_exif_to_db else None
+    return Work((*notes, *logged), seconds, record, contents)
+
+
+def _encoded_instances(job: Job) -> bytes:
+    # In JSON, bytes of a file name that are no text become escapes, which give the same name when they are read.
+    return instances.dumps(job.detections, job.paths.relative.name).encode("utf-8", "backslashreplace")
+
+
+def _keep_foreign_instances(job: Job, config: Config) -> dict[str, str]:
+    """Makes sure, before anything is written, that only saved instances are replaced that a run wrote.
+
+    Returns:
+        "instances" → SHA-256 of what is to be written, if anything is.
+
+    Raises:
+        InstancesError: saved instances that somebody else wrote or changed are in the way.
+    """
+    files = [file for file in expected_files(job.paths, config.files) if file.kind is FileKind.INSTANCES]
+    if not files:
+        return {}
+    sha256 = hashlib.sha256(_encoded_instances(job)).hexdigest()
+    for file in files:
+        if storage.is_written(file.path) and storage.sha256_of(file.path) not in job.own_instances | {sha256}:
+            raise InstancesError(
+                f"{file.path} is not as a run wrote it and would be replaced. Draw the image with it: "
+                "python -m script.redraw. To have what the model finds, move it away"
+            )
+    return {"instances": sha256}
 
 
 def delete_input(paths: Paths, config: Config) -> Work:
@@ -243,8 +302,7 @@ def make_record(paths: Paths, config: Config) -> Work:
     header = images.header(data)
     size = Size(header.width, header.height)
     modified = paths.source.stat().st_mtime
-    notes, _ = ExifWorker(config)(paths, data, size, modified, _recorded_objects(paths, config))
-    return Work(notes)
+    return Work(ExifWorker(config)(paths, data, size, modified, _recorded_objects(paths, config)).notes)
 
 
 def _recorded_objects(paths: Paths, config: Config) -> dict[str, int] | None:
@@ -266,11 +324,9 @@ def _encoded_preview(upright: RgbImage, config: Config) -> bytes:
 
 
 def _write(files: list[ExpectedFile], data: bytes, config: Config) -> None:
-    """Writes the same bytes to each of the files; the archive's copy of the original is read back."""
+    """Writes the same bytes to each of the files."""
     for file in files:
-        is_original = file.kind is FileKind.IMAGE and file.place is Place.ARCHIVE
-        write = storage.write_verified_copy if is_original else storage.write_atomically
-        write(file.path, data, file.root, config.storage)
+        storage.write_atomically(file.path, data, file.root, config.storage)
 
 
 @contextmanager

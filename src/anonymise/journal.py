@@ -18,11 +18,12 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
@@ -30,7 +31,7 @@ from typing import Any, NamedTuple, TypeVar
 from anonymise import outbox
 from anonymise.errors import StorageError
 
-__all__ = ["Entry", "Identity", "Journal", "JournalReader", "Standing", "State", "Written", "journal_file"]
+__all__ = ["SAVED", "Entry", "Identity", "Journal", "JournalReader", "Standing", "State", "Written", "journal_file"]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,9 @@ _T = TypeVar("_T")
 
 _APPLICATION_ID = 0x414E4F4E
 """Marks the file as ours; "ANON" in ASCII."""
+
+SAVED = "saved:"
+"""How the fingerprint of a source of detections begins that is a file of instances which no model wrote."""
 
 _SCHEMA: tuple[tuple[str, ...], ...] = (
     (
@@ -58,6 +62,13 @@ _SCHEMA: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
     ),
     outbox.SCHEMA,
+    (
+        "ALTER TABLE image ADD COLUMN source TEXT",
+        "ALTER TABLE image ADD COLUMN content TEXT",
+        "ALTER TABLE image ADD COLUMN instances TEXT NOT NULL DEFAULT '{}'",
+        # Before, a file was noted with its name; the kind gives the name, and is the same text for all images.
+        "UPDATE image SET written = CAST(as_kinds(CAST(written AS BLOB)) AS TEXT)",
+    ),
 )
 """Element n brings a file from version n to n + 1. A new version is a new element; those that are out stay as they are.
 
@@ -74,17 +85,28 @@ ON CONFLICT (relative) DO UPDATE SET
     attempts = CASE WHEN digest = excluded.digest AND size IS excluded.size AND mtime_ns IS excluded.mtime_ns
                     THEN attempts + (started <> excluded.started) ELSE 1 END,
     size = excluded.size, mtime_ns = excluded.mtime_ns, digest = excluded.digest, state = excluded.state,
-    stage = NULL, reason = NULL, started = excluded.started, ended = NULL, written = '[]', objects = '{}'
+    -- What was written stays known, also where the work is interrupted: written, source and instances are kept.
+    stage = NULL, reason = NULL, started = excluded.started, ended = NULL, objects = '{}'
 """
 _DONE = """
-UPDATE image SET state = 'finished', ended = :ended, written = CAST(:written AS TEXT), objects = :objects
+UPDATE image SET state = 'finished', ended = :ended, written = CAST(:written AS TEXT), objects = :objects,
+    source = :source, content = :content, instances = COALESCE(:instances, instances)
 WHERE relative = CAST(:relative AS TEXT)
+"""
+_SEEN = """
+UPDATE image SET size = :size, mtime_ns = :mtime_ns WHERE relative = CAST(:relative AS TEXT)
+"""
+_WROTE = """
+UPDATE image SET written = CAST(:written AS TEXT) WHERE relative = CAST(:relative AS TEXT)
 """
 _FAILED = """
 UPDATE image SET state = 'failed', ended = :ended, stage = :stage, reason = CAST(:reason AS TEXT)
 WHERE relative = CAST(:relative AS TEXT)
 """
-_COLUMNS = "relative, size, mtime_ns, digest, state, attempts, stage, reason, started, ended, written, objects"
+_COLUMNS = (
+    "relative, size, mtime_ns, digest, state, attempts, stage, reason, started, ended, written, objects, source, "
+    "content, instances"
+)
 
 _BUSY_SECONDS = 10.0
 """How long SQLite itself waits for another user of the file, before this module's own waiting begins."""
@@ -133,10 +155,17 @@ class Identity(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A file of a finished image: the tree that it stands in, and its path below that tree's root, with ``/``."""
+    """A file that was written for an image. What kind it is gives its name.
+
+    Attributes:
+        place: the tree that it stands in.
+        kind: what it is.
+        root: absolute path of the tree's root; None is the output folder, or, in entries of earlier versions, unknown.
+    """
 
     place: str
-    name: str
+    kind: str
+    root: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +175,18 @@ class Entry:
     Attributes:
         relative: path below the input folder, with ``/``.
         identity: of the input image when it was last started; None where it could not even be looked at.
-        digest: of the configuration and the model of that time.
+        digest: fingerprint of the settings of that time.
         state: of the image.
         attempts: how often it was started with this identity and digest.
         stage: in which it failed.
         reason: why it failed.
         started: when it was last started; ISO 8601 in UTC.
         ended: when it was finished or failed.
-        written: the files of a finished image.
+        written: the files that runs wrote for the image and did not remove.
         objects: name → number of objects found in a finished image.
+        source: fingerprint of where the detections came from when the image was last finished; None before that.
+        content: what the image's files depended on of its input then.
+        instances: SHA-256 of each file of saved instances that runs wrote → fingerprint of the source of its content.
     """
 
     relative: str
@@ -168,16 +200,31 @@ class Entry:
     ended: str | None
     written: tuple[Written, ...]
     objects: Mapping[str, int]
+    source: str | None = None
+    content: str | None = None
+    instances: Mapping[str, str] = field(default_factory=dict)
 
-    def standing(self, identity: Identity, digest: str) -> Standing:
-        """What this entry means to a run with ``digest``, for an input that is now ``identity``."""
+    @property
+    def is_corrected(self) -> bool:
+        """Whether the image was last finished with saved instances that no model wrote."""
+        return self.source is not None and self.source.startswith(SAVED)
+
+    def standing(self, identity: Identity, digest: str, source: str | None = None) -> Standing:
+        """What this entry means to a run, for an input that is now ``identity``.
+
+        Args:
+            identity: of the input image.
+            digest: fingerprint of the run's settings.
+            source: fingerprint of the run's model; None if that is not known. Corrections take the model's place.
+        """
         if self.state is State.STARTED:
             return Standing.UNFINISHED
         if self.state is State.FAILED:
             return Standing.FAILED
         if self.identity != identity:
             return Standing.CHANGED_INPUT
-        return Standing.FINISHED if self.digest == digest else Standing.OTHER_CONFIGURATION
+        is_same = self.digest == digest and (source in (None, self.source) or self.is_corrected)
+        return Standing.FINISHED if is_same else Standing.OTHER_CONFIGURATION
 
 
 def journal_file(output: Path) -> Path:
@@ -199,6 +246,8 @@ class Journal:
         output: Path,
         digest: str,
         *,
+        source: str | None = None,
+        usual: Sequence[Written] = (),
         batch_rows: int = 500,
         batch_seconds: float = 10.0,
         retry_seconds: float = 10.0,
@@ -208,7 +257,9 @@ class Journal:
 
         Args:
             output: the output folder, which exists.
-            digest: of the configuration and the model of this run; ASCII.
+            digest: fingerprint of the settings of this run; ASCII.
+            source: fingerprint of the source of detections that all images have; None if each has its own.
+            usual: the files that this run writes for each image. Images with others are remembered.
             batch_rows: changes that are written at the latest when there are so many of them,
             batch_seconds: or at the first change that comes so long after the last batch.
             retry_seconds: between attempts to write while the file is out of reach.
@@ -216,13 +267,15 @@ class Journal:
         """
         self._file = journal_file(output)
         self._digest = digest
+        self._source = source
+        self._usual = _dumped(usual)
         self._batch_rows = batch_rows
         self._batch_seconds = batch_seconds
         self._retry_seconds = retry_seconds
         self._timeout_seconds = timeout_seconds
         self._lock = threading.RLock()
         self._pending: list[tuple[str, dict[str, object]]] = []
-        self._in_work: dict[str, int] = {}
+        self._in_work: dict[str, Identity | None] = {}
         try:
             self._file.parent.mkdir(exist_ok=True)
         except OSError as error:
@@ -230,7 +283,13 @@ class Journal:
         self._while_reachable(self._prepare)
         # Hashes instead of paths: half a million images take 60 MB this way. Two paths with the same hash (in practice
         # there are none) would only mean that one of them is done again.
-        self._finished, self._finished_otherwise = self._while_reachable(self._load)
+        self._finished: dict[int, int] = {}
+        self._finished_otherwise: set[int] = set()
+        self._corrected: dict[int, str] = {}
+        self._written: dict[int, str] = {}
+        self._roots: set[str] = set()
+        self._has_entries = False
+        self._while_reachable(self._load)
         self._last_commit = time.monotonic()
 
     def __enter__(self) -> "Journal":
@@ -246,13 +305,36 @@ class Journal:
                 raise
             log.warning("%s", second)  # it would hide why the run ends
 
-    def finished(self, relative: str, identity: Identity) -> bool:
-        """Whether this very image was finished under this run's digest; looks at memory only."""
-        return self._finished.get(hash(relative)) == _fingerprint(relative, identity, self._digest)
+    def finished(self, relative: str, identity: Identity, source: str) -> bool:
+        """Whether this very image was finished under this run's settings with these detections; looks at memory only.
+
+        Args:
+            relative: path below the input folder, with ``/``.
+            identity: of the input image.
+            source: fingerprint of where its detections come from.
+        """
+        return self._finished.get(hash(relative)) == _fingerprint(relative, identity, source)
+
+    def may_be_finished(self, relative: str) -> bool:
+        """Whether the image was finished under this run's settings, whatever its input and detections were."""
+        return hash(relative) in self._finished
 
     def finished_otherwise(self, relative: str) -> bool:
-        """Whether the image was last finished under another digest, so that this run does it again."""
+        """Whether the image was last finished with other settings or another model, so that this run does it again."""
         return hash(relative) in self._finished_otherwise
+
+    def corrected(self, relative: str) -> str | None:
+        """The fingerprint of the corrections with which an image was last finished; None if it was with none."""
+        return self._corrected.get(hash(relative))
+
+    def written(self, relative: str) -> tuple[Written, ...] | None:
+        """The files that runs wrote for an image, if they are others than this run's; None if not."""
+        text = self._written.get(hash(relative))
+        return None if text is None else _loaded(text)
+
+    def has_written_below(self, root: str) -> bool:
+        """Whether an earlier run wrote files into the tree with this root."""
+        return root in self._roots
 
     def started(self, relative: str, identity: Identity | None) -> None:
         """Work on an image begins, also once more.
@@ -267,30 +349,99 @@ class Journal:
         with self._lock:
             self._finished.pop(hash(relative), None)
             self._finished_otherwise.discard(hash(relative))
-            self._in_work[relative] = 0 if identity is None else _fingerprint(relative, identity, self._digest)
+            self._in_work[relative] = identity
             size, mtime_ns = identity or (None, None)
             self._change(_STARTED, relative, size=size, mtime_ns=mtime_ns, digest=self._digest, started=_utc_now())
 
-    def done(
-        self, relative: str, written: Sequence[Written], objects: Mapping[str, int], record: str | None = None
-    ) -> None:
-        """A started image is finished: all its files are on disk.
-
-        Args:
-            relative: path below the input folder, with ``/``.
-            written: its files.
-            objects: name → number of objects that were found in it.
-            record: its record as JSON text if that is to become a row of the database; it goes to the outbox in the
-                same transaction.
+    def seen(self, relative: str, identity: Identity, source: str) -> None:
+        """A finished image is the same as before, though its file has another time.
 
         Raises:
             StorageError: a batch was due and cannot be written.
         """
         with self._lock:
-            self._finished[hash(relative)] = self._in_work.pop(relative)
+            self._finished[hash(relative)] = _fingerprint(relative, identity, source)
+            self._change(_SEEN, relative, size=identity.size, mtime_ns=identity.mtime_ns)
+
+    def done(
+        self,
+        relative: str,
+        written: Sequence[Written],
+        objects: Mapping[str, int],
+        record: str | None = None,
+        *,
+        source: str = "",
+        content: str | None = None,
+        instances: Mapping[str, str] | None = None,
+    ) -> None:
+        """A started image is finished: all its files are on disk.
+
+        Args:
+            relative: path below the input folder, with ``/``.
+            written: its files, and those that earlier runs wrote and that stay.
+            objects: name → number of objects that were found in it.
+            record: its record as JSON text if that is to become a row of the database; it goes to the outbox in the
+                same transaction.
+            source: fingerprint of where its detections came from.
+            content: what its files depend on of its input.
+            instances: as in `Entry`; None where no saved instances were written.
+
+        Raises:
+            StorageError: a batch was due and cannot be written.
+        """
+        with self._lock:
+            identity = self._in_work.pop(relative)
+            self._finished[hash(relative)] = 0 if identity is None else _fingerprint(relative, identity, source)
+            self._note_corrected(hash(relative), source)
+            text = self._note_written(hash(relative), written)
             if record is not None:
                 self._pending.append((outbox.PUT, outbox.put_values(relative, record)))
-            self._change(_DONE, relative, ended=_utc_now(), written=json.dumps(written), objects=json.dumps(objects))
+            self._change(
+                _DONE,
+                relative,
+                ended=_utc_now(),
+                written=text,
+                objects=json.dumps(objects),
+                source=source,
+                content=content,
+                instances=None if instances is None else json.dumps(dict(instances)),
+            )
+
+    def wrote(self, relative: str, written: Sequence[Written]) -> None:
+        """The files of an image, where something else than finishing it wrote or removed some.
+
+        Raises:
+            StorageError: a batch was due and cannot be written.
+        """
+        with self._lock:
+            self._change(_WROTE, relative, written=self._note_written(hash(relative), written))
+
+    def _note_written(self, key: int, written: Sequence[Written]) -> str:
+        text = _dumped(written)
+        if text == self._usual:
+            self._written.pop(key, None)
+        else:
+            self._written[key] = sys.intern(text)
+        return text
+
+    def _note_corrected(self, key: int, source: str) -> None:
+        if source.startswith(SAVED):
+            self._corrected[key] = source
+        else:
+            self._corrected.pop(key, None)
+
+    def entry(self, relative: str) -> Entry | None:
+        """What earlier runs and the batches of this one say of an image; None if nothing is known.
+
+        Raises:
+            StorageError: the file stays out of reach or is damaged.
+        """
+        return self._while_reachable(partial(self._read, relative)) if self._has_entries else None
+
+    def _read(self, relative: str) -> Entry | None:
+        self._check_file()
+        with closing(_connected(self._file)) as connection:
+            return _entry_of(connection, relative)
 
     def failed(self, relative: str, stage: str, reason: str) -> None:
         """A started image could not be finished.
@@ -332,13 +483,16 @@ class Journal:
             self.commit()
 
     def _write(self) -> None:
-        if not self._file.is_file():  # SQLite would start an empty one
-            raise sqlite3.OperationalError("the file is gone")
+        self._check_file()
         with closing(_connected(self._file)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             for statement, values in self._pending:
                 connection.execute(statement, values)
             connection.execute("COMMIT")
+
+    def _check_file(self) -> None:
+        if not self._file.is_file():  # SQLite would start an empty one
+            raise sqlite3.OperationalError("the file is gone")
 
     def _prepare(self) -> None:
         """Makes the file, or brings it to the current version."""
@@ -346,6 +500,7 @@ class Journal:
             version = _checked_version(connection, self._file)
             if version == len(_SCHEMA):
                 return
+            connection.create_function("as_kinds", 1, _as_kinds, deterministic=True)
             connection.execute("BEGIN EXCLUSIVE")
             for statements in _SCHEMA[version:]:
                 for statement in statements:
@@ -354,18 +509,27 @@ class Journal:
             connection.execute(f"PRAGMA user_version = {len(_SCHEMA)}")
             connection.execute("COMMIT")
 
-    def _load(self) -> tuple[dict[int, int], set[int]]:
-        """Of the finished images with this run's digest the fingerprint by path, and the paths of the others."""
-        finished: dict[int, int] = {}
-        otherwise: set[int] = set()
-        query = "SELECT relative, size, mtime_ns, digest FROM image WHERE state = 'finished' AND size NOT NULL"
+    def _load(self) -> None:
+        """Fills the memory with what earlier runs did."""
+        query = "SELECT relative, size, mtime_ns, digest, state, source, CAST(written AS TEXT) FROM image"
+        usual = sys.intern(self._usual)
+        distinct: dict[str, str] = {}
         with closing(_connected(self._file)) as connection:
-            for relative, size, mtime_ns, digest in connection.execute(query):
-                if digest == self._digest:
-                    finished[hash(relative)] = _fingerprint(relative, Identity(size, mtime_ns), digest)
+            for relative, size, mtime_ns, digest, state, source, written in connection.execute(query):
+                key = hash(relative)
+                if written not in ("[]", usual):
+                    self._written[key] = distinct.setdefault(written, written)
                 else:
-                    otherwise.add(hash(relative))
-        return finished, otherwise
+                    distinct.setdefault(written, written)
+                self._note_corrected(key, source or "")
+                if state != State.FINISHED.value or size is None:
+                    continue
+                if digest == self._digest and (self._source in (None, source) or key in self._corrected):
+                    self._finished[key] = _fingerprint(relative, Identity(size, mtime_ns), source or "")
+                else:
+                    self._finished_otherwise.add(key)
+        self._has_entries = bool(distinct)
+        self._roots = {file.root for text in distinct for file in _loaded(text) if file.root is not None}
 
     def _while_reachable(self, operation: Callable[[], _T]) -> _T:
         """Does ``operation``; while the file is out of reach, waits and tries again.
@@ -431,9 +595,7 @@ class JournalReader:
             StorageError: the file cannot be read or is damaged.
         """
         with _as_storage_errors(self._file):
-            query = f"SELECT {_COLUMNS} FROM image WHERE relative = CAST(? AS TEXT)"  # noqa: S608
-            row = self._connection.execute(query, (_encoded(relative),)).fetchone()
-        return None if row is None else _entry(row)
+            return _entry_of(self._connection, relative)
 
     def entries(self, state: State | None = None) -> Iterator[Entry]:
         """What is known of all images, or of those in a state, by path.
@@ -527,12 +689,19 @@ def _out_of_reach(file: Path, error: sqlite3.OperationalError) -> str:
     return f"The journal {file} cannot be read or written: {error}{hint}"
 
 
-def _fingerprint(relative: str, identity: Identity, digest: str) -> int:
-    return hash((relative, identity, digest))
+def _fingerprint(relative: str, identity: Identity, source: str) -> int:
+    return hash((relative, identity, source))
+
+
+def _entry_of(connection: sqlite3.Connection, relative: str) -> Entry | None:
+    query = f"SELECT {_COLUMNS} FROM image WHERE relative = CAST(? AS TEXT)"  # noqa: S608
+    row = connection.execute(query, (_encoded(relative),)).fetchone()
+    return None if row is None else _entry(row)
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    relative, size, mtime_ns, digest, state, attempts, stage, reason, started, ended, written, objects = row
+    relative, size, mtime_ns, digest, state, attempts, stage, reason, started, ended, written, objects = row[:12]
+    source, content, instances = row[12:]
     return Entry(
         relative=relative,
         identity=None if size is None else Identity(size, mtime_ns),
@@ -543,9 +712,38 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         reason=reason,
         started=started,
         ended=ended,
-        written=tuple(Written(*file) for file in json.loads(written)),
+        written=_loaded(written),
         objects=json.loads(objects),
+        source=source,
+        content=content,
+        instances=json.loads(instances),
     )
+
+
+def _dumped(written: Iterable[Written]) -> str:
+    return json.dumps(sorted(set(written), key=lambda file: (file.place, file.kind, file.root or "")))
+
+
+def _loaded(text: str) -> tuple[Written, ...]:
+    return tuple(Written(*file) for file in json.loads(text))
+
+
+_KIND_OF_ENDING = {"_instances.json": "instances", ".json": "json", "_preview.jpg": "preview", "_mask.png": "mask"}
+"""How earlier versions named files in the journal → what kind of file it is."""
+
+
+def _as_kinds(written: bytes) -> bytes:
+    """The files of an image as earlier versions noted them (tree, path), as they are noted now (tree, kind)."""
+    files = [
+        Written(
+            place,
+            "colmap_mask"
+            if place == "colmap"
+            else next((kind for ending, kind in _KIND_OF_ENDING.items() if name.endswith(ending)), "image"),
+        )
+        for place, name in json.loads(_decoded(written))
+    ]
+    return _dumped(files).encode("ascii")
 
 
 def _utc_now() -> str:

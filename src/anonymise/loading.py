@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
-from anonymise.bookkeeping import JournalBook
+from anonymise.bookkeeping import Begun, JournalBook
 from anonymise.config import Config
 from anonymise.detections import RgbImage, Size
 from anonymise.errors import TimeLimitError, UnreadableImage
@@ -33,6 +33,7 @@ class Loaded:
         modified: time of the file's last change, in seconds since the epoch.
         pixels: as they are stored.
         seconds: stage → time that it took.
+        begun: what the book knows of it.
     """
 
     paths: Paths
@@ -42,6 +43,7 @@ class Loaded:
     modified: float
     pixels: SharedPixels | RgbImage
     seconds: Mapping[str, float]
+    begun: Begun
 
 
 class Loader:
@@ -71,10 +73,10 @@ class Loader:
         config = self._config
         started = time.perf_counter()
         try:
-            identity = self._book.begin(paths)
+            begun = self._book.begin(paths)
         except OSError as error:
             raise UnreadableImage(f"the file cannot be read: {error.strerror or error}") from error
-        if identity is None:
+        if begun is None:
             return Skipped(paths.source, "finished by an earlier run; force_remask: True does it again")
         data = read_input(paths.source, paths.places.input, config.storage, check_kind)
         width, height, _, orientation = header(data, max_pixels=config.images.max_decoded_pixels)
@@ -82,7 +84,7 @@ class Loader:
         is_read = time.perf_counter()
         pixels = self._decoded(data, size)
         seconds = {"read": is_read - started, "decode": time.perf_counter() - is_read}
-        return Loaded(paths, data, size, orientation, identity.mtime_ns / 1e9, pixels, seconds)
+        return Loaded(paths, data, size, orientation, begun.identity.mtime_ns / 1e9, pixels, seconds, begun)
 
     def _decoded(self, data: bytes, size: Size) -> SharedPixels | RgbImage:
         max_pixels = self._config.images.max_decoded_pixels

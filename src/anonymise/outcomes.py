@@ -19,6 +19,8 @@ class Done:
         notes: what the operator should know about it although it succeeded.
         seconds: stage → time that it took.
         record: the image's record as JSON text, if it is to become a row of the database.
+        contents: "input" → what the image's files depend on of its input; "instances", where saved instances were
+            written → SHA-256 of that file.
     """
 
     source: Path
@@ -26,6 +28,7 @@ class Done:
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     record: str | None = None
+    contents: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,10 @@ class FileOptions(BaseModel):
             return self.colmap_mask_directory is not None
         return kind is FileKind.IMAGE or bool(getattr(self, f"{place.value}_{kind.value}"))
 
+    def wants_any(self, kind: FileKind) -> bool:
+        """Whether a finished image has this kind of file anywhere."""
+        return any(self.wants(kind, place) for place in _PLACES_OF[kind])
+
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -232,8 +236,10 @@ class Paths:
     def file(self, kind: FileKind, place: Place) -> Path | None:
         """Where this image's file of a kind stands in a place, None where the run has no such place."""
         root = self.places.root(place)
-        if root is None:
-            return None
+        return None if root is None else self.below(root, kind)
+
+    def below(self, root: Path, kind: FileKind) -> Path:
+        """Where this image's file of a kind stands in the tree with a root."""
         if kind is FileKind.COLMAP_MASK:
             # https://colmap.github.io/faq.html: the image's whole name, then .png
             return root / self.relative.with_name(self.relative.name + ".png")

@@ -4,32 +4,34 @@ The model runs in this process; another one decodes images ahead of it, and ever
 get the image's file as it was read, and its pixels in memory that they share.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import PurePath
 
 from anonymise import instances
-from anonymise.bookkeeping import JournalBook, known_failures
+from anonymise.bookkeeping import FilesBook, JournalBook, Source, known_failures
 from anonymise.config import Config
 from anonymise.db.sender import Sender
 from anonymise.detections import Detections, RgbImage, Size
 from anonymise.draw import StaticMaskOptions, static_mask
 from anonymise.engine import Book, Found, Task, ahead, outcome_of, problem_outcome, run
-from anonymise.errors import DrawError, ImageError, InstancesError, UsageError
+from anonymise.errors import DrawError, ImageError, InstancesError, StorageError, UsageError
 from anonymise.images import check_kind, decode, detections_to_stored, header, to_upright
 from anonymise.jobs import Job, Work, finish, make_preview, make_record
-from anonymise.journal import Journal
+from anonymise.journal import SAVED, Journal, journal_file
 from anonymise.labels import LABELS
 from anonymise.loading import Loaded, Loader
 from anonymise.masker import Masker
 from anonymise.outcomes import Outcome, Progress, Report
-from anonymise.paths import FileKind, FileOptions, Paths, Place, Places, TreeWalker
+from anonymise.paths import FileKind, FileOptions, Paths, Place, Places, TreeWalker, expected_files
 from anonymise.processor import ImageProcessor, projection_of
 from anonymise.sharing import PixelMemory, SharedPixels
-from anonymise.storage import StorageOptions, prepare, read_input
+from anonymise.storage import StorageOptions, holds_files, prepare, read_input
+from anonymise.tracked import noted
 from anonymise.workers import SerialWorkers, Workers
 
 __all__ = ["anonymise", "check_static_mask", "make_previews", "make_records", "redraw"]
@@ -57,12 +59,12 @@ def anonymise(
     """
     processor = ImageProcessor(masker, config)
 
-    def look(loaded: Loaded, pixels: RgbImage) -> Detections:
-        projection, _ = projection_of(loaded.data, config)
-        upright = processor.detect(to_upright(pixels, loaded.orientation), projection)
-        return detections_to_stored(upright, loaded.orientation)
+    def detect(data: bytes, pixels: RgbImage, orientation: int) -> Detections:
+        projection, _ = projection_of(data, config)
+        return detections_to_stored(processor.detect(to_upright(pixels, orientation), projection), orientation)
 
-    return _finish_each(look, masker.identity, config, places, workers, reader, progress, sender)
+    model = Source(config.model_fingerprint(masker.identity), detect)
+    return _finish_each(lambda _: model, model.fingerprint, config, places, workers, reader, progress, sender)
 
 
 def redraw(
@@ -75,22 +77,33 @@ def redraw(
 ) -> Report:
     """The main job again with what an earlier run found: the input is its archive, with the saved instances.
 
-    The arguments are those of `anonymise`.
+    Images whose saved instances and settings are those that they were finished with are skipped. The saved instances
+    in the input folder are read and never written. The arguments are those of `anonymise`.
     """
 
-    def look(loaded: Loaded, pixels: RgbImage) -> Detections:  # noqa: ARG001 - nobody looks again
-        file = loaded.paths.file(FileKind.INSTANCES, Place.LOCAL)
+    def saved(paths: Paths) -> Source:
+        file = paths.file(FileKind.INSTANCES, Place.LOCAL)
         assert file is not None  # there is always an input folder
-        if not file.exists():
-            raise InstancesError(f"there is no {file}; anonymise with archive_instances: True first")
-        return instances.load(file, loaded.size)
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError as error:
+            raise InstancesError(f"there is no {file}; anonymise with archive_instances: True first") from error
+        except OSError as error:
+            raise InstancesError(f"{file} cannot be read: {error.strerror or error}") from error
+        sha256 = hashlib.sha256(data).hexdigest()
 
-    return _finish_each(look, "saved instances", config, places, workers, reader, progress, sender)
+        def detect(_: bytes, pixels: RgbImage, orientation: int) -> Detections:  # noqa: ARG001 - as they are stored
+            return instances.parse(data, file, Size(pixels.shape[1], pixels.shape[0]))
+
+        return Source(SAVED + sha256, detect, sha256)
+
+    reading = replace(config, files=config.files.model_copy(update={"local_instances": False}))
+    return _finish_each(saved, None, reading, places, workers, reader, progress, sender)
 
 
 def _finish_each(
-    look: Callable[[Loaded, RgbImage], Detections],
-    model: str,
+    source_of: Callable[[Paths], Source],
+    model: str | None,
     config: Config,
     places: Places,
     workers: Workers,
@@ -98,11 +111,11 @@ def _finish_each(
     progress: Progress | None,
     sender: Sender | None,
 ) -> Report:
-    """Finishes each image in the workers once ``look`` has said here what is to be hidden in it.
+    """Finishes each image in the workers once its source has said here what is to be hidden in it.
 
     Args:
-        look: what is to be hidden in an image, in pixels as they are stored.
-        model: a text that changes with what ``look`` would find.
+        source_of: where the detections of an image come from.
+        model: fingerprint of the source that all images have; None if each has its own.
         config: the configuration.
         places: the folders.
         workers: do the rest.
@@ -111,17 +124,26 @@ def _finish_each(
         sender: sends rows.
     """
     prepare(places, config.files)
-    static = _StaticMask(config.static_mask, config.images.max_decoded_pixels)
+    content = config.static_mask_content()
+    static = _StaticMask(config.static_mask, content, config.images.max_decoded_pixels)
     static.check(places, config.files, config.storage)
 
     memory = PixelMemory(config.run.image_memory_megabytes << 20)
 
     def task(loaded: Loaded) -> Task:
         started = time.perf_counter()
-        detections = look(loaded, loader.pixels(loaded))
+        detections = loaded.begun.source.detect(loaded.data, loader.pixels(loaded), loaded.orientation)
         seconds = {**loaded.seconds, "model": time.perf_counter() - started}
         objects = {LABELS[label]: n for label, n in detections.counts().items()}
-        again = Job(loaded.paths, loaded.data, detections, loaded.modified, static=static.of(detections.size))
+        again = Job(
+            loaded.paths,
+            loaded.data,
+            detections,
+            loaded.modified,
+            static=static.of(detections.size),
+            own_instances=frozenset(loaded.begun.instances),
+            mtime_ns=loaded.begun.identity.mtime_ns,
+        )
         if not workers.in_process and not isinstance(loaded.pixels, SharedPixels):
             return Task(loaded.paths, partial(finish, again, config), objects=objects, seconds=seconds)
         job = replace(again, pixels=loaded.pixels)
@@ -137,11 +159,14 @@ def _finish_each(
     access = config.storage
     journal = Journal(
         places.output,
-        config.digest(model),
+        config.settings_fingerprint(content),
+        source=model,
+        usual=[noted(file) for file in expected_files(Paths(PurePath("any.jpg"), places), config.files)],
         retry_seconds=access.file_access_retry_seconds,
         timeout_seconds=access.file_access_timeout_seconds,
     )
-    book = JournalBook(journal, config, places, sender)
+    _check_archive(places, journal, config)
+    book = JournalBook(journal, config, places, sender, source_of)
     loader = Loader(config, book, reader or SerialWorkers(), memory)
 
     def load(found: Found) -> Loaded | Outcome:
@@ -173,9 +198,25 @@ def check_static_mask(config: Config, places: Places | None) -> None:
     Raises:
         UsageError: it does not.
     """
-    mask = _StaticMask(config.static_mask, config.images.max_decoded_pixels)
+    mask = _StaticMask(config.static_mask, config.static_mask_content(), config.images.max_decoded_pixels)
     if places is not None:
         mask.check(places, config.files, config.storage)
+
+
+def _check_archive(places: Places, journal: Journal, config: Config) -> None:
+    """Makes sure that originals are not deleted on the strength of an archive that is not there.
+
+    Raises:
+        StorageError: earlier runs wrote to the archive, and it is empty.
+    """
+    archive = places.archive
+    if archive is None or not config.storage.delete_input or not journal.has_written_below(str(archive)):
+        return
+    if not holds_files(archive):
+        raise StorageError(
+            f"The archive folder {archive} is empty, although earlier runs wrote to it, and delete_input is True. Is "
+            "its disk or share mounted? If the archive was moved away, give another folder (-a)."
+        )
 
 
 class _StaticMask:
@@ -185,13 +226,13 @@ class _StaticMask:
         UsageError: the file cannot be read.
     """
 
-    def __init__(self, options: StaticMaskOptions, max_pixels: int) -> None:
+    def __init__(self, options: StaticMaskOptions, content: bytes | None, max_pixels: int) -> None:
         self._options = options
         self._of_size: dict[Size, Detections] = {}
-        if options.static_mask is not None:
+        if content is not None:
             try:
-                pixels = decode(Path(options.static_mask).read_bytes(), max_pixels=max_pixels).pixels
-            except (OSError, ImageError) as error:
+                pixels = decode(content, max_pixels=max_pixels).pixels
+            except ImageError as error:
                 raise UsageError(f"static_mask {options.static_mask} cannot be read: {error}") from error
             self._keep = pixels.max(axis=2)
 
@@ -229,22 +270,46 @@ class _StaticMask:
 
 def make_previews(config: Config, places: Places, workers: Workers, progress: Progress | None = None) -> Report:
     """Cuts the previews again from the anonymised images that an earlier run wrote; no model is needed."""
-    return _each(make_preview, config, places, workers, progress)
+    return _each(make_preview, config, places, workers, progress, FileKind.PREVIEW)
 
 
 def make_records(config: Config, places: Places, workers: Workers, progress: Progress | None = None) -> Report:
     """Writes the records only; no model is needed."""
-    return _each(make_record, config, places, workers, progress)
+    return _each(make_record, config, places, workers, progress, FileKind.JSON)
 
 
 def _each(
-    work: Callable[[Paths, Config], Work], config: Config, places: Places, workers: Workers, progress: Progress | None
+    work: Callable[[Paths, Config], Work],
+    config: Config,
+    places: Places,
+    workers: Workers,
+    progress: Progress | None,
+    kind: FileKind | None = None,
 ) -> Report:
-    """Does something in the workers with each image that needs no preparation here."""
+    """Does something in the workers with each image that needs no preparation here.
+
+    Args:
+        work: what to do.
+        config: the configuration.
+        places: the folders.
+        workers: do it.
+        progress: is told of everything.
+        kind: what it writes, which the journal notes where there is one; None writes nothing.
+    """
     prepare(places, config.files)
 
     def tasks(found: Iterable[Found]) -> Generator[Task | Outcome]:
         for paths in found:
             yield Task(paths, partial(work, paths, config)) if isinstance(paths, Paths) else problem_outcome(paths)
 
-    return run(config, places, tasks, workers, progress or Progress(), Book(known_failures(places.output)))
+    book = Book(known_failures(places.output))
+    if kind is not None and journal_file(places.output).is_file():
+        access = config.storage
+        journal = Journal(
+            places.output,
+            "",
+            retry_seconds=access.file_access_retry_seconds,
+            timeout_seconds=access.file_access_timeout_seconds,
+        )
+        book = FilesBook(journal, kind, config, places)
+    return run(config, places, tasks, workers, progress or Progress(), book)

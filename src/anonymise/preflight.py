@@ -18,6 +18,7 @@ from anonymise.masker.selection import select
 from anonymise.notify import read_email_account
 from anonymise.paths import FileKind, Paths, Place, Places, TreeWalker, WalkProblem
 from anonymise.resources import CONFIG_FOLDER
+from anonymise.storage import check_archive
 
 __all__ = ["JobKind", "check_models", "no_image", "problems"]
 
@@ -33,6 +34,7 @@ class _Job:
         places: the folders of the run; None if they make no sense together.
         kind: what the command does.
         allow_empty: whether an input folder without images is as it should be.
+        create_archive: whether the operator says that the archive is new.
         is_attended: whether somebody sits at the terminal, who can be asked for a password.
         environment: the environment variables.
         settings_folder: the folder with the files of the e-mail account, the database and its tables.
@@ -42,6 +44,7 @@ class _Job:
     places: Places | None
     kind: JobKind
     allow_empty: bool
+    create_archive: bool
     is_attended: bool
     environment: Mapping[str, str]
     settings_folder: Path
@@ -57,6 +60,7 @@ def problems(
     kind: JobKind,
     *,
     allow_empty: bool = False,
+    create_archive: bool = False,
     is_attended: bool = False,
     environment: Mapping[str, str] = os.environ,
     settings_folder: Path = CONFIG_FOLDER,
@@ -68,11 +72,12 @@ def problems(
         places: the folders of the run; None leaves out what concerns them.
         kind: what the command does.
         allow_empty: whether an input folder without images is as it should be.
+        create_archive: whether the operator says that the archive is new.
         is_attended: whether somebody can be asked for a password.
         environment: the environment variables.
         settings_folder: the folder with ``email_config.yml``, ``db_config.yml`` and ``db_tables``.
     """
-    job = _Job(config, places, kind, allow_empty, is_attended, environment, settings_folder)
+    job = _Job(config, places, kind, allow_empty, create_archive, is_attended, environment, settings_folder)
     found: dict[str, None] = {}
     for kinds, check in _CHECKS:
         if kind in kinds:
@@ -157,6 +162,12 @@ def _database(job: _Job) -> Iterator[str]:
     yield from ()
 
 
+def _archive(job: _Job) -> Iterator[str]:
+    if job.places is not None and job.places.archive is not None:
+        check_archive(job.places.archive, create=job.create_archive)  # raises what is wrong
+    yield from ()
+
+
 def _images(job: _Job) -> Iterator[str]:
     """Whether there is anything to do at all; an input that could not be looked into is the run's to report."""
     if job.places is None or job.allow_empty:
@@ -215,6 +226,7 @@ _CHECKS: tuple[tuple[frozenset[JobKind], Callable[[_Job], Iterator[str]]], ...] 
     (_ALL, _email),
     (_WITH_RECORDS, _table),
     (_WITH_PIXELS, _database),
+    (_ALL, _archive),
     (_ALL, _images),
     (frozenset({"previews", "redraw"}), _earlier_results),
 )

@@ -1,12 +1,13 @@
 """Reading and writing files so that nothing is lost and nothing half-written is ever seen.
 
-A file appears under its name only complete: it is written under a temporary name beside it, flushed to the disk, and
-renamed. Contents are no concern of this module.
+A file appears under its name only complete: it is written in a folder for temporary files below its tree's root,
+flushed to the disk, and renamed. The temporary name says which process writes it, so that what a dead one left can be
+removed while others work on the same tree. Contents are no concern of this module.
 """
 
 import contextlib
 import errno
-import itertools
+import hashlib
 import logging
 import os
 import stat
@@ -18,19 +19,26 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from anonymise.errors import StorageError, UnreadableImage, WriteError
+from anonymise.errors import StorageError, UnreadableImage, UsageError, WriteError
 from anonymise.paths import FileOptions, Places, way_out
+from anonymise.processes import is_running, process_name
 
 __all__ = [
     "StorageOptions",
+    "check_archive",
     "clear_temporary_files",
     "delete_verified_input",
-    "is_temporary",
+    "holds_files",
+    "is_root",
+    "is_written",
+    "keep_other_original",
     "prepare",
     "prepare_root",
     "read",
     "read_input",
     "result_root_of",
+    "sha256_of",
+    "sync_names",
     "write_atomically",
     "write_verified_copy",
 ]
@@ -39,11 +47,16 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_TEMPORARY_PREFIX = ".anonymise-"
-_TEMPORARY_SUFFIX = ".part"
-
 _MARKER = ".anonymise"
 """Folder in every root that results go to. Where it is missing, the share that was mounted there is gone."""
+
+_TEMPORARY_FOLDER = "tmp"
+"""In the marker: unfinished files, with the name of the process that writes them."""
+
+_TEMPORARY_SUFFIX = ".part"
+
+_ABANDONED_SECONDS = 24 * 3600
+"""After this time an unfinished file is nobody's any more, whichever machine began it."""
 
 _MAY_PASS = frozenset(
     getattr(errno, name)
@@ -80,8 +93,9 @@ def prepare_root(root: Path) -> None:
     """
     try:
         (root / _MARKER).mkdir(parents=True, exist_ok=True)
-        _replace(root / f"{_TEMPORARY_PREFIX}probe", b"probe", root)
-        (root / f"{_TEMPORARY_PREFIX}probe").unlink()
+        probe = root / f"{_MARKER}-{uuid.uuid4().hex}"
+        _replace(probe, b"probe", root)
+        probe.unlink()
     except OSError as error:
         raise StorageError(f"The folder {root} cannot be written to: {_reason(error)}") from error
 
@@ -154,29 +168,116 @@ def _content(path: Path, max_megabytes: int, look: Callable[[bytes], object] | N
         return stream.read(status.st_size)
 
 
-def write_atomically(path: Path, data: bytes, root: Path, options: StorageOptions) -> None:
+class _TakenError(FileExistsError):
+    """There is a file by this name, which is not to be replaced."""
+
+
+def write_atomically(
+    path: Path,
+    data: bytes,
+    root: Path,
+    options: StorageOptions,
+    *,
+    mtime_ns: int | None = None,
+    replace: bool = True,
+) -> None:
     """Writes a file whole or not at all; makes its folder; waits while the root folder's parent is out of reach.
+
+    Args:
+        path: of the file.
+        data: its content.
+        root: of the tree that it stands in.
+        options: say how long to wait.
+        mtime_ns: time of the last change that it gets, in nanoseconds since the epoch; None is now.
+        replace: whether it replaces a file that is there; False makes that an error.
 
     Raises:
         WriteError: this file cannot be written.
         StorageError: the disk is full, read-only or out of reach.
     """
     try:
-        _while_reachable(lambda: _replace(path, data, root), root, options)
+        _while_reachable(lambda: _replace(path, data, root, mtime_ns, replace=replace), root, options)
+    except _TakenError:
+        raise
     except OSError as error:
         if error.errno in _STOPS_THE_RUN:
             raise StorageError(f"{path} cannot be written: {_STOPS_THE_RUN[error.errno]}.") from error
         raise WriteError(f"{path} cannot be written: {_reason(error)}") from error
 
 
-def write_verified_copy(path: Path, data: bytes, root: Path, options: StorageOptions) -> None:
-    """Writes the untouched original to the archive and reads it back.
+def check_archive(archive: Path, *, create: bool) -> None:
+    """Makes sure that an archive is there, or is meant to be new, rather than on a share that is not mounted.
+
+    Args:
+        archive: the archive folder.
+        create: whether the operator says that it is new.
 
     Raises:
-        WriteError: this file cannot be written, or reads back differently.
+        UsageError: it is not there, or has never been one.
+    """
+    if is_root(archive):
+        return
+    if not archive.parent.is_dir():
+        raise UsageError(
+            f"The archive folder {archive} cannot be made, because {archive.parent} does not exist. Is its disk or "
+            "share mounted? (-a)"
+        )
+    if not create and not is_root(archive.parent):
+        what = "holds no archive yet" if archive.is_dir() else "does not exist"
+        raise UsageError(
+            f"The archive folder {archive} {what}. If its disk or share is mounted and the archive is to be new, say "
+            "so once with --create-archive (-a)."
+        )
+
+
+def holds_files(root: Path) -> bool:
+    """Whether there is anything in a prepared folder besides what this program keeps there for itself."""
+    with os.scandir(root) as entries:
+        return any(entry.name != _MARKER for entry in entries)
+
+
+def keep_other_original(path: Path, data: bytes, source: Path) -> None:
+    """Makes sure that the archive's place for an original holds no other one.
+
+    Args:
+        path: where the original belongs in the archive.
+        data: its content.
+        source: the input image, for the message.
+
+    Raises:
+        WriteError: it holds another one.
+    """
+    if is_written(path) and not _has_content(path, data):
+        raise WriteError(
+            f"the archive holds another original by this name: {path} is not the same as {source}. Neither is changed; "
+            "give this input an archive of its own (-a), or rename one of the two"
+        )
+
+
+def write_verified_copy(
+    path: Path, data: bytes, root: Path, options: StorageOptions, *, source: Path, mtime_ns: int | None = None
+) -> None:
+    """Writes the untouched original to the archive and reads it back; never over another original.
+
+    Args:
+        path: where it belongs.
+        data: its content.
+        root: of the archive.
+        options: say how long to wait.
+        source: the input image, for the message.
+        mtime_ns: the input image's time of the last change, which the copy gets, in nanoseconds since the epoch.
+
+    Raises:
+        WriteError: this file cannot be written, reads back differently, or another original is in its place.
         StorageError: the disk is full, read-only or out of reach.
     """
-    write_atomically(path, data, root, options)
+    keep_other_original(path, data, source)
+    if is_written(path):
+        return
+    try:
+        write_atomically(path, data, root, options, mtime_ns=mtime_ns, replace=False)
+    except _TakenError:  # somebody was faster
+        keep_other_original(path, data, source)
     if not _has_content(path, data):
         raise WriteError(f"{path} reads back differently from what was written; check the disk of the archive")
 
@@ -193,14 +294,16 @@ def delete_verified_input(source: Path, root: Path, *, archived: Path, expected:
     Raises:
         WriteError: a file is missing, or the input is not what the archive holds; the input stays.
     """
+    expected = tuple(expected)
     if source.is_symlink() or way_out(source, root) is not None:
         raise WriteError("the input stays, because it is a link; what it leads to is not deleted through it")
-    missing = [path for path in expected if not path.is_file() or path.stat().st_size == 0]
+    missing = [path for path in expected if not is_written(path)]
     if missing:
         raise WriteError(f"the input stays, because {missing[0]} is missing")
     try:
         if not _has_content(archived, source.read_bytes()):
             raise WriteError(f"the input stays, because it is not the same as its archive copy {archived}")
+        sync_names((archived, *expected))
         source.unlink()
     except OSError as error:
         raise WriteError(f"the input cannot be deleted: {_reason(error)}") from error
@@ -213,42 +316,76 @@ def delete_verified_input(source: Path, root: Path, *, archived: Path, expected:
             break
 
 
-def is_temporary(path: Path) -> bool:
-    """Whether a file is one of our unfinished ones."""
-    return path.name.startswith(_TEMPORARY_PREFIX) and path.name.endswith(_TEMPORARY_SUFFIX)
+def is_root(folder: Path) -> bool:
+    """Whether a folder is there and was prepared for results."""
+    return os.path.isdir(folder / _MARKER)  # noqa: PTH112 - is_dir fails for names that are too long
 
 
-def clear_temporary_files(folders: Iterable[Path], *, below: bool = True) -> int:
-    """Deletes the unfinished files that an interrupted run left, and returns how many; a gone folder is no error.
+def is_written(path: Path) -> bool:
+    """Whether there is a file that is not empty; a name that is too long for the disk is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a small file's content, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def clear_temporary_files(roots: Iterable[Path]) -> int:
+    """Deletes the unfinished files of processes that are gone, and returns how many; a gone folder is no error.
+
+    Those of other machines are deleted when they are a day old.
 
     Args:
-        folders: where to look.
-        below: whether to look into all folders below them, too.
+        roots: of the trees that results go to.
     """
     cleared = 0
-    for top in folders:
-        for folder, _, names in itertools.islice(os.walk(top), None if below else 1):
-            for name in names:
-                path = Path(folder, name)
-                if is_temporary(path):
-                    with contextlib.suppress(OSError):
-                        path.unlink()
+    for root in roots:
+        with contextlib.suppress(OSError), os.scandir(root / _MARKER / _TEMPORARY_FOLDER) as entries:
+            for entry in entries:
+                process, _, _ = entry.name.rpartition("-")
+                with contextlib.suppress(OSError):
+                    is_old = time.time() - entry.stat().st_mtime > _ABANDONED_SECONDS
+                    if is_old or is_running(process) is False:
+                        Path(entry).unlink()
                         cleared += 1
     return cleared
 
 
-def _replace(path: Path, data: bytes, root: Path) -> None:
-    if not (root / _MARKER).is_dir():  # what is there now would be another disk
+def _replace(path: Path, data: bytes, root: Path, mtime_ns: int | None = None, *, replace: bool = True) -> None:
+    if not is_root(root):  # what is there now would be another disk
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(root))
     _make_folder(path.parent)
     # A short name of its own: names of 250 characters leave no room for an ending.
-    temporary = path.with_name(f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}")
+    name = f"{process_name()}-{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}"
+    folder = root / _MARKER / _TEMPORARY_FOLDER
+    folder.mkdir(exist_ok=True)
+    try:
+        _write_and_rename(folder / name, path, data, mtime_ns, replace=replace)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # Another disk is mounted in the middle of the tree.
+        _write_and_rename(path.with_name(f"{_MARKER}-{name}"), path, data, mtime_ns, replace=replace)
+
+
+def _write_and_rename(temporary: Path, path: Path, data: bytes, mtime_ns: int | None, *, replace: bool) -> None:
     try:
         with temporary.open("wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        if mtime_ns is not None:
+            with contextlib.suppress(OSError, OverflowError):  # times that this disk does not know
+                os.utime(temporary, ns=(mtime_ns, mtime_ns))
+        if replace or (path.is_file() and path.stat().st_size == 0):
+            temporary.replace(path)
+        else:
+            _rename_to_new(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -263,6 +400,64 @@ def _make_folder(folder: Path) -> None:
         folder = folder.parent
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    """Renames a file unless there is one by the new name, also where several do so at once.
+
+    Raises:
+        _TakenError: there is one.
+    """
+    try:
+        if os.name == "nt":
+            temporary.rename(path)
+            return
+        try:
+            path.hardlink_to(temporary)
+        except OSError as error:
+            if error.errno not in _HAS_NO_LINKS:
+                raise
+            path.open("xb").close()  # an empty one is no original, if it should stay
+            temporary.replace(path)
+        else:
+            temporary.unlink()
+    except FileExistsError as error:
+        raise _TakenError(*error.args) from error
+
+
+_HAS_NO_LINKS = frozenset(
+    getattr(errno, name) for name in ("EPERM", "EACCES", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EINVAL", "EMLINK")
+)
+"""Errors of disks and shares on which a file has only one name."""
+
+
+def sync_names(paths: Iterable[Path]) -> None:
+    """Makes sure that a loss of power does not take the names of new files, before something is deleted for them.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    if os.name == "nt":  # which has no such call
+        return
+    for folder in {folder for path in paths for folder in _folders_in_tree(path)}:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES):  # some shares cannot
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def _folders_in_tree(path: Path) -> list[Path]:
+    """The folders above a file, up to the root of its tree."""
+    folders = []
+    for folder in path.parents:
+        folders.append(folder)
+        if is_root(folder):
+            return folders
+    return folders[:1]
 
 
 def _while_reachable(operation: Callable[[], _T], root: Path, options: StorageOptions) -> _T:
