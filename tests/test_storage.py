@@ -225,7 +225,7 @@ def wait(descriptor):
     time.sleep(600)
 os.fsync = wait
 storage.write_atomically(root / "a" / "1.jpg", b"half", root, storage.StorageOptions(
-    delete_input=False, file_access_retry_seconds=1, file_access_timeout_seconds=1))
+    delete_input=False, file_access_retry_seconds=1, file_access_timeout_seconds=1, max_file_megabytes=1))
 """
 
 
