@@ -79,7 +79,7 @@ def _in_order(field: Field, order: str) -> Field:
 
 
 def _xmp_orientation(packet: bytes) -> int | None:
-    text = read_properties((packet,), _TIFF_NAMESPACE, []).get("Orientation", "")
+    text = read_properties((packet,), _TIFF_NAMESPACE, "tiff", []).get("Orientation", "")
     if not text:
         # Viewers that look for the text alone find it also where the packet is beyond mending.
         found = _XMP_ORIENTATION.search(packet.replace(b"\0", b""))

@@ -18,10 +18,10 @@ _BEGIN, _END = "<?xpacket begin", "<?xpacket end"
 
 def read_gpano(packets: Iterable[bytes], notes: list[str]) -> Mapping[str, str]:
     """The GPano properties of an image by their names, see ``read_properties``."""
-    return read_properties(packets, _NAMESPACE, notes)
+    return read_properties(packets, _NAMESPACE, "GPano", notes)
 
 
-def read_properties(packets: Iterable[bytes], namespace: str, notes: list[str]) -> Mapping[str, str]:
+def read_properties(packets: Iterable[bytes], namespace: str, prefix: str, notes: list[str]) -> Mapping[str, str]:
     """The properties of one namespace in an image's XMP by their names; XMP writes them as attributes or as elements.
 
     Cameras and stitchers write packets that are not well formed: these are read as far as they go, which is safe as
@@ -29,25 +29,27 @@ def read_properties(packets: Iterable[bytes], namespace: str, notes: list[str]) 
 
     Args:
         packets: in the file's order, each also several in a row; of a property that is there twice, the first counts.
-        namespace: its address.
+        namespace: its address; some writers forget the slash at its end.
+        prefix: what it is called in packets that do not declare it.
         notes: takes what could not be read, or was mended.
     """
-    prefix = f"{{{namespace}}}"
+    spellings = (f"{{{namespace}}}", f"{{{namespace.rstrip('/')}}}", f"{prefix}:")
     values: dict[str, str] = {}
     for root in _roots(packets, notes):
         for element in root.iter():
             properties = [(str(name), str(value)) for name, value in element.attrib.items()]
             properties.append((str(element.tag), element.text or ""))
             for name, value in properties:
-                if name.startswith(prefix) and value.strip():
-                    values.setdefault(name.removeprefix(prefix), value.strip())
+                spelling = next((start for start in spellings if name.startswith(start)), None)
+                if spelling and value.strip():
+                    values.setdefault(name.removeprefix(spelling), value.strip())
     return values
 
 
 def _roots(packets: Iterable[bytes], notes: list[str]) -> Iterator[etree._Element]:
     for packet in packets:
         try:
-            for part in _packets(decode_xml(packet, fallback="latin-1").text):
+            for part in _packets(decode_xml(packet, fallback="latin-1").text.replace("\0", "")):
                 yield _root(part, notes)
         except MalformedXmlError as error:
             notes.append(f"XMP: left out, {error}")

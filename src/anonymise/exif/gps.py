@@ -68,6 +68,8 @@ def position(gps: Directory, notes: list[str]) -> tuple[str | None, str | None, 
     longitude = _angle(gps, _LONGITUDE, _LONGITUDE_REF, "longitude", 180, notes)
     latitude = _angle(gps, _LATITUDE, _LATITUDE_REF, "latitude", 90, notes)
     if longitude is None or latitude is None:
+        if (_LONGITUDE in gps) != (_LATITUDE in gps):
+            notes.append("GPS: the position is left out, there is only one of longitude and latitude")
         return None, None, None
     status = gps[_STATUS].text().upper() if _STATUS in gps else ""
     if status.startswith("V"):

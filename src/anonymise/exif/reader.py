@@ -46,7 +46,7 @@ _RATIONAL = re.compile(r"([+-]?\d{1,20})/(\d{1,20})", re.ASCII)
 _TIME_LENGTH = len("2021-05-04T10:11:12")
 _COUNTY = re.compile(r"0*([1-9]\d{0,3})", re.ASCII)
 _HP = re.compile(r"(?:hp)?(\d+)", re.ASCII | re.IGNORECASE)
-_LANE = re.compile(r"[Ff]?(\d+)([^\W\d_]*)")
+_LANE = re.compile(r"[Ff]?([0-9]+)([^\W\d_]*)")
 _SUBSECONDS = re.compile(r"\d{1,9}", re.ASCII)
 _OFFSET = re.compile(r"Z|[+-]\d{1,2}:?\d\d", re.ASCII)
 
