@@ -22,9 +22,10 @@ from anonymise.exif import Embedded, tags
 from anonymise.exif.gpano import read_gpano
 from anonymise.images import exifwriter, jpegfile, png
 from anonymise.images.exifwriter import OutputMetadata
+from anonymise.images.icc import clean_icc
 from anonymise.images.jpegfile import Segment
 from anonymise.images.png import Chunk
-from anonymise.images.sanitise import clean_icc, clean_segments, clean_xmp
+from anonymise.images.sanitise import clean_segments, clean_xmp
 
 MODES: list[OutputMetadata] = ["redacted", "none", "all"]
 SECRET = "Kari Nordmann"
@@ -96,23 +97,21 @@ def tiff(ifd0: Mapping[int, tuple[int, bytes]], exif: Mapping[int, tuple[int, by
     return exifwriter._tiff(">", fields, more, {}, None)
 
 
-def icc_tagged(extra: dict[bytes, bytes]) -> bytes:
-    """The sRGB profile with more tags in it."""
+def icc_tagged(extra: dict[bytes, bytes], instead: bool = False) -> bytes:
+    """The sRGB profile with more tags in it, behind those of the same kind or in place of them."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     count = int.from_bytes(profile[128:132], "big")
-    table, body = profile[132 : 132 + 12 * count], profile[132 + 12 * count :]
-    moved = b"".join(
-        table[i : i + 4]
-        + struct.pack(">I", int.from_bytes(table[i + 4 : i + 8], "big") + 12 * len(extra))
-        + table[i + 8 : i + 12]
-        for i in range(0, len(table), 12)
-    )
-    at = 132 + len(moved) + 12 * len(extra) + len(body)
+    entries = [profile[132 + 12 * n : 144 + 12 * n] for n in range(count)]
+    body = profile[132 + 12 * count :]
+    kept = [entry for entry in entries if not (instead and entry[:4] in extra)]
+    moved = 12 * (len(kept) + len(extra) - count)
+    table = b"".join(e[:4] + struct.pack(">I", int.from_bytes(e[4:8], "big") + moved) + e[8:] for e in kept)
+    at = 132 + 12 * (len(kept) + len(extra)) + len(body)
     for kind, value in extra.items():
-        moved += kind + struct.pack(">II", at, len(value))
+        table += kind + struct.pack(">II", at, len(value))
         body += value
         at += len(value)
-    whole = profile[4:128] + struct.pack(">I", count + len(extra)) + moved + body
+    whole = profile[4:128] + struct.pack(">I", len(kept) + len(extra)) + table + body
     return struct.pack(">I", len(whole) + 4) + whole
 
 
@@ -422,6 +421,99 @@ def _png_with(*chunks: Chunk) -> bytes:
     return png.assemble([head, *chunks, *rest])
 
 
+def icc_texts() -> list[dict[bytes, bytes]]:
+    """Tags in which a name may stand, some of which have another purpose."""
+    text = SECRET.encode() + b"\0"
+    wide = SECRET.encode("utf-16-be")
+    mac = bytes((len(text),)) + text.ljust(67, b"\0")
+    description = b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text
+    records = b"enUS" + struct.pack(">2I", len(wide), 40) + b"noNO" + struct.pack(">2I", len(wide), 40)
+    localised = b"mluc\0\0\0\0" + struct.pack(">2I", 2, 12) + records + wide
+    plain = b"text\0\0\0\0" + text
+    texts = {
+        "description": description + struct.pack(">2I", 0, len(wide) // 2) + wide + b"\0\0" + mac,
+        "localised": localised,
+        "plain": plain,
+    }
+    kinds = (b"desc", b"cprt", b"dmdd", b"dmnd", b"vued", b"tech", b"wtpt", b"chad", b"A2B0", b"cicp", b"vcgt", b"own ")
+    by_kind = [{kind: value} for kind in kinds for value in texts.values()]
+    behind = [{b"wtpt": b"XYZ \0\0\0\0" + bytes(12) + text}, {b"chad": b"sf32\0\0\0\0" + bytes(36) + text}]
+    inside = [{b"wtpt": b"XYZ \0\0\0\0" + text[:12]}, {b"cicp": b"cicp" + text[:8]}]
+    return by_kind + behind + inside
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_name_leaves_in_a_colour_profile(mode: OutputMetadata) -> None:
+    for tags_with_names in icc_texts():
+        profile = bytearray(icc_tagged(tags_with_names, instead=True))
+        for at in (4, 48, 52, 80, 100):  # software, device, model, creator, reserved
+            profile[at : at + 4] = SECRET.encode()[:4]
+        for data in (
+            with_segments(*icc_segments(bytes(profile))),
+            _png_with(Chunk(b"iCCP", SECRET.encode() + b"\0\0" + zlib.compress(bytes(profile)))),
+        ):
+            with Image.open(io.BytesIO(passed_through(data, mode))) as opened:
+                out = opened.info.get("icc_profile", b"")
+            assert out, "the profile itself stays"
+            for spelling in (
+                SECRET.encode(),
+                SECRET.encode("utf-16-be"),
+                SECRET.encode()[:4],
+                b"\0".join((b"K", b"a")),
+            ):
+                assert spelling not in out
+
+
+def test_known_names_of_colour_spaces_stay() -> None:
+    name = b"Adobe RGB (1998)\0"
+    described = b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78)
+    cleaned = clean_icc(icc_tagged({b"desc": described}, instead=True), b"RGB ", [])
+    assert cleaned is not None
+    assert ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(cleaned))).strip() == "Adobe RGB (1998)"
+
+
+# --- coded data ------------------------------------------------------------------------------------------------------
+
+
+def segment(marker: int, payload: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
+
+
+def coded(kind: str) -> bytes:
+    picture = Image.fromarray(face())
+    buffer = io.BytesIO()
+    picture.convert({"CMYK": "CMYK", "grey": "L"}.get(kind, "RGB")).save(
+        buffer, "JPEG", quality=90, progressive=kind == "progressive"
+    )
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("changed", [False, True])
+@pytest.mark.parametrize("kind", ["baseline", "progressive", "grey", "CMYK"])
+def test_no_name_leaves_between_the_codes(kind: str, changed: bool) -> None:
+    """Tables that nothing uses, bytes behind the last code, segments between scans and behind the end."""
+    data, name = coded(kind), SECRET.encode()
+    unused = b"".join(
+        (
+            segment(0xC4, bytes((0x13, *(0,) * 7, len(name), *(0,) * 8)) + name),  # a Huffman table
+            segment(0xDB, b"\3" + name.ljust(64, b"\1")),  # a quantisation table
+            segment(0xFE, name),
+            segment(0xED, name),
+            segment(0xF0, name),
+        )
+    )
+    first, end = data.index(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    inside = data[:first] + unused + data[first:end] + name + unused + name + data[end:] + name + unused
+    image = images.decode(inside, max_pixels=10**6)
+    assert np.array_equal(image.pixels, images.decode(data, max_pixels=10**6).pixels)
+    mask = np.zeros(image.pixels.shape[:2], bool)
+    mask[:8, :8] = changed
+    out = images.rewrite(inside, np.where(mask[..., None], 0, image.pixels).astype(np.uint8), mask, options("redacted"))
+    assert name not in out.data
+    if kind != "CMYK":
+        assert np.array_equal(images.decode(out.data, max_pixels=10**6).pixels[20:, 20:], image.pixels[20:, 20:])
+
+
 def test_profile_of_other_samples_is_dropped() -> None:
     notes: list[str] = []
     assert clean_icc(icc_tagged({}), b"GRAY", notes) is None
@@ -434,6 +526,13 @@ def test_png_display_chunks_stay() -> None:
     )
     kinds = [chunk.kind for chunk in png.parse(out)]
     assert kinds[:3] == [b"IHDR", b"gAMA", b"pHYs"]
+
+
+def test_png_display_chunks_hold_no_text() -> None:
+    name = (SECRET * 3).encode()
+    sizes = {b"gAMA": 4, b"cHRM": 32, b"cICP": 4, b"mDCV": 24, b"cLLI": 8, b"pHYs": 9}
+    out = passed_through(_png_with(*(Chunk(kind, name[:size]) for kind, size in sizes.items())))
+    assert b"Kari" not in out
 
 
 def test_gpano_as_elements_and_attributes() -> None:

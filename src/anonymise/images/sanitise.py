@@ -17,29 +17,16 @@ from lxml import etree
 
 from anonymise.exif.gpano import read_gpano
 from anonymise.exif.recorderxml import MalformedXmlError, decode_xml, parse_xml
-from anonymise.images import container, png
+from anonymise.images import container, icc, png
 from anonymise.images.exifwriter import OutputMetadata, clean_exif, contains_picture, is_text
 from anonymise.images.jpegfile import APP0, APP1, APP2, APP14, COM, Segment
 from anonymise.images.png import Chunk
 
-__all__ = ["clean_chunks", "clean_icc", "clean_segments", "clean_xmp"]
+__all__ = ["clean_chunks", "clean_segments", "clean_xmp"]
 
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _PNG_XMP = b"XML:com.adobe.xmp\0"
 _MAX_SEGMENT_BYTES = 65533
-
-_MAX_ICC_BYTES = 1 << 20  # display and camera profiles have some kB; only printers' tables are larger
-_MAX_ICC_TEXT_BYTES = 4096
-_ICC_HEADER_BYTES = 128
-# Tags of display, input and colour space profiles with matrices, curves or tables (ICC.1:2022, clause 9).
-_ICC_TAGS: Final = frozenset(
-    (
-        b"rXYZ gXYZ bXYZ rTRC gTRC bTRC kTRC wtpt bkpt lumi chad chrm cicp meas view tech vcgt "
-        b"A2B0 A2B1 A2B2 B2A0 B2A1 B2A2 gamt rig0 rig2"
-    ).split()
-)
-_ICC_TEXTS: Final = frozenset({b"desc", b"cprt"})  # a profile is not valid without them
-_ICC_CLASSES: Final = frozenset({b"mntr", b"scnr", b"spac", b"prtr"})
 
 _GPANO = "http://ns.google.com/photos/1.0/panorama/"
 _NUMBER, _WORD, _BOOLEAN, _DATE = (
@@ -84,9 +71,17 @@ _PICTURE_NAMESPACES: Final = (
 _LONGEST_TEXT = 4096
 _LONGEST_WORD = 128  # no word or address of a text is longer, and coded binary data is
 
-# Chunks that say how the picture is shown, with the one length that each of them can have (PNG, section 11.3).
-_DISPLAY_CHUNKS: Final[Mapping[bytes, int]] = MappingProxyType(
-    {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8, b"pHYs": 9}
+# Chunks that say how the picture is shown, with the numbers that each of them holds and the largest that these can be
+# (PNG, section 11.3): text makes larger ones.
+_DISPLAY_CHUNKS: Final[Mapping[bytes, tuple[str, int]]] = MappingProxyType(
+    {
+        b"gAMA": (">I", 10**7),
+        b"cHRM": (">8I", 10**6),
+        b"sRGB": (">B", 3),
+        b"cICP": (">4B", 22),
+        b"cLLI": (">2I", 10**8),
+        b"pHYs": (">2IB", 10**7),
+    }
 )
 
 
@@ -126,7 +121,7 @@ def clean_segments(
         out.append(Segment(APP1, _XMP + xmp))
     profile = _icc_of_segments(segments)
     if profile is not None:
-        cleaned = clean_icc(profile, colour_space, notes)
+        cleaned = icc.clean_icc(profile, colour_space, notes)
         if cleaned is not None:
             step = _MAX_SEGMENT_BYTES - len(_ICC) - 2
             parts = [cleaned[at : at + step] for at in range(0, len(cleaned), step)]
@@ -160,13 +155,18 @@ def clean_chunks(
         The chunks, and what the log should know.
     """
     first = {chunk.kind: chunk.payload for chunk in reversed(chunks)}
-    lengths = {kind: size for kind, size in _DISPLAY_CHUNKS.items() if kind != b"pHYs" or mode != "none"}
-    out = [Chunk(kind, first[kind]) for kind, size in lengths.items() if len(first.get(kind, b"")) == size]
+    out = [
+        Chunk(kind, first[kind])
+        for kind, (form, largest) in _DISPLAY_CHUNKS.items()
+        if len(first.get(kind, b"")) == struct.calcsize(form)
+        and max(struct.unpack(form, first[kind])) <= largest
+        and (kind != b"pHYs" or mode != "none")
+    ]
     found = container.of_chunks(chunks)
     exif, notes = clean_exif(found, mode, thumbnail)
     if b"iCCP" in first:
-        profile = png.inflated(first[b"iCCP"].partition(b"\0")[2][1:], _MAX_ICC_BYTES)
-        cleaned = clean_icc(profile, colour_space, notes) if profile is not None else None
+        profile = png.inflated(first[b"iCCP"].partition(b"\0")[2][1:], icc.MAX_BYTES)
+        cleaned = icc.clean_icc(profile, colour_space, notes) if profile is not None else None
         if cleaned is not None:
             out.insert(0, Chunk(b"iCCP", b"icc\0\0" + zlib.compress(cleaned)))
     if exif is not None:
@@ -179,50 +179,6 @@ def clean_chunks(
     if mode == "all":
         out += [c for c in chunks if c.kind == b"tEXt" and _plain_text(c.payload.replace(b"\0", b" ", 1))]
     return out, notes
-
-
-def clean_icc(profile: bytes, colour_space: bytes, notes: list[str]) -> bytes | None:
-    """The colour profile with its known tags only, None where it is no profile for these samples.
-
-    Args:
-        profile: an ICC profile, or what pretends to be one.
-        colour_space: of the samples, ``b"RGB "`` or ``b"GRAY"``.
-        notes: where the reason goes when it is dropped.
-    """
-    reason = ""
-    if len(profile) < _ICC_HEADER_BYTES + 4 or profile[36:40] != b"acsp":
-        reason = "it is none"
-    elif int.from_bytes(profile[:4], "big") != len(profile) or len(profile) > _MAX_ICC_BYTES:
-        reason = "its length is wrong"
-    elif profile[16:20] != colour_space or profile[12:16] not in _ICC_CLASSES:
-        reason = "it does not describe these samples"
-    elif contains_picture(profile):
-        reason = "it holds a picture"
-    if reason:
-        notes.append(f"colour profile: left out, {reason}")
-        return None
-    tags: dict[bytes, bytes] = {}
-    for number in range(min(int.from_bytes(profile[128:132], "big"), 100)):
-        entry = profile[132 + 12 * number : 144 + 12 * number]
-        at, size = int.from_bytes(entry[4:8], "big"), int.from_bytes(entry[8:12], "big")
-        kind, value = entry[:4], profile[at : at + size]
-        if len(value) == size > 0 and (kind in _ICC_TAGS or (kind in _ICC_TEXTS and size <= _MAX_ICC_TEXT_BYTES)):
-            tags.setdefault(kind, value)
-    return _icc(profile[:_ICC_HEADER_BYTES], tags)
-
-
-def _icc(header: bytes, tags: Mapping[bytes, bytes]) -> bytes:
-    """An ICC profile of a header and tags; equal values are stored once, as ICC.1 allows."""
-    table, values, where = [], b"", dict[bytes, int]()
-    start = _ICC_HEADER_BYTES + 4 + 12 * len(tags)
-    for kind, value in tags.items():
-        if value not in where:
-            where[value] = start + len(values)
-            values += value + b"\0" * (-len(value) % 4)
-        table.append(kind + struct.pack(">II", where[value], len(value)))
-    body = struct.pack(">I", len(tags)) + b"".join(table) + values
-    # From byte 84 on there is the checksum, which 0 leaves open, and what is reserved.
-    return struct.pack(">I", _ICC_HEADER_BYTES + len(body)) + header[4:84] + b"\0" * 44 + body
 
 
 def clean_xmp(packets: Sequence[bytes], mode: OutputMetadata, notes: list[str]) -> bytes | None:
