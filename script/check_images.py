@@ -57,7 +57,13 @@ def _check(args: argparse.Namespace) -> int:
     run = config.run
     workers = new_workers(run.max_num_async_workers) if run.enable_async else SerialWorkers()
     with contextlib.closing(workers):
-        checked = check_inputs(found, workers, max_pixels=config.images.max_decoded_pixels, options=config.storage)
+        checked = check_inputs(
+            found,
+            workers,
+            max_pixels=config.images.max_decoded_pixels,
+            options=config.storage,
+            seconds=config.seconds_per_image,
+        )
         bar = tqdm(checked, total=len(found), unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True)
         rows = [
             {"path": printable(image.path), "fault": image.fault.value, "reason": printable(image.reason)}

@@ -8,11 +8,11 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 
-from anonymise.errors import UnreadableImage
+from anonymise.errors import TimeLimitError, UnreadableImage
 from anonymise.images import decode
 from anonymise.paths import Paths, WalkProblem
 from anonymise.storage import StorageOptions, read_input
-from anonymise.workers import WorkerDied, Workers, each_alone
+from anonymise.workers import WorkerDied, Workers, each_alone, has_ended
 
 __all__ = ["CheckedInput", "Fault", "check_input", "check_inputs"]
 
@@ -71,7 +71,12 @@ def check_input(path: Path, root: Path, max_pixels: int, options: StorageOptions
 
 
 def check_inputs(
-    found: Iterable[Paths | WalkProblem], workers: Workers, *, max_pixels: int, options: StorageOptions
+    found: Iterable[Paths | WalkProblem],
+    workers: Workers,
+    *,
+    max_pixels: int,
+    options: StorageOptions,
+    seconds: float | None = None,
 ) -> Iterator[CheckedInput]:
     """Checks images, several at a time; yields what came of each, in their order.
 
@@ -80,6 +85,7 @@ def check_inputs(
         workers: read and decode them. A codec that crashes on an image is that image's fault.
         max_pixels: a picture with more is refused.
         options: say how long to wait for an input folder that is out of reach.
+        seconds: that another process may take for one image; None is any time.
 
     Raises:
         StorageError: the input folder stays out of reach.
@@ -98,19 +104,28 @@ def check_inputs(
             return died
 
     def next_checked() -> Iterator[CheckedInput]:
-        try:
-            yield waiting[0][1].result()
-        except WorkerDied:
-            # Nobody knows on which one: each that was under way again, alone.
-            suspects = [paths for paths, _ in waiting]
-            waiting.clear()
-            for paths, future in zip(suspects, each_alone(workers, map(check, suspects)), strict=True):
-                if isinstance(future.exception(), WorkerDied):
-                    yield CheckedInput(paths.source, Fault.UNDECODABLE, "the decoder crashed or ran out of memory")
-                else:
-                    yield future.result()
-        else:
+        first, future = waiting[0]
+        is_late = not has_ended(future, seconds)
+        if not is_late and not isinstance(future.exception(), WorkerDied):
             waiting.popleft()
+            yield future.result()
+            return
+        if is_late:
+            assert seconds is not None  # else it has ended
+            waiting.popleft()
+            workers.kill()
+            yield CheckedInput(first.source, Fault.UNDECODABLE, str(TimeLimitError.after(seconds)))
+        # Where one died, nobody knows on which one: each that was under way again, alone.
+        suspects = [paths for paths, _ in waiting]
+        waiting.clear()
+        for paths, again in zip(suspects, each_alone(workers, map(check, suspects), seconds), strict=True):
+            match again.exception():
+                case WorkerDied():
+                    yield CheckedInput(paths.source, Fault.UNDECODABLE, "the decoder crashed or ran out of memory")
+                case TimeLimitError() as error:
+                    yield CheckedInput(paths.source, Fault.UNDECODABLE, str(error))
+                case _:
+                    yield again.result()
 
     for item in found:
         if isinstance(item, Paths):
