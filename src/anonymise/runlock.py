@@ -30,11 +30,8 @@ HEARTBEAT_SECONDS = 5.0
 """How often a run sets the time of its lock file."""
 
 FOREIGN_STALE_SECONDS = 600.0
-"""After this time without a heartbeat, the run of another machine is said to be gone: longer than shares are away
-for (file_access_timeout_seconds) and than the clocks of two machines differ."""
-
-_START_TOLERANCE_SECONDS = 2.0
-"""The start of a process is reckoned from the machine's, which moves a little when its clock is set."""
+"""After this time without a heartbeat, the run of another machine is taken for gone: shares are not away for so long
+(file_access_timeout_seconds)."""
 
 _TRIES = 10
 """Between two of them somebody else got or gave back the lock; that happens once or twice, not ten times."""
@@ -48,7 +45,7 @@ class Holder:
         host: name of the machine.
         process_space: tells the sets of processes apart in which a pid has a meaning.
         pid: of the process.
-        process_started: when the process started, in seconds since the epoch.
+        process_start: when the process started, as its system counts: see `_process_start`.
         run_started: when the run started; ISO 8601 in UTC.
         token: of this run alone.
     """
@@ -56,7 +53,7 @@ class Holder:
     host: str
     process_space: str
     pid: int
-    process_started: float
+    process_start: float
     run_started: str
     token: str
 
@@ -67,23 +64,32 @@ class Holder:
             host=socket.gethostname(),
             process_space=_process_space(),
             pid=os.getpid(),
-            process_started=psutil.Process().create_time(),
+            process_start=_process_start(os.getpid()),
             run_started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             token=uuid.uuid4().hex,
         )
 
-    def is_running(self) -> bool:
-        """Whether there is such a process on this machine, rather than none or another one with its pid."""
+    @property
+    def machine(self) -> str:
+        """Tells machines apart, and the starts of their kernels; containers on one share it."""
+        return self.process_space.partition(" ")[0]
+
+    def is_running(self) -> bool | None:
+        """Whether there is such a process on this machine, rather than none or another one with its pid.
+
+        Returns:
+            None where nobody can tell, because the system reckons the start of a process by a clock that may be set.
+        """
         try:
-            process = psutil.Process(self.pid)
-            if process.status() == psutil.STATUS_ZOMBIE:  # dead, and whoever started it has not asked yet
+            if psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE:  # whoever started it has not asked yet
                 return False
-            started = process.create_time()
+            if _process_start(self.pid) == self.process_start:
+                return True
         except psutil.NoSuchProcess:
             return False
         except psutil.Error:
             return True
-        return abs(started - self.process_started) < _START_TOLERANCE_SECONDS
+        return False if sys.platform == "linux" else None
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, started {self.run_started}"
@@ -152,7 +158,8 @@ def run_lock(output: Path, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> I
     """Holds the lock of an output folder.
 
     A lock whose process is gone is taken over: at once where it is certain that the process would be seen if it were
-    there, otherwise (a container of the same name, say) if no heartbeat comes while this function waits for two.
+    there. Otherwise (another container, say) if no heartbeat comes while this function waits for two, and for the lock
+    of another machine only if there was none for `FOREIGN_STALE_SECONDS` before.
 
     Args:
         output: the output folder, which exists.
@@ -193,18 +200,21 @@ def _clear_if_stale(file: Path, output: Path, heartbeat_seconds: float) -> None:
         return
     holder = _read(file)
     if holder is not None:
-        if holder.host != socket.gethostname():
-            raise UsageError(_refusal(file, output, holder, silence=time.time() - beat / 1e9))
-        is_here = holder.process_space == _process_space()
-        if is_here and holder.is_running():
-            raise UsageError(_refusal(file, output, holder, silence=0.0))
-        if is_here:
-            _remove(file, holder)
-            return
-    # Unreadable, because it is being written or its writer was killed then; or of another machine by the same name.
+        own_space = _process_space()
+        if holder.machine != own_space.partition(" ")[0] and holder.host != socket.gethostname():
+            if (silence := _silence(file)) < FOREIGN_STALE_SECONDS:
+                raise UsageError(_refusal(file, output, holder, wait=FOREIGN_STALE_SECONDS - silence))
+        elif holder.process_space == own_space:
+            is_running = holder.is_running()
+            if is_running:
+                raise UsageError(_refusal(file, output, holder))
+            if is_running is False:
+                _remove(file, holder)
+                return
+    # Unreadable, because it is being written or its writer was killed then; of another container, or another machine.
     if _beats(file, beat, 2 * heartbeat_seconds):
         if (holder := _read(file)) is not None:
-            raise UsageError(_refusal(file, output, holder, silence=0.0))
+            raise UsageError(_refusal(file, output, holder))
         return
     _remove(file, holder)
 
@@ -222,15 +232,29 @@ def _beats(file: Path, last: int, seconds: float) -> bool:
     return False
 
 
-def _refusal(file: Path, output: Path, holder: Holder, silence: float) -> str:
-    if silence < FOREIGN_STALE_SECONDS:
-        return (
-            f"Another run works on the output folder {output}: {holder}. Wait for it or stop it, or choose another "
-            "output folder (-o)."
-        )
+def _silence(file: Path) -> float:
+    """Seconds since the last heartbeat, both by the clock of the machine that has the disk."""
+    now = file.with_name(f"lock-{uuid.uuid4().hex}")
+    try:
+        now.touch()
+        return (now.stat().st_mtime_ns - file.stat().st_mtime_ns) / 1e9
+    except FileNotFoundError:
+        return 0.0
+    finally:
+        _patiently_unlink(now)
+
+
+def _refusal(file: Path, output: Path, holder: Holder, wait: float | None = None) -> str:
+    refusal = (
+        f"Another run works on the output folder {output}: {holder}. Wait for it or stop it, or choose another output "
+        "folder (-o)."
+    )
+    if wait is None:
+        return refusal
     return (
-        f"The output folder {output} is locked by a run on another machine: {holder}. It has given no sign of life for "
-        f"{silence / 60:.0f} minutes. If you are sure that it is gone, delete {file} and start again."
+        f"{refusal} It is on another machine. If it was killed there, the folder is free when it has given no sign of "
+        f"life for {FOREIGN_STALE_SECONDS / 60:.0f} minutes, which is in {wait / 60:.0f} minutes; or delete {file} and "
+        "start again."
     )
 
 
@@ -298,6 +322,26 @@ def _patiently_unlink(file: Path) -> None:
         else:
             return
     file.unlink(missing_ok=True)
+
+
+def _process_start(pid: int) -> float:
+    """When a process started: on Linux in clock ticks since the kernel did, which no setting of a clock moves.
+
+    Elsewhere it is seconds since the epoch.
+
+    Raises:
+        psutil.Error: there is no such process, or the system does not tell.
+    """
+    if sys.platform != "linux":
+        return psutil.Process(pid).create_time()
+    try:
+        status = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        raise psutil.NoSuchProcess(pid) from None
+    except OSError:
+        raise psutil.AccessDenied(pid) from None
+    # Field 22 (man 5 proc_pid_stat); the second is the command in parentheses, which may hold anything.
+    return float(status.rpartition(b")")[2].split()[19])
 
 
 def _process_space() -> str:
