@@ -426,6 +426,9 @@ def test_any_date_of_a_file(year: int, tmp_path: Path) -> None:
         pytest.skip("this file system has no such times")
     result = Result(tmp_path / "run", with_exif({}, TIMED), modified=seconds)
     assert result.record["exif_tid"] == "2021-05-04T10:11:12"
+    untimed = Result(tmp_path / "untimed", with_exif(), modified=seconds)
+    assert (untimed.record["exif_tid"], untimed.record["bildeid"]) == (None, None)
+    assert "nobody knows when" in untimed.notes
     places = Places(tmp_path / "run" / "in", tmp_path / "run" / "out")
     with JournalReader(places.output) as journal:
         assert [entry.state for entry in journal.entries()] == [State.FINISHED]

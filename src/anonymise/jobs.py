@@ -140,7 +140,10 @@ class ExifWorker:
                 raise RecordError(str(error), record.dumps(entry)) from error
         text = record.dumps(entry)
         _write(files, text.encode("utf-8"), config)
-        return Recorded(metadata.problems, text, bool(files) and metadata.origins.get("time") is exif.Origin.FILE)
+        notes = metadata.problems
+        if metadata.time is None:
+            notes += ("nobody knows when the image was taken: the date of its file is none",)
+        return Recorded(notes, text, bool(files) and metadata.origins.get("time") is exif.Origin.FILE)
 
 
 class SaveWorker:
