@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -461,3 +462,52 @@ def test_killed_at_any_moment_it_knows_all_that_was_committed_and_nothing_else(t
             assert journal.finished(f"{n}.jpg", Identity(n, n), "") == (entry.state is State.FINISHED)
         assert len(entries) == last + 1 > n_known
         first, n_known = last if entries[f"{last}.jpg"].state is State.STARTED else last + 1, len(entries)
+
+
+def _directory(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def _nonsense(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("UPDATE image SET objects = '{not json'")
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _directory,
+        _nonsense,
+        lambda file: file.write_bytes(b"no database" * 100),
+        lambda file: file.write_bytes(file.read_bytes()[:5000]),
+        lambda file: file.write_bytes(b""),
+    ],
+    ids=["a folder", "values without sense", "another file", "cut off", "empty"],
+)
+def test_a_journal_that_cannot_be_read_is_said_at_once_by_those_who_read_it(
+    tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    from tests.fakes import street, write_image
+
+    write_image(tmp_path / "in" / "1.jpg", street())
+    (tmp_path / "out" / ".anonymise").mkdir(parents=True)
+    with Journal(tmp_path / "out", "digest") as journal:
+        journal.started("1.jpg", Identity(1, 2))
+        journal.failed("1.jpg", "read", "a reason")
+    spoil(journal_file(tmp_path / "out"))
+    root = Path(__file__).parents[1]
+    call = [sys.executable, "-m", "script.check_folders", "-i", tmp_path / "in", "-o", tmp_path / "out"]
+    options = ["-k", root / "config" / "lite_config.yml"]
+    done = subprocess.run([*map(str, [*call, *options])], cwd=root, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert str(journal_file(tmp_path / "out")) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_journal_that_cannot_be_opened_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".anonymise" / "journal.sqlite").mkdir(parents=True)
+    monkeypatch.setattr(time, "sleep", None)  # whoever waits fails
+    with pytest.raises(StorageError, match="cannot be read or written"):
+        Journal(tmp_path, "digest")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anonymise import images
 from anonymise.errors import UnreadableImage
-from anonymise.journal import Entry, Identity, JournalReader, Standing, State, journal_file
+from anonymise.journal import Entry, Identity, JournalReader, Standing, State, has_journal
 from anonymise.paths import FileKind, FileOptions, Paths, Place, TreeWalker, WalkProblem, all_files, expected_files
 from anonymise.storage import is_written
 from anonymise.tracked import is_same_input, stray_files
@@ -103,8 +103,9 @@ def audit(
     stale: list[Doubt] = []
     problems: list[WalkProblem] = []
     n_images = 0
-    has_journal = journal_file(output).is_file()
-    reading: AbstractContextManager[JournalReader | None] = JournalReader(output) if has_journal else nullcontext()
+    reading: AbstractContextManager[JournalReader | None] = (
+        JournalReader(output) if has_journal(output) else nullcontext()
+    )
     with reading as journal:
         for one in journal.entries(State.FAILED) if journal is not None else ():
             failed[one.relative] = Doubt(walker.root / one.relative, f"{one.stage}: {one.reason}")

@@ -19,7 +19,7 @@ from anonymise.detections import Detections, RgbImage
 from anonymise.engine import Book, Task
 from anonymise.errors import DatabaseUnavailable, ImageError, InstancesError, StorageError, WriteError
 from anonymise.jobs import delete_input
-from anonymise.journal import SAVED, Entry, Identity, Journal, JournalReader, State, Written, journal_file
+from anonymise.journal import SAVED, Entry, Identity, Journal, JournalReader, State, Written, has_journal
 from anonymise.outcomes import Done, Failed, Outcome, Skipped
 from anonymise.paths import FileKind, Paths, Places, all_files, expected_files
 from anonymise.tracked import is_same_file, is_same_input, noted, own_instances, tracked_path
@@ -34,9 +34,9 @@ _DELETE_BATCH = 50
 
 def known_failures(output: Path) -> frozenset[str]:
     """`Paths.key` of the images on which earlier runs of the main job failed; none without a readable journal."""
-    if not journal_file(output).is_file():
-        return frozenset()
     try:
+        if not has_journal(output):
+            return frozenset()
         with JournalReader(output) as journal:
             return frozenset(entry.relative for entry in journal.entries(State.FAILED))
     except StorageError as error:

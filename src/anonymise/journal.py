@@ -31,7 +31,18 @@ from typing import Any, NamedTuple, TypeVar
 from anonymise import outbox
 from anonymise.errors import StorageError
 
-__all__ = ["SAVED", "Entry", "Identity", "Journal", "JournalReader", "Standing", "State", "Written", "journal_file"]
+__all__ = [
+    "SAVED",
+    "Entry",
+    "Identity",
+    "Journal",
+    "JournalReader",
+    "Standing",
+    "State",
+    "Written",
+    "has_journal",
+    "journal_file",
+]
 
 log = logging.getLogger(__name__)
 
@@ -230,6 +241,22 @@ class Entry:
 def journal_file(output: Path) -> Path:
     """Where the journal of an output folder stands."""
     return output / ".anonymise" / "journal.sqlite"
+
+
+def has_journal(output: Path) -> bool:
+    """Whether an output folder has a journal, be it readable or not.
+
+    Raises:
+        StorageError: nobody can tell, because the folder cannot be looked into.
+    """
+    file = journal_file(output)
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StorageError(f"The journal {file} cannot be read: {error.strerror or error}") from error
+    return True
 
 
 class Journal:
@@ -545,6 +572,8 @@ class Journal:
                 for text, reason in _STOPS_THE_RUN.items():
                     if text in str(error):
                         raise StorageError(f"The journal {self._file} cannot be written: {reason}.") from error
+                if (fault := _why_not_opened(self._file)) is not None:
+                    raise StorageError(f"The journal {self._file} cannot be read or written: {fault}") from error
                 now = time.monotonic()
                 if deadline is None:
                     deadline = now + self._timeout_seconds
@@ -555,7 +584,7 @@ class Journal:
                         f"{reason} (since {self._timeout_seconds:g} s: file_access_timeout_seconds)"
                     ) from error
                 time.sleep(min(self._retry_seconds, max(0.01, deadline - now)))
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, ValueError, TypeError) as error:
                 raise StorageError(_damaged(self._file, error)) from error
 
 
@@ -569,7 +598,7 @@ class JournalReader:
     def __init__(self, output: Path) -> None:
         """Opens the journal of an output folder."""
         self._file = journal_file(output)
-        if not self._file.is_file():
+        if not has_journal(output):
             raise StorageError(f"There is no journal {self._file}; no run has written to {output} yet (-o).")
         with _as_storage_errors(self._file):
             # A crash may have left half a transaction; SQLite undoes it when it may write, so this is not read-only.
@@ -611,7 +640,8 @@ class JournalReader:
         while True:
             with _as_storage_errors(self._file):
                 rows = self._connection.execute(query, values).fetchall()
-            yield from map(_entry, rows)
+                entries = [_entry(row) for row in rows]
+            yield from entries
             if len(rows) < _CHUNK:
                 return
             values["after"] = _encoded(rows[-1][0])
@@ -665,18 +695,32 @@ def _as_storage_errors(file: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise StorageError(_out_of_reach(file, error)) from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, ValueError, TypeError) as error:  # the latter where a value makes no sense
         raise StorageError(_damaged(file, error)) from error
 
 
 _WITHOUT_JOURNAL = "Without a journal a run does all images again."
 
 
-def _damaged(file: Path, error: sqlite3.DatabaseError) -> str:
+def _damaged(file: Path, error: Exception) -> str:
     return (
         f"The journal {file} is damaged ({error}); put back a copy from a backup, or move it away together with "
         f"{file.name}-journal. {_WITHOUT_JOURNAL}"
     )
+
+
+def _why_not_opened(file: Path) -> str | None:
+    """Why a file that is there cannot be opened, so that it is no use to wait for it; None if it can, or is gone."""
+    try:
+        with file.open("r+b"):
+            return None
+    except IsADirectoryError as error:
+        return error.strerror
+    except PermissionError as error:
+        # On Windows also while somebody looks at the file, and where it is a folder.
+        return error.strerror if sys.platform != "win32" or file.is_dir() else None
+    except OSError:
+        return None
 
 
 def _out_of_reach(file: Path, error: sqlite3.OperationalError) -> str:

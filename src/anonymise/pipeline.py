@@ -22,7 +22,7 @@ from anonymise.engine import Book, Found, Task, ahead, outcome_of, problem_outco
 from anonymise.errors import DrawError, ImageError, InstancesError, StorageError, UsageError
 from anonymise.images import check_kind, decode, detections_to_stored, header, to_upright
 from anonymise.jobs import Job, Work, finish, make_preview, make_record
-from anonymise.journal import SAVED, Journal, journal_file
+from anonymise.journal import SAVED, Journal, has_journal
 from anonymise.labels import LABELS
 from anonymise.loading import Loaded, Loader
 from anonymise.masker import Masker
@@ -303,7 +303,7 @@ def _each(
             yield Task(paths, partial(work, paths, config)) if isinstance(paths, Paths) else problem_outcome(paths)
 
     book = Book(known_failures(places.output))
-    if kind is not None and journal_file(places.output).is_file():
+    if kind is not None and has_journal(places.output):
         access = config.storage
         journal = Journal(
             places.output,
