@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from anonymise.cli import add_config_options, guarded, parser
 from anonymise.errors import ExitCode, ImageError, UsageError
-from anonymise.plaintext import printable
+from anonymise.plaintext import lines_of, printable
 
 if TYPE_CHECKING:
     from anonymise.config import Config
@@ -145,7 +145,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         crops = () if args.no_gallery else gallery(evaluation.misses, images, config.images.max_decoded_pixels)
         texts["evaluation.html"] = page.as_html(evaluation, about, config.evaluation, crops)
     _write(out, texts)
-    print(report.as_text(evaluation, about, config.evaluation))
+    print(lines_of(report.as_text(evaluation, about, config.evaluation)))
     for problem in problems[:_MAX_SHOWN]:
         print(printable(f"NOT EVALUATED {problem.name}: {problem.reason}"))
     if len(problems) > _MAX_SHOWN:

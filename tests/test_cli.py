@@ -202,13 +202,15 @@ def test_usage_errors_exit_with_2_and_one_message(tmp_path: Path, arguments: lis
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("model", "hint"), [("/no/such/model", "SavedModel."), ("nanoo", "did you mean Nano?")])
+@pytest.mark.parametrize(
+    ("model", "hint"), [("/no/such/model", "nor the folder of a SavedModel"), ("nanoo", "did you mean Nano?")]
+)
 def test_a_model_that_does_not_exist_exits_with_2_and_the_way_on(tmp_path: Path, model: str, hint: str) -> None:
     write_image(tmp_path / "in" / "1.jpg", street())
     result = command("-i", tmp_path / "in", "-o", tmp_path / "out", "--set", f"model_type={model}")
     assert result.returncode == 2
     assert "neither a model of the catalog" in result.stderr
-    assert result.stderr.rstrip().endswith(hint)
+    assert hint in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "out").exists()
 

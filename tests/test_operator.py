@@ -143,6 +143,7 @@ def settings(folder: Path, **files: str) -> Path:
     [
         ("db_config", "backend: mysql\n", "should be geopackage, postgis or oracle"),
         ("db_config", "backend: oracle\nhost: h\nuser: u\nservice: s\n", "there is no password for u at h"),
+        ("db_config", "backend: geopackage\nfile: gone.gpkg\n", "there is no GeoPackage"),
         ("db_config", "backend: postgis\nhost: [\n", "db_config.yml:3:1: not valid YAML"),
         ("email_config", "from: nobody\n", "'nobody' is no e-mail address"),
         ("email_config", "password: secret\n", "passwords do not stand in files"),
@@ -160,11 +161,13 @@ def test_settings_of_mail_and_database_are_read_before_the_run(
     assert not any("secret" in problem.replace("secrets", "") for problem in found if file == "email_config")
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no picture", "folder"])
+@pytest.mark.parametrize("content", [None, b"", b"no picture", "folder", pytest.param("pipe", marks=posix_only)])
 def test_a_static_mask_that_cannot_be_used_is_found_before_the_run(tmp_path: Path, content: bytes | str | None) -> None:
     images(tmp_path)
     if content == "folder":
         (tmp_path / "mask.png").mkdir()
+    elif content == "pipe":
+        os.mkfifo(tmp_path / "mask.png")
     elif isinstance(content, bytes):
         (tmp_path / "mask.png").write_bytes(content)
     mask = tmp_path / "mask.png"
@@ -187,6 +190,12 @@ def test_folders_that_make_no_sense_are_named_with_the_rest(tmp_path: Path) -> N
 def test_a_misspelt_model_is_a_matter_of_configuration_in_every_command(tmp_path: Path, module: str) -> None:
     images(tmp_path)
     assert_refused(run(tmp_path, *keys("model_type=Nanoo"), module=module), tmp_path, "did you mean Nano?")
+
+
+def test_a_folder_without_a_model_is_found_before_the_run(tmp_path: Path) -> None:
+    images(tmp_path)
+    result = run(tmp_path, *keys(f"model_type={tmp_path / 'in'}"))
+    assert_refused(result, tmp_path, "the folder holds no SavedModel")
 
 
 def test_a_model_that_would_not_run_is_named(tmp_path: Path) -> None:

@@ -178,3 +178,8 @@ def test_the_command_line_shows_it_without_a_traceback(tmp_path: Path) -> None:
     assert "my.yml:2:1: not valid YAML: a tab" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_else_reads_yaml() -> None:
+    files = [file for folder in ("src", "script") for file in (ROOT / folder).rglob("*.py")]
+    assert [file.name for file in files if "import yaml\n" in file.read_text("utf-8")] == ["yamlfile.py"]

@@ -574,7 +574,10 @@ class _Console(logging.StreamHandler[Any]):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(self.format(record), file=sys.stderr)
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:  # noqa: BLE001 - as every handler of logging does it
+            self.handleError(record)
 
 
 class _LogFile(logging.FileHandler):

@@ -178,11 +178,13 @@ class Config:
         """
         if self.static_mask.static_mask is None:
             return None
+        file = Path(self.static_mask.static_mask)
         try:
-            return Path(self.static_mask.static_mask).read_bytes()
+            if file.exists() and not file.is_file():  # a pipe would be waited for
+                raise UsageError(f"static_mask {file} cannot be read: it is no regular file")
+            return file.read_bytes()
         except OSError as error:
-            reason = error.strerror or error
-            raise UsageError(f"static_mask {self.static_mask.static_mask} cannot be read: {reason}") from error
+            raise UsageError(f"static_mask {file} cannot be read: {error.strerror or error}") from error
 
     def _values(self) -> dict[str, Any]:
         return {key: value for name in _SECTIONS for key, value in getattr(self, name).model_dump(mode="json").items()}

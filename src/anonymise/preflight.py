@@ -11,13 +11,13 @@ from typing import Literal
 
 from anonymise import pipeline, record
 from anonymise.config import Config
-from anonymise.db.settings import load_settings, password_for
+from anonymise.db.settings import GeoPackageSettings, load_settings, password_for
 from anonymise.db.table import load_table
 from anonymise.errors import AnonymiseError, CannotStart, ConfigError, ModelError, RecordError
 from anonymise.masker.selection import select
 from anonymise.notify import read_email_account
 from anonymise.paths import FileKind, Paths, Place, Places, TreeWalker, WalkProblem
-from anonymise.resources import CONFIG_FOLDER
+from anonymise.resources import CONFIG_FOLDER, script_command
 from anonymise.storage import check_archive
 
 __all__ = ["JobKind", "check_models", "no_image", "problems"]
@@ -106,8 +106,12 @@ def _wants(job: _Job, kind: FileKind) -> bool:
 
 
 def _models(job: _Job) -> Iterator[str]:
-    select(job.config.model)  # raises what is wrong
-    yield from ()
+    for model in select(job.config.model).models:  # raises what is wrong with names
+        if model.entry is None and not any((model.folder / name).is_file() for name in _SAVED_MODEL):
+            yield f"model_type {model.name!r}: the folder holds no SavedModel ({' or '.join(_SAVED_MODEL)})"
+
+
+_SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 
 
 def check_models(config: Config) -> None:
@@ -158,8 +162,10 @@ def _database(job: _Job) -> Iterator[str]:
     file = job.settings_folder / "db_config.yml"
     if job.config.database.write_exif_to_db and file.exists():
         ask: Callable[[str], str] | None = (lambda _: "asked for later") if job.is_attended else None
-        password_for(load_settings(file), job.environment, ask)
-    yield from ()
+        settings = load_settings(file)
+        password_for(settings, job.environment, ask)
+        if isinstance(settings, GeoPackageSettings) and settings.file.parent.is_dir() and not settings.file.exists():
+            yield f"there is no GeoPackage {settings.file}; make it with: {script_command('create_table')}"
 
 
 def _archive(job: _Job) -> Iterator[str]:

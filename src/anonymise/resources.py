@@ -7,7 +7,7 @@ import platformdirs
 
 from anonymise.errors import UsageError
 
-__all__ = ["CATALOG", "CONFIG_FOLDER", "IN_CHECKOUT", "default_model_folder"]
+__all__ = ["CATALOG", "CONFIG_FOLDER", "IN_CHECKOUT", "default_model_folder", "script_command"]
 
 _PACKAGE = Path(__file__).parent
 _CHECKOUT = _PACKAGE.parents[1]
@@ -18,6 +18,11 @@ _ROOT = _CHECKOUT if IN_CHECKOUT else _PACKAGE / "data"
 
 CONFIG_FOLDER = _ROOT / "config"
 CATALOG = _ROOT / "models" / "catalog.yml"
+
+
+def script_command(name: str) -> str:
+    """How a script is called, for advice in messages; an installed wheel has none."""
+    return f"python -m script.{name}" + ("" if IN_CHECKOUT else " (in a checkout of the project)")
 
 
 def default_model_folder() -> Path:

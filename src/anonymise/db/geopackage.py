@@ -25,6 +25,7 @@ from anonymise.db.backend import GeometryAction, Outcome, ResultSet, RowResult, 
 from anonymise.db.geometry import from_geopackage, geopackage_bounds, to_geopackage
 from anonymise.db.table import Column, Kind, Row, Table, Value
 from anonymise.errors import DatabaseError, DatabaseUnavailable
+from anonymise.resources import script_command
 
 __all__ = ["GeoPackageBackend"]
 
@@ -250,7 +251,8 @@ class GeoPackageBackend:
             self.disconnect()
         if not self._file.exists():
             if self._file.parent.is_dir():
-                raise DatabaseError(f"there is no GeoPackage {self._file}; make it with: python -m script.create_table")
+                way_out = script_command("create_table")
+                raise DatabaseError(f"there is no GeoPackage {self._file}; make it with: {way_out}")
             raise DatabaseUnavailable(f"the folder {self._file.parent} is out of reach")
         connection = sqlite3.connect(
             f"{self._file.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from anonymise import yamlfile
 from anonymise.db.table import check_identifier
 from anonymise.errors import ConfigError
+from anonymise.resources import script_command
 
 __all__ = [
     "KEY_VARIABLES",
@@ -129,7 +130,7 @@ def load_settings(file: Path) -> Settings:
     try:
         content = yamlfile.load(file)
     except FileNotFoundError:
-        way_out = "make it with: python -m script.create_db_config"
+        way_out = f"make it with: {script_command('create_db_config')}"
         raise ConfigError(
             [f"{file}: there is no such file, so it is not known where the database is; {way_out}"]
         ) from None
@@ -188,7 +189,7 @@ def encrypt(password: str, environ: Mapping[str, str]) -> str:
         raise ConfigError(
             [
                 f"the password cannot be encrypted: the environment variable {KEY_VARIABLES[0]} is not set; "
-                "make a key with: python -m script.create_db_config --new-key"
+                f"make a key with: {script_command('create_db_config --new-key')}"
             ]
         )
     return fernet.encrypt(password.encode("utf-8")).decode("ascii")
@@ -220,7 +221,7 @@ def password_for(settings: Settings, environ: Mapping[str, str], ask: Callable[[
         raise ConfigError(
             [
                 f"there is no password for {settings.user} at {settings.host}: set {PASSWORD_VARIABLE}, or put it into "
-                "db_config.yml with: python -m script.create_db_config"
+                f"db_config.yml with: {script_command('create_db_config')}"
             ]
         )
     return None
@@ -249,7 +250,7 @@ def _fernet(environ: Mapping[str, str]) -> Fernet | None:
     try:
         return Fernet(environ[name])
     except ValueError:
-        way_out = "make one with: python -m script.create_db_config --new-key"
+        way_out = f"make one with: {script_command('create_db_config --new-key')}"
         raise ConfigError(
             [f"the environment variable {name} holds no key (44 characters of base64); {way_out}"]
         ) from None
