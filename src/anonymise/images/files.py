@@ -46,6 +46,8 @@ _FALLBACK_QUALITY = 95  # at 4:4:4 or the original's sampling; no difference can
 _PNG_LEVEL = 6  # zlib's own default
 _THUMBNAIL_PIXELS = 160  # longest side, as DCF has it
 _GREY_TOLERANCE = 1
+_PIXELS_AT_ONCE = 1 << 20
+_TO_RGB = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
 # Data that no picture ends with: ones (FF 00 is one byte FF in a scan), and bytes of all kinds without FF.
 _FILLERS = (b"\xff\x00" * 256, bytes(np.random.default_rng(0).integers(0, 255, 512, np.uint8)))
 _SAMPLINGS = frozenset({(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)})  # those that OpenCV can write
@@ -362,11 +364,15 @@ def _pillow(stream: bytes) -> RgbImage:
 
 def _rgb(samples: NDArray[np.uint8 | np.uint16]) -> RgbImage:
     """8-bit RGB of samples as ``_decode_png`` gives them."""
-    if samples.dtype == np.uint16:
-        samples = ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if samples.ndim == 2:
-        return np.repeat(samples[..., None], 3, axis=2).astype(np.uint8, copy=False)
-    rgb: RgbImage = cv2.cvtColor(samples, cv2.COLOR_BGR2RGB if samples.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
+    height, width = samples.shape[:2]
+    rgb = np.empty((height, width, 3), np.uint8)
+    # Some rows at a time: numbers between 16 and 8 bits take twice the memory of a picture that is large already.
+    step = max(1, _PIXELS_AT_ONCE // width)
+    for top in range(0, height, step):
+        rows = samples[top : top + step]
+        if rows.dtype == np.uint16:
+            rows = ((rows.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        cv2.cvtColor(rows, _TO_RGB[1 if rows.ndim == 2 else rows.shape[2]], dst=rgb[top : top + step])
     return rgb
 
 
@@ -430,10 +436,13 @@ def _rewrite_png(
 def _with_changes(
     samples: NDArray[np.uint8 | np.uint16], image: RgbImage, changed: Mask
 ) -> NDArray[np.uint8 | np.uint16]:
-    """The samples with the changed pixels of the 8-bit picture; a grey picture becomes RGB where they have a colour."""
+    """The samples with the changed pixels of the 8-bit picture; a grey picture becomes RGB where they have a colour.
+
+    Large pictures are drawn on where they are: the samples that are given are used up.
+    """
     colours = image[changed]
     grey = bool((colours == colours[:, :1]).all())
-    out = samples.copy()
+    out = samples
     if out.ndim == 2 and not grey:
         out = np.repeat(out[..., None], 3, axis=2)
     values = colours.astype(out.dtype) * (257 if out.dtype == np.uint16 else 1)
