@@ -493,3 +493,39 @@ def test_previews_and_masks() -> None:
 def test_options_out_of_range(quality: object) -> None:
     with pytest.raises(ValidationError):
         images.ImageOptions.model_validate({**LOSSLESS.model_dump(), "jpeg_quality": quality})
+
+
+def test_thousands_of_scans_are_refused() -> None:
+    """Each of them passes over the whole picture, however few bytes it has."""
+    data = as_jpeg(progressive=True)
+    last, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    several = data[:end] + 50 * data[last:end] + data[end:]
+    assert images.decode(several, max_pixels=LIMIT).pixels.shape == (48, 64, 3)
+    thousands = data[:end] + 5000 * data[last:end] + data[end:]
+    with pytest.raises(UnreadableImage, match="scans"):
+        images.decode(thousands, max_pixels=LIMIT)
+
+
+def test_the_limit_of_pixels_counts_their_bytes() -> None:
+    plain, deep = png_of(picture(40, 30)), png_of(picture(40, 30).astype(np.uint16) * 257)
+    assert images.header(plain, max_pixels=1200).width == 40
+    assert images.header(deep, max_pixels=2400).width == 40
+    for limit, file in ((1199, plain), (2399, deep)):
+        with pytest.raises(UnreadableImage, match="max_decoded_pixels"):
+            images.header(file, max_pixels=limit)
+        with pytest.raises(UnreadableImage, match="max_decoded_pixels"):
+            images.decode(file, max_pixels=limit)
+
+
+def test_compressed_metadata_that_swell_are_left_out() -> None:
+    """Some kilobytes can become gigabytes."""
+    swelling = zlib.compress(b"0" * (64 << 20), 9)
+    keywords = (b"Raw profile type exif\0\0", b"Raw profile type xmp\0\0")
+    chunks = [png.Chunk(b"zTXt", keyword + swelling) for keyword in keywords for _ in range(1000)]
+    chunks += [png.Chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + swelling), png.Chunk(b"iCCP", b"x\0\0" + swelling)]
+    head, *rest = png.parse(png_of(picture(40, 30)))
+    data = png.assemble([head, *chunks, *rest])
+    image = images.decode(data, max_pixels=LIMIT)
+    out = images.rewrite(data, image.pixels, np.zeros((30, 40), bool), LOSSLESS)
+    assert any("longer than" in note for note in out.notes)
+    assert len(out.data) < 10_000
