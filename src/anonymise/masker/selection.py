@@ -167,7 +167,8 @@ def _is_folder(name: str) -> bool:
 
 def _unknown(name: str, catalog: Mapping[str, Model]) -> str:
     text = (
-        f"model_type {name!r} is neither a model of the catalog ({', '.join(catalog)}) nor the folder of a SavedModel, "
-        "which is written with a slash"
+        f"model_type {name!r} is neither a model of the catalog ({', '.join(catalog)}) nor the folder of a SavedModel"
     )
+    if Path(name).is_dir():
+        return f"{text}; a folder is written with a slash: ./{name}."
     return text + (did_you_mean(name, catalog) or ".")
