@@ -14,13 +14,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from anonymise import config
+from anonymise.detections import Size
 from anonymise.errors import ModelError
+from anonymise.labels import LABELS
+from anonymise.masker import load_masker, selftest
 from anonymise.masker.catalog import DetectorModel, InstanceModel, load_catalog
 from anonymise.masker.fetch import fetch
+from anonymise.masker.quiet_tensorflow import import_tensorflow
 from anonymise.resources import CATALOG, default_model_folder
-from tests.fakes import street, write_image
+from samples.scene import draw_scene
+from tests.fakes import read_image, street, write_image
 from tests.masker import savedmodel
 from tests.test_cli import LITE, below, command
 
@@ -281,3 +288,42 @@ def test_an_entry_of_the_catalog_with_other_checksums_is_another_model(tmp_path:
     fetch("Mine", entry, models, progress=False)
     with pytest.raises(ModelError, match="has the sha256"):
         fetch("Mine", entry.model_copy(update={"files": {"Mine.tar.gz": "0" * 64}}), models, progress=False)
+
+
+def test_weights_that_find_nothing_stop_the_run_although_their_checksums_fit(tmp_path: Path) -> None:
+    """As from a source that has a bad copy, whose checksum nobody knows."""
+    folder = tmp_path / "models" / "Nano"
+    shutil.copytree(default_model_folder() / "Nano", folder)
+    graph, origin = folder / "frozen_graph.pb", json.loads((folder / "origin.json").read_text())
+    tf = import_tensorflow()
+    network = tf.compat.v1.GraphDef.FromString(graph.read_bytes())
+    for node in network.node:
+        if len(content := node.attr["value"].tensor.tensor_content) > 10_000:
+            node.attr["value"].tensor.tensor_content = bytes(len(content))
+    data = network.SerializeToString()
+    graph.write_bytes(data)
+    origin["files"]["frozen_graph.pb"] = hashlib.sha256(data).hexdigest()
+    (folder / "origin.json").write_text(json.dumps(origin))
+    result = anonymise(tmp_path, f"model_folder={(tmp_path / 'models').as_posix()}")
+    assert_stopped(result, tmp_path, "does not find the")
+
+
+def test_the_picture_that_models_are_shown_is_drawn() -> None:
+    drawn = draw_scene(7, Size(240, 240), cars=1, people=1)
+    kept = read_image(selftest.PICTURE)
+    assert np.abs(kept.astype(int) - drawn.image).mean() < 4
+    boxes = {
+        LABELS[thing.label]: (thing.box.top, thing.box.left, thing.box.bottom, thing.box.right)
+        for thing in drawn.objects
+    }
+    assert boxes == selftest._BOXES
+
+
+@pytest.mark.parametrize("name", ["Lite", "Nano"])
+@pytest.mark.parametrize("runtime", ["openvino", "tensorflow"])
+def test_small_models_find_the_picture_s_objects_with_a_margin(name: str, runtime: str) -> None:
+    """So that another release of a runtime, whose scores differ a little, does not stop anybody."""
+    options = config.load(overrides=[f"model_type={name}", f"runtime={runtime}", "score_threshold=0.55"]).model
+    masker = load_masker(options, progress=False)
+    ((found,),) = masker.detect([read_image(selftest.PICTURE)])
+    assert {LABELS[instance.label] for instance in found} >= {"car", "person"}

@@ -298,6 +298,7 @@ class DetectorModel(_Model):
         rewire: for TensorFlow.js: node name → node name; see `tfjs.convert`.
         classes: what its columns of scores stand for: ``coco-80`` (the classes in use), ``coco-90`` (column = id - 1),
             or a name for each column, None for classes of no interest.
+        self_test: what it is known to find in the picture of `selftest`.
     """
 
     kind: Literal["detector"]
@@ -306,6 +307,7 @@ class DetectorModel(_Model):
     classes: Literal["coco-80", "coco-90"] | tuple[str | None, ...]
     input: Input
     output: Annotated[Output, Field(discriminator="layout")]
+    self_test: tuple[Literal["car", "person"], ...] = ()
 
     @field_validator("classes")
     @classmethod

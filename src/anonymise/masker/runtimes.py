@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from anonymise.errors import ModelError
+from anonymise.labels import label_of
+from anonymise.masker import selftest
 from anonymise.masker.catalog import DetectorModel
 from anonymise.masker.detector import DetectorNetwork, Run
 from anonymise.masker.fetch import network_file
@@ -62,7 +64,7 @@ def _on_tensorflow(
         return backend.load_saved_model(folder, threads=options.model_threads)
     file = network_file(folder, model)
     run = backend.load_detector(file, model, threads=options.model_threads, batch_size=options.batch_size)
-    return _detector(run, model, options, thresholds)
+    return _detector(run, folder, model, options, thresholds)
 
 
 def _on_openvino(
@@ -73,12 +75,17 @@ def _on_openvino(
     if model is None:
         return backend.load_saved_model(folder, threads=options.model_threads)
     run = backend.load_detector(network_file(folder, model), model, threads=options.model_threads)
-    return _detector(run, model, options, thresholds)
+    return _detector(run, folder, model, options, thresholds)
 
 
 def _detector(
-    run: Run, model: DetectorModel, options: ModelOptions, thresholds: Mapping[int, float]
+    run: Run, folder: Path, model: DetectorModel, options: ModelOptions, thresholds: Mapping[int, float]
 ) -> DetectorNetwork:
+    if model.self_test:
+        # Whatever the operator wants to find, and how sure of it.
+        lowest = dict.fromkeys(map(label_of, model.self_test), selftest.MIN_SCORE)
+        tested = DetectorNetwork(run, model, thresholds=lowest, nms_iou_threshold=options.nms_iou_threshold)
+        selftest.check(tested, model.self_test, folder)
     scales = (1.0,) if isinstance(model.input.size, tuple) else options.input_scales
     return DetectorNetwork(
         run, model, thresholds=thresholds, nms_iou_threshold=options.nms_iou_threshold, scales=scales

@@ -62,7 +62,7 @@ class Chosen:
         origin = origin_of(self.folder)
         if origin is None:
             return None
-        entry = self.entry.model_dump(mode="json", exclude={"summary", "licence", "sources", "files"})
+        entry = self.entry.model_dump(mode="json", exclude={"summary", "licence", "sources", "files", "self_test"})
         return json.dumps([dict(origin.sha256), entry])
 
 
