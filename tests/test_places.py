@@ -129,16 +129,8 @@ def test_the_local_keys_on_the_command_line(tmp_path: Path, module: str) -> None
 
     source = "in"
     if module in {"script.create_preview", "script.redraw"}:
-        run(
-            "anonymise",
-            "-i",
-            tmp_path / "in",
-            "-o",
-            tmp_path / "out",
-            "-a",
-            tmp_path / "raw",
-            keys=["archive_instances=True"],
-        )
+        folders = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-a", tmp_path / "raw", "--create-archive"]
+        run("anonymise", *folders, keys=["archive_instances=True"])
     if module == "script.redraw":
         source = "raw"
     run(module, "-i", tmp_path / source, "-o", tmp_path / "out", keys=keys)

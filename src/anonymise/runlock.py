@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from anonymise.errors import StorageError, UsageError
+from anonymise.processes import process_space
 
 __all__ = ["FOREIGN_STALE_SECONDS", "HEARTBEAT_SECONDS", "Holder", "RunLock", "lock_file", "read_holder", "run_lock"]
 
@@ -62,7 +63,7 @@ class Holder:
         """The holder that this process is; each call is another run."""
         return cls(
             host=socket.gethostname(),
-            process_space=_process_space(),
+            process_space=process_space(),
             pid=os.getpid(),
             process_start=_process_start(os.getpid()),
             run_started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -200,7 +201,7 @@ def _clear_if_stale(file: Path, output: Path, heartbeat_seconds: float) -> None:
         return
     holder = _read(file)
     if holder is not None:
-        own_space = _process_space()
+        own_space = process_space()
         if holder.machine != own_space.partition(" ")[0] and holder.host != socket.gethostname():
             if (silence := _silence(file)) < FOREIGN_STALE_SECONDS:
                 raise UsageError(_refusal(file, output, holder, wait=FOREIGN_STALE_SECONDS - silence))
@@ -342,13 +343,3 @@ def _process_start(pid: int) -> float:
         raise psutil.AccessDenied(pid) from None
     # Field 22 (man 5 proc_pid_stat); the second is the command in parentheses, which may hold anything.
     return float(status.rpartition(b")")[2].split()[19])
-
-
-def _process_space() -> str:
-    """Tells the sets of processes apart in which a pid has a meaning: by machine, and by container where there are."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            # A new one at each start of the kernel; container runtimes share the first, but not the second.
-            kernel = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-            return f"{kernel} {Path('/proc/self/ns/pid').readlink()}"
-    return f"{uuid.getnode():x} {psutil.boot_time():.0f}"

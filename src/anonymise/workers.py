@@ -173,6 +173,8 @@ class ProcessWorkers:
         """New processes in place of the old ones, of which one died and the others are ended."""
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._executor = self._started()
+        # The start of a process is no part of the time that its next call may take.
+        wait([self._executor.submit(_nothing) for _ in range(self.n_parallel)])
 
     def kill(self) -> None:
         """Ends the processes at once, whatever they are doing."""
@@ -310,6 +312,10 @@ def _keep_freed_memory() -> None:
         m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
         mallopt(m_mmap_max, 0)
         mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _set_up_worker() -> None:
