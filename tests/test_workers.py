@@ -1,5 +1,6 @@
 """Other processes where the system has little to give."""
 
+import os
 import subprocess
 import sys
 from contextlib import closing
@@ -48,3 +49,26 @@ def test_windows_gets_no_more_processes_than_it_can_wait_for(monkeypatch: pytest
     monkeypatch.setattr(sys, "platform", "win32")
     with closing(ProcessWorkers(100)) as workers:
         assert workers.n_parallel == 61
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid"), reason="there is always a home folder")
+def test_a_user_without_a_home_folder_can_run(tmp_path: Path) -> None:
+    """As services have it: neither HOME, nor an entry in the list of users."""
+    write_image(tmp_path / "in" / "1.jpg", street())
+    command = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "del os.environ['HOME']\n"
+        "import pwd\n"
+        "def getpwuid(uid):\n    raise KeyError(uid)\n"
+        "pwd.getpwuid = getpwuid\n"
+        "if __name__ == '__main__':\n"
+        "    from anonymise.cli import main\n"
+        "    sys.exit(main(sys.argv[1:]))\n"
+    )
+    options = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-k", ROOT / "config" / "lite_config.yml"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")} | {"HOME": "/"}
+    call = [sys.executable, "-c", command, *map(str, options)]
+    done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_file()} == {"1.jpg", "1.json"}

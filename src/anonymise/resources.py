@@ -7,7 +7,7 @@ import platformdirs
 
 from anonymise.errors import UsageError
 
-__all__ = ["CATALOG", "CONFIG_FOLDER", "IN_CHECKOUT", "default_model_folder", "script_command"]
+__all__ = ["CATALOG", "CONFIG_FOLDER", "IN_CHECKOUT", "default_model_folder", "script_command", "user_cache"]
 
 _PACKAGE = Path(__file__).parent
 _CHECKOUT = _PACKAGE.parents[1]
@@ -25,6 +25,16 @@ def script_command(name: str) -> str:
     return f"python -m script.{name}" + ("" if IN_CHECKOUT else " (in a checkout of the project)")
 
 
+def user_cache() -> Path | None:
+    """The user's cache folder for this program; None for users without a home folder, such as those of services."""
+    # Newer releases of platformdirs raise this then, older ones return "~/…" as it is.
+    with contextlib.suppress(RuntimeError):
+        folder = platformdirs.user_cache_path("anonymise", appauthor=False)
+        if folder.is_absolute():
+            return folder
+    return None
+
+
 def default_model_folder() -> Path:
     """Where weights are kept: next to the catalog in a checkout, else in the user's cache folder.
 
@@ -33,9 +43,6 @@ def default_model_folder() -> Path:
     """
     if IN_CHECKOUT:
         return CATALOG.parent
-    # Where there is no home folder, newer releases of platformdirs raise this, older ones return "~/…" as it is.
-    with contextlib.suppress(RuntimeError):
-        folder = platformdirs.user_cache_path("anonymise", appauthor=False) / "models"
-        if folder.is_absolute():
-            return folder
-    raise UsageError("There is no home folder to keep models in: say with model_folder where they are to be kept.")
+    if (folder := user_cache()) is None:
+        raise UsageError("There is no home folder to keep models in: say with model_folder where they are to be kept.")
+    return folder / "models"

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
-import platformdirs
-
 from anonymise.errors import StorageError
+from anonymise.resources import user_cache
 
 if sys.platform != "win32":
     import fcntl
@@ -85,7 +84,7 @@ def raw_file(data: bytes = b"") -> Iterator[RawFile]:
         path = _place() / f"{_PREFIX}{uuid.uuid4().hex}"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     except OSError as error:
-        raise StorageError(f"No temporary file can be made in {_place(make=False)}: {error.strerror}") from error
+        raise StorageError(f"No temporary file can be made: {error}") from error
     try:
         _lock(descriptor)
         _write(descriptor, data, path)
@@ -141,7 +140,8 @@ def shared_folder() -> Path | None:
 def sweep() -> int:
     """Removes raw pixels that killed runs of this user left, whatever their folders; returns how many pieces."""
     n_swept = 0
-    for folder in filter(None, (shared_folder(), _place(make=False))):
+    cache = user_cache()
+    for folder in filter(None, (shared_folder(), cache and cache / "raw")):
         for path in folder.glob(f"{_PREFIX}*"):
             with contextlib.suppress(OSError):
                 n_swept += _swept(path)
@@ -180,14 +180,17 @@ def _in_memory() -> int | None:
     return None
 
 
-def _place(*, make: bool = True) -> Path:
-    """The user's own folder for files that cannot live in memory."""
-    place = platformdirs.user_cache_path("anonymise", appauthor=False) / "raw"
-    if make:
-        if not place.is_absolute():
-            raise FileNotFoundError(errno.ENOENT, "this user has no home folder", str(place))
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return place
+def _place() -> Path:
+    """The user's own folder for files that cannot live in memory.
+
+    Raises:
+        OSError: it cannot be made, or the user has no home folder.
+    """
+    cache = user_cache()
+    if cache is None:
+        raise FileNotFoundError(errno.ENOENT, "this user has no home folder for temporary files")
+    (cache / "raw").mkdir(mode=0o700, parents=True, exist_ok=True)
+    return cache / "raw"
 
 
 def _lock(descriptor: int) -> None:
