@@ -537,6 +537,7 @@ def mailbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox
         ("empty", 2, "there is no image in"),
         ("model", 2, "did you mean Nano?"),
         ("configuration", 2, "did you mean blur?"),
+        ("log", 2, "cannot be written"),
     ],
 )
 def test_mail_and_log_tell_of_whatever_fails_at_the_start(
@@ -550,14 +551,16 @@ def test_mail_and_log_tell_of_whatever_fails_at_the_start(
     output = tmp_path / "file" / "out" if broken == "output" else tmp_path / "out"
     values = {"model": ["model_type=Nanoo"], "configuration": ["blurr=3"]}.get(broken, [])
     monkeypatch.setattr("sys.stdin", None)
-    call = ["-i", str(tmp_path / "in"), "-o", str(output), "-k", "lite_config.yml", "-l", str(tmp_path / "logs")]
+    logs = tmp_path / ("file" if broken == "log" else "logs")
+    call = ["-i", str(tmp_path / "in"), "-o", str(output), "-k", "lite_config.yml", "-l", str(logs)]
     assert cli.main([*call, *keys("uncaught_exception_email=True", *values)]) == code
     (mail,) = mailbox.mails
     body = mail.get_body()
     assert body is not None
     assert reason in " ".join(body.get_content().split())
-    (log,) = (tmp_path / "logs").iterdir()
-    assert reason in log.read_text("utf-8")
+    if broken != "log":
+        (log,) = logs.iterdir()
+        assert reason in log.read_text("utf-8")
     assert not output.exists()
 
 

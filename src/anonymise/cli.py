@@ -356,7 +356,7 @@ def _execute(args: argparse.Namespace, command: Command, job: "JobKind") -> int:
     from anonymise.resources import CONFIG_FOLDER
 
     has_archive, has_log = args.archive_folder is not None, args.log_folder is not None
-    # What is wrong is named with everything else that is, and told by mail and log as far as they work.
+    # Problems are named together with those found below, and told by mail and log too where these can be set up.
     config, problems = configuration.read(args.config, args.set, has_archive=has_archive, has_log=has_log)
     account = None
     if config.email.any_enabled:
@@ -364,7 +364,13 @@ def _execute(args: argparse.Namespace, command: Command, job: "JobKind") -> int:
             account = read_email_account(CONFIG_FOLDER / "email_config.yml", os.environ)
     about = f"{args.input_folder.absolute()} → {args.output_folder.absolute()}"
     # Log and mail come first, so that they tell of everything else that can fail.
-    with _logging(args.log_folder, config.log) as log_file:
+    with contextlib.ExitStack() as stack:
+        try:
+            log_file = stack.enter_context(_logging(args.log_folder, config.log))
+        except UsageError as error:
+            with Notifier(config.email, account, about=about) as notifier:
+                notifier.uncaught(error)
+            raise
         file = None if log_file is None else log_file.path
         with Notifier(config.email, account, about=about, log_file=file) as notifier:
             try:
@@ -405,7 +411,7 @@ def _execute_checked(
     """
     from anonymise import preflight
     from anonymise.paths import Places
-    from anonymise.resources import CONFIG_FOLDER
+    from anonymise.resources import CONFIG_FOLDER, script_command
     from anonymise.runlock import run_lock
     from anonymise.storage import clear_temporary_files, prepare
 
@@ -436,6 +442,8 @@ def _execute_checked(
         log.info("Configuration:\n%s", config.as_yaml(), extra=_FILE_ONLY | _LINES)
         for warning in config.warnings:
             log.warning("%s", warning)
+        if config.database.write_exif_to_db and job in ("previews", "records"):
+            log.warning("write_exif_to_db does nothing here; %s sends records", script_command("json_to_db"))
         if not config.appearance.draw_mask:
             log.warning("draw_mask is False: the output images are NOT anonymised")
         if not args.skip_clear_cache and (cleared := clear_temporary_files((places.input, *places.results))):
