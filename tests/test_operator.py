@@ -22,7 +22,7 @@ from PIL import Image
 from anonymise import cli
 from anonymise.config import load
 from anonymise.paths import Places
-from anonymise.preflight import problems
+from anonymise.preflight import JobKind, problems
 from anonymise.resources import CONFIG_FOLDER
 from tests.fakes import street, write_image
 from tests.roadimages import road_jpeg
@@ -159,6 +159,22 @@ def test_settings_of_mail_and_database_are_read_before_the_run(
     found = problems(load(overrides=values), places, "anonymise", environment={}, settings_folder=folder)
     assert any(reason in problem for problem in found), found
     assert not any("secret" in problem.replace("secrets", "") for problem in found if file == "email_config")
+
+
+@pytest.mark.parametrize("kind", ["anonymise", "records"])
+def test_a_column_for_previews_needs_a_key_for_previews(tmp_path: Path, kind: JobKind) -> None:
+    images(tmp_path)
+    folder = settings(tmp_path / "settings")
+    table = folder / "db_tables" / "VEGBILDER.yml"
+    text = table.read_text("utf-8")
+    assert "exif_filnavn_preview\n    extra: null" in text
+    table.write_text(text.replace("_preview\n    extra: null", "_preview\n    extra: NOT NULL"), "utf-8")
+    places = Places(tmp_path / "in", tmp_path / "out")
+    values = ["data_eier=x", "table_name=VEGBILDER"]
+    (problem,) = problems(load(overrides=values), places, kind, settings_folder=folder)
+    assert "PreviewFilnavn must have a value" in problem
+    assert "remote_preview" in problem
+    assert problems(load(overrides=[*values, "remote_preview=True"]), places, kind, settings_folder=folder) == []
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no picture", "folder", pytest.param("pipe", marks=posix_only)])

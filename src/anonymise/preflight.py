@@ -145,8 +145,8 @@ def _table(job: _Job) -> Iterator[str]:
     table = load_table(options.table_name, job.tables)
     record.required_keys(job.tables / f"{table.name}.yml", options.table_primary_key)
     values = record.configured_values(options, job.config.changed)
-    if job.kind != "records" and not _wants(job, FileKind.PREVIEW):
-        values["exif_filnavn_preview"] = "", "remote_preview and the like"
+    if not _wants(job, FileKind.PREVIEW):
+        values["exif_filnavn_preview"] = "", "remote_preview, or another key for previews"
     for column in table.columns:
         if column.formatter in values:
             value, key = values[column.formatter]
