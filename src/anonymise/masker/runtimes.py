@@ -61,7 +61,7 @@ def _on_tensorflow(
     from anonymise.masker import tensorflow_backend as backend
 
     if model is None:
-        return backend.load_saved_model(folder, threads=options.model_threads)
+        return _saved_model(backend.load_saved_model(folder, threads=options.model_threads), folder)
     file = network_file(folder, model)
     run = backend.load_detector(file, model, threads=options.model_threads, batch_size=options.batch_size)
     return _detector(run, folder, model, options, thresholds)
@@ -73,9 +73,14 @@ def _on_openvino(
     from anonymise.masker import openvino_backend as backend
 
     if model is None:
-        return backend.load_saved_model(folder, threads=options.model_threads)
+        return _saved_model(backend.load_saved_model(folder, threads=options.model_threads), folder)
     run = backend.load_detector(network_file(folder, model), model, threads=options.model_threads)
     return _detector(run, folder, model, options, thresholds)
+
+
+def _saved_model(network: Network, folder: Path) -> Network:
+    selftest.check_saved_model(network, folder)
+    return network
 
 
 def _detector(
@@ -87,9 +92,11 @@ def _detector(
         tested = DetectorNetwork(run, model, thresholds=lowest, nms_iou_threshold=options.nms_iou_threshold)
         selftest.check(tested, model.self_test, folder)
     scales = (1.0,) if isinstance(model.input.size, tuple) else options.input_scales
-    return DetectorNetwork(
+    network = DetectorNetwork(
         run, model, thresholds=thresholds, nms_iou_threshold=options.nms_iou_threshold, scales=scales
     )
+    selftest.check_numbers(run, model, folder)
+    return network
 
 
 def _tensorflow_has_gpu() -> bool:

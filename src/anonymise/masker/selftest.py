@@ -11,12 +11,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anonymise.detections import RgbImage
+from anonymise.detections import RgbImage, Size
 from anonymise.errors import ModelError
 from anonymise.labels import label_of
-from anonymise.masker.network import Found
+from anonymise.masker.catalog import DetectorModel
+from anonymise.masker.detector import Run
+from anonymise.masker.fitting import fit_of, fitted
+from anonymise.masker.network import Found, Network
 
-__all__ = ["MIN_SCORE", "PICTURE", "check"]
+__all__ = ["MIN_SCORE", "PICTURE", "check", "check_numbers", "check_saved_model"]
 
 PICTURE = Path(__file__).with_name("selftest.jpg")
 """``samples.scene.draw_scene(7, Size(240, 240), cars=1, people=1)``"""
@@ -43,8 +46,7 @@ def check(
     Raises:
         ModelError: it does not find them where they are.
     """
-    bgr = cv2.imdecode(np.frombuffer(PICTURE.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    picture: RgbImage = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    picture = _picture()
     height, width = picture.shape[:2]
     looks = next(network([picture]))
     missing = [
@@ -62,6 +64,51 @@ def check(
             "find them, so it would miss them in images: its files, its entry in the catalog or its runtime are not as "
             "they should be. Ways on: fetch it again, choose another runtime (key runtime), or choose another model."
         )
+
+
+def check_numbers(run: Run, model: DetectorModel, folder: Path) -> None:
+    """Shows the picture to a detector, and looks at what its network gives before thresholds drop what is no number.
+
+    Args:
+        run: the network.
+        model: its entry in the catalog.
+        folder: of the model, for the message.
+
+    Raises:
+        ModelError: an output has numbers that are NaN or infinite.
+    """
+    picture = _picture()
+    fit = fit_of(Size(picture.shape[1], picture.shape[0]), model.input, 1.0)
+    _check_finite(next(iter(run(iter([fitted(picture, fit, model.input.padding)])))), folder)
+
+
+def check_saved_model(network: Network, folder: Path) -> None:
+    """Shows the picture to a SavedModel, of which nobody knows what it finds there.
+
+    Raises:
+        ModelError: its outputs do not fit together, or have numbers that are NaN or infinite.
+    """
+    try:
+        looks = next(iter(network([_picture()])))
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ModelError(f"The outputs of the model in {folder} do not fit together: {error}") from error
+    for found in looks:
+        _check_finite([found.boxes, found.scores, *([] if found.masks is None else [found.masks])], folder)
+
+
+def _check_finite(arrays: Iterable[NDArray[np.floating]], folder: Path) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ModelError(
+            f"The model in {folder} gives numbers that are none (NaN or infinite), so it would miss what it should "
+            "find: its files are damaged, or its runtime is. Ways on: fetch it again, choose another runtime (key "
+            "runtime), or choose another model."
+        )
+
+
+def _picture() -> RgbImage:
+    bgr = cv2.imdecode(np.frombuffer(PICTURE.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    picture: RgbImage = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return picture
 
 
 def _overlap(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
