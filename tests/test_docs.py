@@ -29,13 +29,11 @@ NOT_RUN: Mapping[str, str] = {
     "make lint types layers unit": "the same checks, and these tests",
     "python3 -m venv .venv": "the environment of the scratch checkout stands in for it: the packages take gigabytes",
     ".venv/bin/python -m pip install ": "downloads gigabytes, which make setup does in CI",
-    "python -m script.fetch_models Plates": "a download that is not reachable everywhere",
     "docker ": "an image of some gigabytes",
     "CREATE USER ": "for the container above",
     "GRANT ": "for the container above",
     "SQL": "for the container above",
     "ANONYMISE_TEST_ORACLE_DSN=": "for the container above",
-    'python -m anonymise -i IN -o OUT --set "targets=[face, plate]"': "needs CenterFace or Plates, which are downloads",
 }
 """Beginnings of lines that are not run, and why. All other lines of command blocks are."""
 

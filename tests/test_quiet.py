@@ -150,7 +150,7 @@ def test_where_there_is_no_home_folder_an_installed_program_asks_for_a_folder_fo
     # What a wheel holds: the package, and the YAML files inside it.
     (lib / "anonymise").mkdir(parents=True)
     for path in (ROOT / "src" / "anonymise").rglob("*"):
-        if path.is_file() and path.suffix in (".py", ".json"):
+        if path.is_file() and path.suffix != ".pyc":
             copy = lib / path.relative_to(ROOT / "src")
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
