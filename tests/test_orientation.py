@@ -146,6 +146,23 @@ TURNED: dict[str, Callable[[RgbImage], bytes]] = {
 }
 
 
+def test_an_exif_block_without_room_keeps_the_orientation(places: Places) -> None:
+    """In several segments there is room for more than in the one of the output."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769)[0x9003] = "2023:06:01 12:00:00"
+    exif[40055] = b"<ImageProperties>" + b"<A>road</A>" * 8000 + b"</ImageProperties>"
+    block = exif.tobytes()[6:]
+    parts = b"".join(exif_segment(block[at : at + 60_000]) for at in range(0, len(block), 60_000))
+    (places.input / "a.jpg").write_bytes(at_start(np.ascontiguousarray(np.rot90(street())), parts))
+    ran = run(places)
+    assert ran.objects == {"car": 1}
+    assert any("no room" in note for note in ran.done[0].notes)
+    out = opened(places.output / "a.jpg").getexif()
+    assert out[0x0112] == 6
+    assert out.get_ifd(0x8769)[0x9003] == "2023:06:01 12:00:00"
+
+
 def run(places: Places, *overrides: str) -> Ran:
     ran = Ran()
     chosen = [

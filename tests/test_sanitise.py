@@ -567,4 +567,4 @@ def test_metadata_that_do_not_fit_are_left_out() -> None:
     xml = "<a>" + "<Driver>x</Driver>" * 3500 + "</a>"
     segments, notes = clean_segments([raw_exif(tiff({40055: (1, xml.encode())}))], "redacted", None, b"RGB ", True)
     assert segments == []
-    assert "too long" in notes[0]
+    assert "no room" in notes[0]

@@ -110,7 +110,9 @@ def contains_picture(data: bytes) -> bool:
     return bool(_BASE64_PICTURE.search(dense) or _HEX_PICTURE.search(dense))
 
 
-def clean_exif(found: Embedded, mode: OutputMetadata, thumbnail: bytes | None) -> tuple[bytes | None, list[str]]:
+def clean_exif(
+    found: Embedded, mode: OutputMetadata, thumbnail: bytes | None, max_bytes: int | None = None
+) -> tuple[bytes | None, list[str]]:
     """Builds the EXIF block of the output.
 
     Args:
@@ -119,6 +121,7 @@ def clean_exif(found: Embedded, mode: OutputMetadata, thumbnail: bytes | None) -
         mode: what goes out. ``redacted`` keeps time, position, camera, orientation, resolution and the recorder's XML
             without its driver, car and comments; ``none`` keeps the orientation; ``all`` keeps all texts and numbers.
         thumbnail: a JPEG of the anonymised picture that becomes the embedded thumbnail.
+        max_bytes: longest block that the file can hold, more than some hundreds; None where there is no such bound.
 
     Returns:
         The new block, None where nothing is left to say, and what the log should know.
@@ -147,6 +150,16 @@ def clean_exif(found: Embedded, mode: OutputMetadata, thumbnail: bytes | None) -
     written = _tiff(order, ifd0, exif, gps, thumbnail)
     if len(written) > MAX_BLOCK_BYTES and thumbnail is not None:
         notes.append("EXIF: no room for a thumbnail")
+        written = _tiff(order, ifd0, exif, gps, None)
+    while max_bytes is not None and len(written) > max_bytes:
+        # The longest value goes, so that the orientation never does: the model saw the picture by it.
+        fields, tag = max(
+            ((fields, tag) for fields in (ifd0, exif, gps) for tag in fields), key=lambda at: len(at[0][at[1]].data)
+        )
+        del fields[tag]
+        notes.append(f"EXIF: tag {tag} is left out, there is no room for it")
+        if not (ifd0 or exif or gps):
+            return None, notes
         written = _tiff(order, ifd0, exif, gps, None)
     return written, notes
 

@@ -18,7 +18,7 @@ from lxml import etree
 from anonymise.exif.gpano import read_gpano
 from anonymise.exif.recorderxml import MalformedXmlError, decode_xml, parse_xml
 from anonymise.images import container, icc, png
-from anonymise.images.exifwriter import OutputMetadata, clean_exif, contains_picture, is_text
+from anonymise.images.exifwriter import MAX_BLOCK_BYTES, OutputMetadata, clean_exif, contains_picture, is_text
 from anonymise.images.jpegfile import APP0, APP1, APP2, APP14, COM, Segment
 from anonymise.images.png import Chunk
 
@@ -110,12 +110,9 @@ def clean_segments(
         density = b"\0\0\1\0\1" if mode == "none" else jfif[7:12]
         out.append(Segment(APP0, b"JFIF\0\1\1" + density + b"\0\0"))  # no thumbnail
     found = container.of_segments(segments)
-    exif, notes = clean_exif(found, mode, thumbnail)
+    exif, notes = clean_exif(found, mode, thumbnail, MAX_BLOCK_BYTES)
     if exif is not None:
-        if len(exif) + len(_EXIF) <= _MAX_SEGMENT_BYTES:
-            out.append(Segment(APP1, _EXIF + exif))
-        else:
-            notes.append("EXIF: left out, it is too long")
+        out.append(Segment(APP1, _EXIF + exif))
     xmp = clean_xmp(found.xmp, mode, notes)
     if xmp is not None and len(xmp) + len(_XMP) <= _MAX_SEGMENT_BYTES:
         out.append(Segment(APP1, _XMP + xmp))
