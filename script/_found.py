@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anonymise import images, instances
+from anonymise import instances
+from anonymise.anonymiser import read_image
 from anonymise.config import Config
 from anonymise.detections import Detections, Instance, RgbImage, Size
 from anonymise.errors import ImageError, UnreadableImage
@@ -16,7 +17,7 @@ from anonymise.evaluation.tally import check_size
 from anonymise.evaluation.truth import FileIndex, Found, Truth
 from anonymise.masker import CloseMasker, Masker, load_masker
 from anonymise.masker.options import of_class
-from anonymise.processor import ImageProcessor, projection_of
+from anonymise.model_source import ModelSource
 
 __all__ = ["Finder", "Memory", "by_instances", "by_masks", "by_model"]
 
@@ -94,16 +95,13 @@ def by_model(config: Config, files: FileIndex[Path], *, curves: bool, progress: 
         if file is None:
             raise ImageError("there is no such image, or several in different folders, in the folder of images (-i)")
         data = _read(file)
-        source = images.decode(data, max_pixels=config.images.max_decoded_pixels)
-        check_size(truth, Size(source.pixels.shape[1], source.pixels.shape[0]))
-        upright = images.to_upright(source.pixels, source.orientation)
-        projection, _ = projection_of(data, config)
+        image = read_image(data, config)
+        check_size(truth, image.size)
         memory = Memory(masker, takes_pictures=config.windows.mirror_image)
 
         def detect(threshold: float | Mapping[str, float]) -> Detections:
             memory.threshold = threshold
-            found = ImageProcessor(memory, config).detect(upright, projection)
-            return images.detections_to_stored(found, source.orientation)
+            return ModelSource(memory, config).of(truth.name).find(image)
 
         found = Found.of(detect(wanted))
         if not curves:

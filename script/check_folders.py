@@ -41,6 +41,7 @@ def _check(args: argparse.Namespace) -> int:
 
     from anonymise import config as configuration
     from anonymise.audit import audit
+    from anonymise.draw.static import StaticMask
     from anonymise.masker import model_identity
     from anonymise.paths import Places, TreeWalker
     from anonymise.preflight import check_models, no_image
@@ -49,6 +50,7 @@ def _check(args: argparse.Namespace) -> int:
     places = Places.of(args.input_folder, args.output_folder, args.archive_folder, config.files)
     check_models(config)
     identity = model_identity(config.model)
+    mask = StaticMask.of_options(config.static_mask, config.images.max_decoded_pixels)
     with tqdm(unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
 
         class Shown(TreeWalker):
@@ -62,7 +64,7 @@ def _check(args: argparse.Namespace) -> int:
             walker,
             config.files,
             places.output,
-            digest=config.settings_fingerprint(config.static_mask_content()),
+            digest=config.settings_fingerprint(None if mask is None else mask.fingerprint),
             source=None if identity is None else config.model_fingerprint(identity),
             all_kinds=args.ignore_config,
             verify_max_pixels=config.images.max_decoded_pixels if args.verify else None,

@@ -15,16 +15,16 @@ from pathlib import Path
 from anonymise import outbox, storage
 from anonymise.config import Config
 from anonymise.db.sender import Sender
-from anonymise.detections import Detections, RgbImage
 from anonymise.engine import Book, Task
 from anonymise.errors import DatabaseUnavailable, ImageError, InstancesError, StorageError, WriteError
 from anonymise.jobs import delete_input
 from anonymise.journal import SAVED, Entry, Identity, Journal, JournalReader, State, Written, has_journal
 from anonymise.outcomes import Done, Failed, Outcome, Skipped
 from anonymise.paths import FileKind, Paths, Places, all_files, expected_files
+from anonymise.sources import DetectionSource, Source
 from anonymise.tracked import is_same_file, is_same_input, noted, own_instances, tracked_path
 
-__all__ = ["Begun", "FilesBook", "JournalBook", "Source", "known_failures"]
+__all__ = ["Begun", "FilesBook", "JournalBook", "known_failures"]
 
 log = logging.getLogger(__name__)
 
@@ -42,21 +42,6 @@ def known_failures(output: Path) -> frozenset[str]:
     except StorageError as error:
         log.warning("%s", error)
         return frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the detections of an image come from.
-
-    Attributes:
-        fingerprint: changes when it would give other detections.
-        detect: (file, pixels as they are stored, orientation) → detections in pixels as they are stored.
-        saved: SHA-256 of the file of saved instances that this is; None for a model.
-    """
-
-    fingerprint: str
-    detect: Callable[[bytes, RgbImage, int], Detections]
-    saved: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +102,7 @@ class JournalBook(Book):
         config: the configuration.
         places: the folders.
         sender: sends the rows of finished images; None where there is no database.
-        source_of: where the detections of an image come from; raises `InstancesError` where that cannot be read.
+        detections: says what must be hidden in an image.
     """
 
     def __init__(
@@ -126,7 +111,7 @@ class JournalBook(Book):
         config: Config,
         places: Places,
         sender: Sender | None,
-        source_of: Callable[[Paths], Source],
+        detections: DetectionSource,
     ) -> None:
         super().__init__(known_failures(places.output))
         self._sender = sender
@@ -137,7 +122,7 @@ class JournalBook(Book):
         self._journal = journal
         self._config = config
         self._places = places
-        self._source_of = source_of
+        self._detections = detections
         self._begun: dict[Path, Begun | None] = {}
         self._refused: set[Path] = set()
         self._deletable: list[Paths] = []
@@ -167,7 +152,7 @@ class JournalBook(Book):
         self._begun[paths.source] = None
         status = paths.source.stat()
         identity = Identity.of(status)
-        source = self._source_of(paths)
+        source = self._detections.of(paths.key)
         if source.saved is not None and (entry := self._journal.entry(paths.key)) is not None:
             # What a model found, as a run saved it, counts as found by the model.
             source = replace(source, fingerprint=entry.instances.get(source.saved, source.fingerprint))

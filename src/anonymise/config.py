@@ -23,7 +23,7 @@ from anonymise import yamlfile
 from anonymise.db.options import DatabaseOptions
 from anonymise.detections import Size
 from anonymise.draw import Appearance, Center, StaticMaskOptions
-from anonymise.errors import ConfigError, UsageError
+from anonymise.errors import ConfigError
 from anonymise.evaluation import EvaluationOptions
 from anonymise.images import ImageOptions
 from anonymise.masker import ModelOptions
@@ -140,11 +140,11 @@ class Config:
         """All keys with their values, as a configuration file that gives the same configuration."""
         return yamlfile.dump(self._values(), sort_keys=True)
 
-    def settings_fingerprint(self, static_mask: bytes | None) -> str:
+    def settings_fingerprint(self, static_mask: str | None) -> str:
         """A short text that changes when these settings would make other files of the same detections.
 
         Args:
-            static_mask: content of the file that ``static_mask`` names; None where there is none.
+            static_mask: fingerprint of the content of the file that ``static_mask`` names; None where there is none.
         """
         files = self.files
         left_out = _WITHOUT_EFFECT_ON_RESULTS | _OF_DETECTION | {"static_mask"}
@@ -158,7 +158,7 @@ class Config:
             left_out |= (RecordOptions.model_fields.keys() | {"force_older_exif"}) - {"image_type"}
         values = {key: value for key, value in self._values().items() if key not in left_out}
         # A record names its preview.
-        contents = [has_record and has_preview, hashlib.sha256(static_mask or b"").hexdigest()]
+        contents = [has_record and has_preview, static_mask]
         return _digest(values, contents)
 
     def model_fingerprint(self, identity: str) -> str:
@@ -169,22 +169,6 @@ class Config:
         """
         keys = (_OF_DETECTION | {"image_type"}) - _WITHOUT_EFFECT_ON_RESULTS
         return "model:" + _digest({key: value for key, value in self._values().items() if key in keys}, identity)
-
-    def static_mask_content(self) -> bytes | None:
-        """Content of the file that ``static_mask`` names; None where there is none.
-
-        Raises:
-            UsageError: the file cannot be read.
-        """
-        if self.static_mask.static_mask is None:
-            return None
-        file = Path(self.static_mask.static_mask)
-        try:
-            if file.exists() and not file.is_file():  # a pipe would be waited for
-                raise UsageError(f"static_mask {file} cannot be read: it is no regular file")
-            return file.read_bytes()
-        except OSError as error:
-            raise UsageError(f"static_mask {file} cannot be read: {error.strerror or error}") from error
 
     def _values(self) -> dict[str, Any]:
         return {key: value for name in _SECTIONS for key, value in getattr(self, name).model_dump(mode="json").items()}

@@ -1,21 +1,16 @@
 """What a worker does with one image: hide, write the results, write the record."""
 
 import hashlib
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-
-from anonymise import draw, exif, images, instances, record, storage
+from anonymise import draw, images, instances, record, storage
+from anonymise.anonymiser import Describer, Redactor, objects_of, read_image, timed
 from anonymise.config import Config
 from anonymise.detections import Detections, RgbImage, Size
 from anonymise.errors import ImageError, InstancesError, RecordError
-from anonymise.labels import LABELS
 from anonymise.paths import ExpectedFile, FileKind, Paths, Place, expected_files
-from anonymise.processor import projection_of
 from anonymise.resources import CONFIG_FOLDER
 from anonymise.sharing import SharedPixels
 from anonymise.tracked import input_content
@@ -117,33 +112,24 @@ class ExifWorker:
         files = [file for file in expected if file.kind is FileKind.JSON]
         if not files and not config.database.write_exif_to_db:
             return Recorded()
-        source = exif.ImageSource.of(
-            paths.source,
-            size,
-            modified=exif.file_time(modified),
-            older=config.run.force_older_exif,
-        )
-        metadata = exif.read_metadata(images.embedded(data), source)
         has_preview = any(file.kind is FileKind.PREVIEW for file in expected)
-        entry = record.build_record(
-            metadata,
-            detections=objects,
+        described = Describer(config).describe(
+            data,
+            size,
+            paths.source,
+            modified,
+            objects=objects,
             preview_name=paths.preview_name if has_preview else None,
-            version=record.version_text(config.record.application_version, config.changed),
-            options=config.record,
         )
         if config.record.table_name is not None:
             table = CONFIG_FOLDER / "db_tables" / f"{config.record.table_name}.yml"
             try:
-                record.check_not_null(entry, *record.required_keys(table, config.record.table_primary_key))
+                record.check_not_null(described.record, *record.required_keys(table, config.record.table_primary_key))
             except RecordError as error:
-                raise RecordError(str(error), record.dumps(entry)) from error
-        text = record.dumps(entry)
+                raise RecordError(str(error), record.dumps(described.record)) from error
+        text = record.dumps(described.record)
         _write(files, text.encode("utf-8"), config)
-        notes = metadata.problems
-        if metadata.time is None:
-            notes += ("nobody knows when the image was taken: the date of its file is none",)
-        return Recorded(notes, text, bool(files) and metadata.origins.get("time") is exif.Origin.FILE)
+        return Recorded(described.notes, text, bool(files) and described.has_file_time)
 
 
 class SaveWorker:
@@ -166,39 +152,30 @@ class SaveWorker:
         """
         config, paths = self._config, job.paths
         pixels = _pixels(job, config, seconds)
-        with _timed(seconds, "draw"):
-            static = None
-            if job.static is not None:
-                static = draw.Layer(job.static, config.static_mask.appearance(config.appearance))
-            projection, notes = projection_of(job.data, config)
-            # Of an image that is stored on its side, the edges that meet are the upper and the lower one.
-            orientation = images.header(job.data).orientation
-            wraps = projection.wraps and images.upright_size(job.detections.size, orientation) == job.detections.size
-            in_place = pixels.flags.writeable
-            drawn = draw.draw(pixels, job.detections, config.appearance, static=static, wraps=wraps, in_place=in_place)
-        with _timed(seconds, "encode"):
-            rewritten = images.rewrite(job.data, drawn.image, drawn.changed, config.images)
+        image = read_image(job.data, config, pixels=pixels, name=paths.key)
+        hidden = Redactor(config).redact(image, job.detections, static=job.static)
+        seconds |= hidden.seconds
         expected = expected_files(paths, config.files)
         # The original is safe before anything is published.
         if (archived := paths.file(FileKind.IMAGE, Place.ARCHIVE)) is not None and paths.places.archive is not None:
-            with _timed(seconds, "archive"):
+            with timed(seconds, "archive"):
                 root, ns = paths.places.archive, job.mtime_ns
                 storage.write_verified_copy(archived, job.data, root, config.storage, source=paths.source, mtime_ns=ns)
         if previews := [f for f in expected if f.kind is FileKind.PREVIEW]:
-            with _timed(seconds, "preview"):
-                upright = images.to_upright(drawn.image, images.header(job.data).orientation)
-                _write(previews, _encoded_preview(upright, config), config)
+            with timed(seconds, "preview"):
+                dim = config.preview.preview_dim
+                assert dim is not None  # the configuration's rules see to it
+                _write(previews, hidden.preview(dim, config.preview.preview_center), config)
         if found := [f for f in expected if f.kind is FileKind.INSTANCES]:
             _write(found, _encoded_instances(job), config)
         if masks := [f for f in expected if f.kind in (FileKind.MASK, FileKind.COLMAP_MASK)]:
-            with _timed(seconds, "mask"):
-                hidden = drawn.changed if config.appearance.draw_mask else job.detections.union()
-                _write(masks, images.encode_png(np.where(hidden, np.uint8(0), np.uint8(255))), config)
-        with _timed(seconds, "write"):
+            with timed(seconds, "mask"):
+                _write(masks, hidden.mask(), config)
+        with timed(seconds, "write"):
             # Last: an image that is published has all its files.
             published = [file for file in expected if (file.kind, file.place) == (FileKind.IMAGE, Place.REMOTE)]
-            _write(published, rewritten.data, config)
-        return (*notes, *rewritten.notes)
+            _write(published, hidden.data, config)
+        return hidden.notes
 
 
 def _pixels(job: Job, config: Config, seconds: dict[str, float]) -> RgbImage:
@@ -207,7 +184,7 @@ def _pixels(job: Job, config: Config, seconds: dict[str, float]) -> RgbImage:
         return job.pixels.open()
     if job.pixels is not None:
         return job.pixels
-    with _timed(seconds, "decode"):
+    with timed(seconds, "decode"):
         return images.decode(job.data, max_pixels=config.images.max_decoded_pixels).pixels
 
 
@@ -224,8 +201,8 @@ def finish(job: Job, config: Config) -> Work:
         if (archived := job.paths.file(FileKind.IMAGE, Place.ARCHIVE)) is not None:
             storage.keep_other_original(archived, job.data, job.paths.source)
         saved = _keep_foreign_instances(job, config)
-        with _timed(seconds, "record"):
-            objects = {LABELS[label]: n for label, n in job.detections.counts().items()}
+        with timed(seconds, "record"):
+            objects = objects_of(job.detections)
             recorded = ExifWorker(config)(job.paths, job.data, job.detections.size, job.modified, objects)
         notes = recorded.notes + SaveWorker(config)(job, seconds)
     mtime_ns = job.mtime_ns if job.mtime_ns is not None else int(job.modified * 1e9)
@@ -330,10 +307,3 @@ def _write(files: list[ExpectedFile], data: bytes, config: Config) -> None:
     """Writes the same bytes to each of the files."""
     for file in files:
         storage.write_atomically(file.path, data, file.root, config.storage)
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - started

@@ -13,28 +13,29 @@ from functools import partial
 from pathlib import PurePath
 
 from anonymise import instances
-from anonymise.bookkeeping import FilesBook, JournalBook, Source, known_failures
+from anonymise.anonymiser import objects_of, read_image
+from anonymise.bookkeeping import FilesBook, JournalBook, known_failures
 from anonymise.config import Config
 from anonymise.db.sender import Sender
-from anonymise.detections import Detections, RgbImage, Size
-from anonymise.draw import StaticMaskOptions, static_mask
+from anonymise.detections import Size
+from anonymise.draw.static import StaticMask
 from anonymise.engine import Book, Found, Task, ahead, outcome_of, problem_outcome, run
 from anonymise.errors import DrawError, ImageError, InstancesError, StorageError, UsageError
-from anonymise.images import check_kind, decode, detections_to_stored, header, to_upright
+from anonymise.images import check_kind, header
 from anonymise.jobs import Job, Work, finish, make_preview, make_record
 from anonymise.journal import SAVED, Journal, has_journal
-from anonymise.labels import LABELS
 from anonymise.loading import Loaded, Loader
 from anonymise.masker import Masker
+from anonymise.model_source import ModelSource
 from anonymise.outcomes import Outcome, Progress, Report
 from anonymise.paths import FileKind, FileOptions, Paths, Place, Places, TreeWalker, expected_files
-from anonymise.processor import ImageProcessor, projection_of
 from anonymise.sharing import PixelMemory, SharedPixels
+from anonymise.sources import DetectionSource, Source
 from anonymise.storage import StorageOptions, holds_files, prepare, read_input
 from anonymise.tracked import noted
 from anonymise.workers import SerialWorkers, Workers
 
-__all__ = ["anonymise", "check_static_mask", "make_previews", "make_records", "redraw"]
+__all__ = ["SavedInstances", "anonymise", "check_static_mask", "make_previews", "make_records", "redraw"]
 
 
 def anonymise(
@@ -57,14 +58,8 @@ def anonymise(
         sender: sends the rows of finished images to the database, with ``write_exif_to_db``.
         reader: decodes images; None does it in this process, which then ends where a damaged file crashes a codec.
     """
-    processor = ImageProcessor(masker, config)
-
-    def detect(data: bytes, pixels: RgbImage, orientation: int) -> Detections:
-        projection, _ = projection_of(data, config)
-        return detections_to_stored(processor.detect(to_upright(pixels, orientation), projection), orientation)
-
-    model = Source(config.model_fingerprint(masker.identity), detect)
-    return _finish_each(lambda _: model, model.fingerprint, config, places, workers, reader, progress, sender)
+    model = ModelSource(masker, config)
+    return _finish_each(model, model.fingerprint, config, places, workers, reader, progress, sender)
 
 
 def redraw(
@@ -80,9 +75,27 @@ def redraw(
     Images whose saved instances and settings are those that they were finished with are skipped. The saved instances
     in the input folder are read and never written. The arguments are those of `anonymise`.
     """
+    reading = replace(config, files=config.files.model_copy(update={"local_instances": False}))
+    return _finish_each(SavedInstances(places), None, reading, places, workers, reader, progress, sender)
 
-    def saved(paths: Paths) -> Source:
-        file = paths.file(FileKind.INSTANCES, Place.LOCAL)
+
+class SavedInstances:
+    """The saved instances in the input folder as a source of detections.
+
+    Args:
+        places: the folders.
+    """
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+
+    def of(self, name: str) -> Source:
+        """The saved instances of one image, as their file is now.
+
+        Raises:
+            InstancesError: they cannot be read.
+        """
+        file = Paths(PurePath(name), self._places).file(FileKind.INSTANCES, Place.LOCAL)
         assert file is not None  # there is always an input folder
         try:
             data = file.read_bytes()
@@ -91,18 +104,11 @@ def redraw(
         except OSError as error:
             raise InstancesError(f"{file} cannot be read: {error.strerror or error}") from error
         sha256 = hashlib.sha256(data).hexdigest()
-
-        def detect(_: bytes, pixels: RgbImage, orientation: int) -> Detections:  # noqa: ARG001 - as they are stored
-            return instances.parse(data, file, Size(pixels.shape[1], pixels.shape[0]))
-
-        return Source(SAVED + sha256, detect, sha256)
-
-    reading = replace(config, files=config.files.model_copy(update={"local_instances": False}))
-    return _finish_each(saved, None, reading, places, workers, reader, progress, sender)
+        return Source(SAVED + sha256, lambda image: instances.parse(data, file, image.size), sha256)
 
 
 def _finish_each(
-    source_of: Callable[[Paths], Source],
+    source: DetectionSource,
     model: str | None,
     config: Config,
     places: Places,
@@ -114,8 +120,8 @@ def _finish_each(
     """Finishes each image in the workers once its source has said here what is to be hidden in it.
 
     Args:
-        source_of: where the detections of an image come from.
-        model: fingerprint of the source that all images have; None if each has its own.
+        source: says what must be hidden.
+        model: fingerprint that it has for all images; None if each has its own.
         config: the configuration.
         places: the folders.
         workers: do the rest.
@@ -124,23 +130,23 @@ def _finish_each(
         sender: sends rows.
     """
     prepare(places, config.files)
-    content = config.static_mask_content()
-    static = _StaticMask(config.static_mask, content, config.images.max_decoded_pixels)
-    static.check(places, config.files, config.storage)
+    static = StaticMask.of_options(config.static_mask, config.images.max_decoded_pixels)
+    check_static_mask(static, places, config.files, config.storage)
 
     memory = PixelMemory(config.run.image_memory_megabytes << 20)
 
     def task(loaded: Loaded) -> Task:
         started = time.perf_counter()
-        detections = loaded.begun.source.detect(loaded.data, loader.pixels(loaded), loaded.orientation)
+        image = read_image(loaded.data, config, pixels=loader.pixels(loaded), name=loaded.paths.key)
+        detections = loaded.begun.source.find(image)
         seconds = {**loaded.seconds, "model": time.perf_counter() - started}
-        objects = {LABELS[label]: n for label, n in detections.counts().items()}
+        objects = objects_of(detections)
         again = Job(
             loaded.paths,
             loaded.data,
             detections,
             loaded.modified,
-            static=static.of(detections.size),
+            static=None if static is None else static.of(detections.size),
             own_instances=frozenset(loaded.begun.instances),
             mtime_ns=loaded.begun.identity.mtime_ns,
         )
@@ -159,14 +165,14 @@ def _finish_each(
     access = config.storage
     journal = Journal(
         places.output,
-        config.settings_fingerprint(content),
+        config.settings_fingerprint(None if static is None else static.fingerprint),
         source=model,
         usual=[noted(file) for file in expected_files(Paths(PurePath("any.jpg"), places), config.files)],
         retry_seconds=access.file_access_retry_seconds,
         timeout_seconds=access.file_access_timeout_seconds,
     )
     _check_archive(places, journal, config)
-    book = JournalBook(journal, config, places, sender, source_of)
+    book = JournalBook(journal, config, places, sender, source)
     loader = Loader(config, book, reader or SerialWorkers(), memory)
 
     def load(found: Found) -> Loaded | Outcome:
@@ -192,15 +198,24 @@ def _finish_each(
         return run(config, places, tasks, workers, progress or Progress(), book)
 
 
-def check_static_mask(config: Config, places: Places | None) -> None:
-    """Looks whether the static mask can be read, and whether it fits the first image.
+def check_static_mask(mask: StaticMask | None, places: Places, options: FileOptions, access: StorageOptions) -> None:
+    """Looks whether the static mask fits the first image, so that a run of many does not fail image by image.
 
     Raises:
-        UsageError: it does not.
+        UsageError: it does not fit.
     """
-    mask = _StaticMask(config.static_mask, config.static_mask_content(), config.images.max_decoded_pixels)
-    if places is not None:
-        mask.check(places, config.files, config.storage)
+    if mask is None:
+        return
+    for paths in TreeWalker(places, options).walk():
+        try:
+            if isinstance(paths, Paths):
+                first = header(read_input(paths.source, places.input, access, check_kind))
+                mask.of(Size(first.width, first.height))
+                return
+        except DrawError as error:
+            raise UsageError(str(error)) from error
+        except (OSError, ImageError):
+            continue  # the run reports it
 
 
 def _check_archive(places: Places, journal: Journal, config: Config) -> None:
@@ -217,55 +232,6 @@ def _check_archive(places: Places, journal: Journal, config: Config) -> None:
             f"The archive folder {archive} is empty, although earlier runs wrote to it, and delete_input is True. Is "
             "its disk or share mounted? If the archive was moved away, give another folder (-a)."
         )
-
-
-class _StaticMask:
-    """The areas that are hidden in every image of a run.
-
-    Raises:
-        UsageError: the file cannot be read.
-    """
-
-    def __init__(self, options: StaticMaskOptions, content: bytes | None, max_pixels: int) -> None:
-        self._options = options
-        self._of_size: dict[Size, Detections] = {}
-        if content is not None:
-            try:
-                pixels = decode(content, max_pixels=max_pixels).pixels
-            except ImageError as error:
-                raise UsageError(f"static_mask {options.static_mask} cannot be read: {error}") from error
-            self._keep = pixels.max(axis=2)
-
-    def of(self, size: Size) -> Detections | None:
-        """The areas in images of a size.
-
-        Raises:
-            DrawError: the mask has another size, and may not be scaled.
-        """
-        if self._options.static_mask is None:
-            return None
-        if size not in self._of_size:
-            self._of_size[size] = static_mask(self._keep, size, resize=self._options.static_mask_resize)
-        return self._of_size[size]
-
-    def check(self, places: Places, options: FileOptions, access: StorageOptions) -> None:
-        """Looks whether the mask fits the first image, so that a run of many does not fail image by image.
-
-        Raises:
-            UsageError: it does not fit.
-        """
-        if self._options.static_mask is None:
-            return
-        for paths in TreeWalker(places, options).walk():
-            try:
-                if isinstance(paths, Paths):
-                    first = header(read_input(paths.source, places.input, access, check_kind))
-                    self.of(Size(first.width, first.height))
-                    return
-            except DrawError as error:
-                raise UsageError(str(error)) from error
-            except (OSError, ImageError):
-                continue  # the run reports it
 
 
 def make_previews(config: Config, places: Places, workers: Workers, progress: Progress | None = None) -> Report:

@@ -13,6 +13,7 @@ from anonymise import pipeline, record
 from anonymise.config import Config
 from anonymise.db.settings import GeoPackageSettings, load_settings, password_for
 from anonymise.db.table import load_table
+from anonymise.draw.static import StaticMask
 from anonymise.errors import AnonymiseError, CannotStart, ConfigError, ModelError, RecordError
 from anonymise.masker.selection import select
 from anonymise.notify import read_email_account
@@ -127,7 +128,9 @@ def check_models(config: Config) -> None:
 
 
 def _static_mask(job: _Job) -> Iterator[str]:
-    pipeline.check_static_mask(job.config, job.places)  # raises what is wrong
+    mask = StaticMask.of_options(job.config.static_mask, job.config.images.max_decoded_pixels)
+    if job.places is not None:
+        pipeline.check_static_mask(mask, job.places, job.config.files, job.config.storage)  # raises what is wrong
     yield from ()
 
 
