@@ -686,6 +686,7 @@ def test_what_workers_warn_of_reaches_the_log_of_the_run(places: Places) -> None
     ran = Ran()
     workers = ProcessWorkers(1)
     try:
+        workers.submit(int).result()  # it has started, however busy the machine is
         access = ["file_access_timeout_seconds=60", "file_access_retry_seconds=0.2"]
         ran.report = anonymise(settings("enable_async=True", *access), places, LosesTheShare(), workers, ran)
     finally:
