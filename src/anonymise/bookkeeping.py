@@ -20,7 +20,7 @@ from anonymise.errors import DatabaseUnavailable, ImageError, InstancesError, St
 from anonymise.jobs import delete_input
 from anonymise.journal import SAVED, Entry, Identity, Journal, JournalReader, State, Written, has_journal
 from anonymise.outcomes import Done, Failed, Outcome, Skipped
-from anonymise.paths import FileKind, Paths, Places, all_files, expected_files
+from anonymise.paths import ERROR_NOTE, ERROR_RECORD, FileKind, Paths, Places, all_files, expected_files
 from anonymise.sources import DetectionSource, Source
 from anonymise.tracked import is_same_file, is_same_input, noted, own_instances, tracked_path
 
@@ -317,25 +317,32 @@ class JournalBook(Book):
         due, self._deletable = self._deletable, []
         return [Task(p, partial(delete_input, p, self._config), stage="delete", is_follow_up=True) for p in due]
 
-    def _error_file(self, paths: Paths, ending: str) -> Path:
-        return self._places.errors / paths.relative.with_name(paths.relative.stem + ending)
-
     def _clear_error(self, paths: Paths) -> None:
-        """An image that is finished now has no error any more."""
-        for path in (self._error_file(paths, "_error.txt"), self._error_file(paths, "_error.json")):
+        """An image that is finished now has no error any more; what is left of others stays."""
+        name = paths.relative.name.encode("utf-8", "backslashreplace")
+        for begin in (paths.relative.stem, paths.relative.name):
+            note, record = (
+                self._places.errors / paths.relative.with_name(begin + ending) for ending in (ERROR_NOTE, ERROR_RECORD)
+            )
             with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+                content = note.read_bytes()
+                if any(separator + name + b"\n" in content for separator in (b"/", b"\\")):
+                    note.unlink()
+                    record.unlink(missing_ok=True)
 
     def _leave_error(self, paths: Paths, failed: Failed) -> None:
         """Says in the error tree what went wrong. If that fails too, the log has it."""
+        # What the walk kept back may have the name of another image but for its suffix.
+        begin = paths.relative.name if failed.stage == "walk" else paths.relative.stem
+        folder = (self._places.errors / paths.relative).parent
         files: list[tuple[Path, Callable[[], bytes]]] = [
             (
-                self._error_file(paths, "_error.txt"),
+                folder / (begin + ERROR_NOTE),
                 lambda: f"{failed.source}\n{failed.stage}\n{failed.reason}\n".encode("utf-8", "backslashreplace"),
             )
         ]
         if (record := failed.record) is not None:
-            files.append((self._error_file(paths, "_error.json"), lambda: record.encode("utf-8")))
+            files.append((folder / (begin + ERROR_RECORD), lambda: record.encode("utf-8")))
         if self._config.run.copy_originals_to_error_folder and failed.source.is_file():
             files.append(
                 (

@@ -26,7 +26,10 @@ class Fault(Enum):
     """Damaged, too large, or no picture of a kind that is supported."""
 
     UNREADABLE = "unreadable"
-    """The file or folder itself cannot be had, or its name stands in the way."""
+    """The file or folder itself cannot be read."""
+
+    CLASH = "name clash"
+    """Its results would overwrite those of another image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,6 @@ def check_inputs(
             if len(waiting) >= 2 * workers.n_parallel:
                 yield from next_checked()
         elif item.hides_images:
-            yield CheckedInput(item.path, Fault.UNREADABLE, item.reason)
+            yield CheckedInput(item.path, Fault.CLASH if item.is_clash else Fault.UNREADABLE, item.reason)
     while waiting:
         yield from next_checked()

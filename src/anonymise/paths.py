@@ -6,6 +6,7 @@
 import os
 import stat
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from anonymise.errors import UsageError
 
 __all__ = [
+    "ERROR_NOTE",
+    "ERROR_RECORD",
     "ExpectedFile",
     "FileKind",
     "FileOptions",
@@ -80,6 +83,16 @@ _ENDINGS: Mapping[FileKind, str] = MappingProxyType(
     }
 )
 """What follows the image's name without its ending."""
+
+ERROR_NOTE = "_error.txt"
+"""Ending of the note on a failed image in the error tree: after its name without its suffix, or after its whole name
+where that would be the name of another image's note."""
+
+ERROR_RECORD = "_error.json"
+"""Ending of the incomplete record of a failed image in the error tree."""
+
+_FOLDED_MARKER = ".ANONYMISE"
+"""The folder that every tree of results has, in capitals: it is there where the file system does not know case."""
 
 
 class FileOptions(BaseModel):
@@ -297,20 +310,65 @@ class WalkProblem:
         path: the folder or file.
         reason: for the operator.
         hides_images: whether images may stay unseen because of it, so that the run did not do its whole job.
+        is_clash: whether it is an image whose files would overwrite those of another.
     """
 
     path: Path
     reason: str
     hides_images: bool
+    is_clash: bool = False
+
+
+_Claims = dict[tuple[int, str], str]
+"""(tree, folded name of a file) → name of the image that the file belongs to; of one folder in all trees."""
+
+
+class _Names:
+    """The names of all files that images get, so that no two images share one.
+
+    Names that differ only in case or in the composition of their letters are one name, whatever the file systems,
+    because results are copied to systems where that is so.
+    """
+
+    def __init__(self, places: Places, options: FileOptions) -> None:
+        roots = [places.errors]
+        # Per file: number of its tree, whether it is named by the image's stem, what follows.
+        self._files = [(0, True, ERROR_NOTE), (0, True, ERROR_RECORD), (0, False, "")]
+        for kind, places_of_kind in _PLACES_OF.items():
+            for place in places_of_kind:
+                root = places.root(place)
+                if root is None or not options.wants(kind, place):
+                    continue
+                if root not in roots:
+                    roots.append(root)
+                ending = _ENDINGS.get(kind, ".png" if kind is FileKind.COLMAP_MASK else "")
+                self._files.append((roots.index(root), kind in _ENDINGS, ending))
+
+    def claim(self, path: Path, claims: _Claims) -> tuple[str, str] | None:
+        """Takes the names for an image, or, if one is taken, gives the image that has it, and the name."""
+        stem, name = path.stem, path.name
+        wanted = [(tree, f"{stem if by_stem else name}{ending}") for tree, by_stem, ending in self._files]
+        keys = [(tree, folded(file)) for tree, file in wanted]
+        for key, (_, file) in zip(keys, wanted, strict=True):
+            if key in claims:
+                claims.setdefault((0, folded(name + ERROR_NOTE)), name)  # its own note has its whole name
+                return claims[key], file
+        claims.update(dict.fromkeys(keys, name))
+        return None
+
+
+def folded(name: str) -> str:
+    """A name as file systems compare it that know neither case nor the composition of letters."""
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
 class TreeWalker:
     """Finds the images below the input folder, in a stable order: a folder's files, then its subfolders, by name.
 
     Files that this program itself wrote beside the images (previews, masks) are passed over, as are the files that
-    macOS leaves on shares (``._name``). Only regular files are images. A file with several names, by links within the
-    input folder or by hard links, is one image. A link that leads out of the input folder is a problem, and nothing
-    behind it is read.
+    macOS leaves on shares (``._name``). An image whose files would overwrite those of another is a
+    problem. Only regular files are images. A file with several names, by links within the input folder or by hard
+    links, is one image. A link that leads out of the input folder is a problem, and nothing behind it is read.
 
     Attributes:
         root: the input folder.
@@ -323,6 +381,7 @@ class TreeWalker:
         self._places = places
         self.root = places.input
         self._extensions = options.image_extensions
+        self._names = _Names(places, options)
         self.n_folders = 0
         self.n_passed_over = 0
         self.left_out: Counter[str] = Counter()
@@ -330,10 +389,13 @@ class TreeWalker:
     def walk(self) -> Iterator[Paths | WalkProblem]:
         """Each image, lazily, and each problem where it is met."""
         self._first_names: dict[tuple[int, int], Path] = {}
+        # Folders that differ in case only are one folder where a tree of results does not tell them apart.
+        is_folded = any((root / _FOLDED_MARKER).is_dir() for root in self._places.results)
         # Not recursive: folders may be nested deeper than Python's calls.
-        waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(self.root, frozenset())]
+        waiting: list[tuple[Path, frozenset[tuple[int, int]], dict[str, _Claims] | None]]
+        waiting = [(self.root, frozenset(), None)]
         while waiting:
-            folder, above = waiting.pop()
+            folder, above, shared = waiting.pop()
             try:
                 status = folder.stat()
                 with os.scandir(folder) as entries:
@@ -346,15 +408,22 @@ class TreeWalker:
                 yield WalkProblem(folder, "this is a folder above it once more", hides_images=False)
                 continue
             subfolders: list[Path] = []
-            yield from self._folder(folder, found, subfolders)
+            claims: _Claims = {}
+            if shared is not None:
+                claims = shared.setdefault(folded(folder.relative_to(self.root).as_posix()), claims)
+            yield from self._folder(folder, found, subfolders, claims)
             above |= {here}
-            waiting += ((path, above) for path in reversed(subfolders))
+            twins = Counter(folded(path.name) for path in subfolders) if is_folded else Counter[str]()
+            shared_by_twins: dict[str, _Claims] = {}
+            for path in reversed(subfolders):
+                is_twin = twins[folded(path.name)] > 1
+                waiting.append((path, above, shared_by_twins if shared is None and is_twin else shared))
 
     def _folder(
-        self, folder: Path, found: list["os.DirEntry[str]"], subfolders: list[Path]
+        self, folder: Path, found: list["os.DirEntry[str]"], subfolders: list[Path], claims: _Claims
     ) -> Iterator[Paths | WalkProblem]:
-        """What is in a folder; appends the folders that are to be entered."""
-        by_stem: dict[str, str] = {}
+        """What is in a folder; appends the folders that are to be entered, and adds to the names that are taken."""
+        stems: set[str] = set()
         others: list[Path] = []
         for entry in found:
             path = folder / entry.name
@@ -369,18 +438,19 @@ class TreeWalker:
                 if (problem := self._problem_of_file(path)) is not None:
                     yield problem
                     continue
-                first = by_stem.setdefault(path.stem.casefold(), entry.name)
-                if first != entry.name:
-                    reason = f"its results would overwrite those of {first}; rename one of the two"
-                    yield WalkProblem(path, reason, hides_images=True)
+                if (clash := self._names.claim(path, claims)) is not None:
+                    first, file = clash
+                    reason = f"its results would overwrite those of {first} ({file}); rename one of the two"
+                    yield WalkProblem(path, reason, hides_images=True, is_clash=True)
                     continue
+                stems.add(path.stem.casefold())
                 yield Paths(path.relative_to(self.root), self._places)
             elif not entry.name.startswith("."):
                 others.append(path)
         for path in others:
-            if path.suffix != ".json" or path.stem.removesuffix("_instances").casefold() not in by_stem:
+            if path.suffix != ".json" or path.stem.removesuffix("_instances").casefold() not in stems:
                 self.left_out[path.suffix.lower() or "without suffix"] += 1
-        self.n_folders += bool(by_stem)
+        self.n_folders += bool(stems)
 
     def _problem_of_link(self, path: Path, *, is_image: bool) -> WalkProblem | None:
         """Why a link is not followed; None if it is the only name of an image, or of no interest."""
