@@ -311,6 +311,32 @@ def test_an_entry_may_have_scales_of_its_own_which_have_no_limit() -> None:
     assert Seen().of(size, [1], 30, (1.0, 4.0)) == [(64, 64), (256, 256)]
 
 
+def test_some_rows_only_are_seen_at_the_largest_scale_and_nothing_that_is_cut_there() -> None:
+    entry = model({"multiple_of": 32, "nominal": [64, 64]}, "letterbox", classes=["face"], output=yolo(
+        objectness=False, transposed=False)[0].model_dump())  # fmt: skip
+    seen = []
+
+    def run(images: Iterable[RgbImage]) -> Iterator[Tensors]:
+        for image in images:
+            seen.append(image.shape[:2])
+            # At the upper edge, in the middle, at the lower edge, as [x, y, width, height].
+            height, width = image.shape[:2]
+            boxes = [(width / 2, y, width / 4, height / 4) for y in (height / 8, height / 2, height * 7 / 8)]
+            table = np.array([[(*box, 0.5 + 0.1 * n) for n, box in enumerate(boxes)]], np.float32)
+            yield [table]
+
+    network = DetectorNetwork(
+        run, entry, thresholds={1001: 0.1}, nms_iou_threshold=0.5, scales=[1, 4], band=(0.25, 0.75)
+    )
+    seen.clear()
+    ((whole, rows),) = network([np.zeros((400, 400, 3), np.uint8)])
+    assert seen == [(64, 64), (128, 256)]
+    assert len(whole.scores) == 3
+    assert rows.scores == pytest.approx([0.6])
+    # A quarter of the rows between 100 and 300, in their middle.
+    assert rows.boxes[0] == pytest.approx([175 / 400, 150 / 400, 225 / 400, 250 / 400])
+
+
 def test_objects_come_back_in_shares_of_the_image_and_doubles_are_dropped() -> None:
     """A YOLO network that finds a face twice, and a plate, in the letterbox of an upright image."""
     entry = model([64, 64], "letterbox", classes=["face", None, "plate"], output=yolo(

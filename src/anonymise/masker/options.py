@@ -34,6 +34,7 @@ class ModelOptions(BaseModel):
     box_padding: _Share | Mapping[str, _Share]
     nms_iou_threshold: float = Field(gt=0, le=1)
     input_scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    largest_scale_band: tuple[_Share, _Share] | None
     batch_size: int = Field(ge=1)
     within: Mapping[str, str]
     within_score_threshold: _Score
@@ -61,6 +62,13 @@ class ModelOptions(BaseModel):
         if len(set(scales)) < len(scales):
             raise ValueError("a scale is named twice")
         return scales
+
+    @field_validator("largest_scale_band")
+    @classmethod
+    def _some_rows(cls, band: tuple[float, float] | None) -> tuple[float, float] | None:
+        if band is not None and band[0] >= band[1]:
+            raise ValueError("the top should be less than the bottom")
+        return band
 
     @field_validator("mask_classes")
     @classmethod

@@ -93,7 +93,12 @@ def _detector(
         selftest.check(tested, model.self_test, folder)
     scales = (1.0,) if isinstance(model.input.size, tuple) else options.input_scales
     network = DetectorNetwork(
-        run, model, thresholds=thresholds, nms_iou_threshold=options.nms_iou_threshold, scales=scales
+        run,
+        model,
+        thresholds=thresholds,
+        nms_iou_threshold=options.nms_iou_threshold,
+        scales=scales,
+        band=options.largest_scale_band,
     )
     selftest.check_numbers(run, model, folder)
     return network
