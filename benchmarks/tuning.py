@@ -14,6 +14,7 @@ import argparse
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -195,8 +196,9 @@ def _shares_by_threshold(settings: Config, frames: Sequence[Frame]) -> NDArray[n
         memory = Memory(masker, takes_pictures=settings.windows.mirror_image)
 
         def hidden(thresholds: dict[str, float], image: RgbImage = frame.image, memory: Memory = memory) -> Mask:
-            memory.threshold = thresholds
-            return ImageProcessor(memory, settings).detect(image).union()
+            options = settings.model.model_copy(update={"score_threshold": thresholds})
+            memory.options = options
+            return ImageProcessor(memory, replace(settings, model=options)).detect(image).union()
 
         # Whatever joins people and vehicles hides both in full, so each can be looked at alone.
         people = [hidden({"default": _NEVER, "person": threshold}) for threshold in _STEPS]

@@ -15,8 +15,7 @@ from anonymise.detections import Detections, Instance, RgbImage, Size
 from anonymise.errors import ImageError, UnreadableImage
 from anonymise.evaluation.tally import check_size
 from anonymise.evaluation.truth import FileIndex, Found, Truth
-from anonymise.masker import CloseMasker, Masker, load_masker
-from anonymise.masker.options import of_class
+from anonymise.masker import CloseMasker, Masker, ModelOptions, load_masker
 from anonymise.model_source import ModelSource
 
 __all__ = ["Finder", "Memory", "by_instances", "by_masks", "by_model"]
@@ -100,8 +99,9 @@ def by_model(config: Config, files: FileIndex[Path], *, curves: bool, progress: 
         memory = Memory(masker, takes_pictures=config.windows.mirror_image)
 
         def detect(threshold: float | Mapping[str, float]) -> Detections:
-            memory.threshold = threshold
-            return ModelSource(memory, config).of(truth.name).find(image)
+            options = config.model.model_copy(update={"score_threshold": threshold})
+            memory.options = options
+            return ModelSource(memory, replace(config, model=options)).of(truth.name).find(image)
 
         found = Found.of(detect(wanted))
         if not curves:
@@ -115,7 +115,15 @@ def by_model(config: Config, files: FileIndex[Path], *, curves: bool, progress: 
 
 
 class Memory:
-    """A masker that looks at one image once, and then gives what it found as with any higher threshold."""
+    """A masker that looks at one image once, and then gives what it found as with any higher threshold.
+
+    Args:
+        masker: finds everything from the lowest threshold on.
+        takes_pictures: whether pictures must be taken even where their findings are known.
+
+    Attributes:
+        options: which findings are of use; None is all.
+    """
 
     identity = ""
 
@@ -127,7 +135,7 @@ class Memory:
         self.verifier = _Remembered(close.verifier) if close and close.verifier else None
         self._seen: list[tuple[tuple[Instance, ...], ...]] = []
         self._has_looked = False
-        self.threshold: float | Mapping[str, float] = 0.0
+        self.options: ModelOptions | None = None
 
     def detect(self, pictures: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
         if self._has_looked:
@@ -142,7 +150,10 @@ class Memory:
         self._has_looked = True
 
     def _kept(self, passes: tuple[tuple[Instance, ...], ...]) -> tuple[tuple[Instance, ...], ...]:
-        return tuple(tuple(i for i in one if i.score >= of_class(self.threshold, i.label)) for one in passes)
+        options = self.options
+        if options is None:
+            return passes
+        return tuple(tuple(i for i in one if i.score >= options.sought_from(i.label)) for one in passes)
 
 
 class _Remembered:

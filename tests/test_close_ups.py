@@ -158,7 +158,7 @@ def test_a_doubtful_find_stays_if_both_scores_together_are_enough(first: float, 
     masker = Finds(always(found(_PERSON, first, MAN)), verifier=Finds(bright(_PERSON, second)))
     assert bool(objects(detect(picture(MAN), masker))) == stays
     assert isinstance(masker.verifier, Finds)
-    assert masker.verifier.sizes == ([] if first >= 0.5 else [(198, 198)])  # 2.2 times the longer side
+    assert masker.verifier.sizes == ([] if first >= 0.5 else [(288, 288)])  # 3.2 times the longer side
 
 
 def test_what_the_verifier_finds_beside_the_find_or_of_another_kind_says_nothing() -> None:

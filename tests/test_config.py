@@ -112,7 +112,7 @@ def test_later_files_and_single_keys_win(tmp_path: Path) -> None:
 
 def test_a_configuration_that_comes_along_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert config.load([Path("lite_config.yml")]).model.model_type == "Nano"
+    assert config.load([Path("lite_config.yml")]).model.models == ("Nano", "Lite")
     (tmp_path / "lite_config.yml").write_text("model_type: Fast")
     assert config.load([Path("lite_config.yml")]).model.model_type == "Fast"
 

@@ -170,15 +170,13 @@ def load_masker(options: ModelOptions, *, progress: bool) -> ModelMasker:
         if model.entry is not None:
             fetch(model.name, model.entry, model.folder.parent, progress=progress)
             verify(model.folder)
-    wholes = options.wholes
-    thresholds = _by_class(options.score_threshold, selection.sought & selection.hidden)
-    # What has parts is looked for with the lower threshold; of it that hides nothing yet.
-    for label in frozenset[int]().union(*wholes.values()):
-        thresholds[label] = min(thresholds.get(label, 1.0), options.within_score_threshold)
+    thresholds = {label: options.sought_from(label) for label in selection.sought}
     load = partial(_loaded, options)
     parts = None
     if selection.parts:
-        parts = load(selection.parts, _by_class(options.score_threshold, wholes), "in close-ups of what has them")
+        parts = load(
+            selection.parts, _by_class(options.score_threshold, options.wholes), "in close-ups of what has them"
+        )
     verifier = None
     if selection.verifier is not None:
         all_alike = dict.fromkeys(selection.sought, _VERIFIED_FROM)

@@ -108,6 +108,12 @@ class ModelOptions(BaseModel):
         parts = {label_of(part): labels_of_target(whole) for part, whole in self.within.items()}
         return {part: wholes for part, wholes in parts.items() if part in self.hidden}
 
+    def sought_from(self, label: int) -> float:
+        """The score from which on a find of a class is of use: it is hidden, or looked at for its parts."""
+        hidden_from = of_class(self.score_threshold, label)
+        has_parts = any(label in wholes for wholes in self.wholes.values())
+        return min(hidden_from, self.within_score_threshold) if has_parts else hidden_from
+
     @property
     def hidden(self) -> frozenset[int]:
         """The class ids that the operator wants hidden."""
