@@ -14,14 +14,14 @@ from pathlib import Path
 
 import psycopg
 
-from anonymise import outbox
-from anonymise.db.client import DatabaseClient, connect
-from anonymise.db.options import DatabaseOptions
-from anonymise.db.sender import Sender
-from anonymise.db.settings import GeoPackageSettings, PostgisSettings
-from anonymise.db.table import Table, load_table
-from anonymise.record import Record, dumps, loads
-from anonymise.resources import CONFIG_FOLDER
+from anonymise.core.resources import CONFIG_FOLDER
+from anonymise.database import outbox
+from anonymise.database.client import DatabaseClient, connect
+from anonymise.database.options import DatabaseOptions
+from anonymise.database.sender import Sender
+from anonymise.database.settings import GeoPackageSettings, PostgisSettings
+from anonymise.database.table import Table, load_table
+from anonymise.metadata.record import Record, dumps, loads
 from tests.db.postgres import PASSWORD, USER, Cluster, find_binaries
 from tests.db.records import road_record
 

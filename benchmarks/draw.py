@@ -12,8 +12,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from anonymise.detections import Box, Detections, Instance, RgbImage, Size
-from anonymise.draw import Appearance, draw
+from anonymise.core.detections import Box, Detections, Instance, RgbImage, Size
+from anonymise.redaction import Appearance, draw
 
 __all__ = ["crowded"]
 

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from anonymise import config
-from anonymise.detections import Box, Detections, Mask, RgbImage, Size
-from anonymise.masker import Masker, load_masker
+from anonymise.core.detections import Box, Detections, Mask, RgbImage, Size
+from anonymise.models import Masker, load_masker
 from samples.scene import draw_street
 
 _HEIGHTS = (20, 24, 32, 48, 64, 96, 128, 200)

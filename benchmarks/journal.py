@@ -10,7 +10,7 @@ import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
-from anonymise.journal import Identity, Journal, JournalReader, Written, journal_file
+from anonymise.batch.journal import Identity, Journal, JournalReader, Written, journal_file
 
 __all__ = ["main"]
 

@@ -16,13 +16,14 @@ import cv2
 import numpy as np
 import psutil
 
-from anonymise import config, pipeline
-from anonymise.detections import Box, Instance, RgbImage, full_mask
-from anonymise.journal import Journal
-from anonymise.outcomes import Outcome, Progress
-from anonymise.paths import Places
-from anonymise.storage import prepare_root
-from anonymise.workers import ProcessWorkers
+from anonymise import config
+from anonymise.batch import runs as pipeline
+from anonymise.batch.journal import Journal
+from anonymise.batch.outcomes import Outcome, Progress
+from anonymise.batch.paths import Places
+from anonymise.batch.storage import prepare_root
+from anonymise.batch.workers import ProcessWorkers
+from anonymise.core.detections import Box, Instance, RgbImage, full_mask
 
 _EVERY = 250
 

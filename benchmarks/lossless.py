@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from anonymise import images
-from anonymise.detections import Mask, RgbImage
+from anonymise.core.detections import Mask, RgbImage
 
 SIZES = ((2692, 1032), (8192, 4096))
 QUALITY = 90

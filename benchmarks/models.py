@@ -9,11 +9,11 @@ import argparse
 import time
 
 from anonymise import config
-from anonymise.detections import Size
-from anonymise.labels import LABELS
-from anonymise.masker import load_masker
-from anonymise.masker.catalog import load_catalog
-from anonymise.resources import CATALOG
+from anonymise.core.classes import LABELS
+from anonymise.core.detections import Size
+from anonymise.core.resources import CATALOG
+from anonymise.models import load_masker
+from anonymise.models.catalog import load_catalog
 from samples.scene import draw_street
 
 _PICTURES = 40

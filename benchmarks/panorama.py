@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anonymise import config
-from anonymise.detections import Detections, Instance, RgbImage, Size
-from anonymise.masker import Masker, load_masker
-from anonymise.merging import MergeOptions
-from anonymise.seam import grown_around, split_at_seam
-from anonymise.sphere import ViewOptions, detect_around, views
-from anonymise.windows import WindowOptions, windows
+from anonymise.core.detections import Detections, Instance, RgbImage, Size
+from anonymise.core.wraparound import grown_around, split_at_seam
+from anonymise.detection.merging import MergeOptions
+from anonymise.detection.tiles import WindowOptions, windows
+from anonymise.detection.views import ViewOptions, detect_around, views
+from anonymise.models import Masker, load_masker
 from benchmarks.shared import SHARED
 from samples.scene import BICYCLE, PERSON, draw_scene
 

@@ -21,9 +21,9 @@ import cv2
 import numpy as np
 
 from anonymise import config, images
-from anonymise.detections import Box, Mask, RgbImage, Size
-from anonymise.masker import load_masker
-from anonymise.processor import ImageProcessor
+from anonymise.core.detections import Box, Mask, RgbImage, Size
+from anonymise.detection.processor import ImageProcessor
+from anonymise.models import load_masker
 from benchmarks.shared import SHARED
 from samples.scene import draw_street
 

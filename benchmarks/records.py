@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anonymise.exif import ImageSource, read_metadata
 from anonymise.images import embedded
-from anonymise.record import RecordOptions, build_record, dumps
+from anonymise.metadata import ImageSource, read_metadata
+from anonymise.metadata.record import RecordOptions, build_record, dumps
 from benchmarks.shared import SHARED
 
 __all__ = ["draw_images", "main", "write_record"]

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from anonymise import config as configuration
-from anonymise import record
 from anonymise.anonymiser import Describer, Redactor, read_image
-from anonymise.detections import Instance, RgbImage
+from anonymise.core.detections import Instance, RgbImage
+from anonymise.detection.model_source import ModelSource
 from anonymise.images import dct, jpegfile
-from anonymise.masker import Masker, load_masker
-from anonymise.model_source import ModelSource
+from anonymise.metadata import record
+from anonymise.models import Masker, load_masker
 
 __all__ = ["Cost", "measure_stages"]
 

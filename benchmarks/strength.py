@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anonymise.detections import Box, Detections, Instance, RgbImage, Size, full_mask
-from anonymise.draw import Appearance, draw
+from anonymise.core.detections import Box, Detections, Instance, RgbImage, Size, full_mask
+from anonymise.redaction import Appearance, draw
 
 __all__ = [
     "APPEARANCES",

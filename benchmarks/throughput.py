@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import cv2
 
-from anonymise.detections import RgbImage, Size
+from anonymise.core.detections import RgbImage, Size
 from benchmarks.process import Run, run
 from benchmarks.shared import SHARED
 from benchmarks.stages import Cost, measure_stages

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from anonymise import config, images
 from anonymise.config import Config
-from anonymise.detections import Mask, RgbImage
-from anonymise.masker import load_masker
-from anonymise.processor import ImageProcessor
+from anonymise.core.detections import Mask, RgbImage
+from anonymise.detection.processor import ImageProcessor
+from anonymise.models import load_masker
 from benchmarks.shared import SHARED
 from script._found import Memory
 

@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 from PIL import Image
 
-from anonymise.detections import RgbImage, Size
+from anonymise.core.detections import RgbImage, Size
 from samples.exif_tags import Shot, gpano_xmp, road_exif
 from samples.scene import draw_panorama, draw_scene
 

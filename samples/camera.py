@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from anonymise.detections import Size
+from anonymise.core.detections import Size
 
 __all__ = ["Camera", "equirectangular", "perspective"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from anonymise.detections import RgbImage
+from anonymise.core.detections import RgbImage
 
 __all__ = ["contact_sheet"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anonymise.detections import RgbImage
+from anonymise.core.detections import RgbImage
 from samples.contact_sheet import contact_sheet
 
 _WIDTH = 1600

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
-from anonymise.detections import Size
+from anonymise.core.detections import Size
 
 __all__ = ["ADDITIONAL_INFO", "IMAGE_PROPERTIES", "Shot", "gpano_xmp", "road_exif"]
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anonymise.detections import RgbImage
+from anonymise.core.detections import RgbImage
 from samples.camera import Camera
 
 __all__ = ["Street", "draw_backdrop"]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anonymise.detections import Box, RgbImage, Size
+from anonymise.core.detections import Box, RgbImage, Size
 from samples.camera import Camera, equirectangular, perspective
 from samples.canvas import Sprite
 from samples.ground import Street, draw_backdrop

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anonymise.resources import CONFIG_FOLDER
+from anonymise.core.resources import CONFIG_FOLDER
 
 if TYPE_CHECKING:
-    from anonymise.db.backend import Statement
-    from anonymise.db.client import DatabaseClient
-    from anonymise.db.table import Table
+    from anonymise.database.backend import Statement
+    from anonymise.database.client import DatabaseClient
+    from anonymise.database.table import Table
 
 __all__ = ["DB_CONFIG", "add_database_options", "add_table_options", "named_table", "opened", "show"]
 
@@ -48,7 +48,7 @@ def named_table(args: argparse.Namespace) -> "Table":
     Raises:
         ConfigError: there is none, or its file is not valid.
     """
-    from anonymise.db.table import load_table
+    from anonymise.database.table import load_table
 
     return load_table(args.table, args.table_folder)
 
@@ -64,8 +64,8 @@ def opened(args: argparse.Namespace, *, dry: bool = False, environ: Mapping[str,
     Raises:
         ConfigError: the database's configuration is missing or not valid.
     """
-    from anonymise.db.client import connect
-    from anonymise.db.settings import GeoPackageSettings, load_settings, password_for
+    from anonymise.database.client import connect
+    from anonymise.database.settings import GeoPackageSettings, load_settings, password_for
 
     if args.geopackage is not None:
         return connect(GeoPackageSettings(backend="geopackage", file=args.geopackage), None)

@@ -8,15 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anonymise import instances
 from anonymise.anonymiser import read_image
 from anonymise.config import Config
-from anonymise.detections import Detections, Instance, RgbImage, Size
-from anonymise.errors import ImageError, UnreadableImage
+from anonymise.core import saved_instances as instances
+from anonymise.core.detections import Detections, Instance, RgbImage, Size
+from anonymise.core.errors import ImageError, UnreadableImage
+from anonymise.detection.model_source import ModelSource
 from anonymise.evaluation.tally import check_size
 from anonymise.evaluation.truth import FileIndex, Found, Truth
-from anonymise.masker import CloseMasker, Masker, ModelOptions, load_masker
-from anonymise.model_source import ModelSource
+from anonymise.models import CloseMasker, Masker, ModelOptions, load_masker
 
 __all__ = ["Finder", "Memory", "by_instances", "by_masks", "by_model"]
 

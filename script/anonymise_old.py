@@ -6,7 +6,7 @@ images mislead; the era is usually seen in the images themselves.
 
 import sys
 
-from anonymise.cli import anonymise_command, folder_script
+from anonymise.commands.cli import anonymise_command, folder_script
 
 _EXAMPLES = """example:
   python -m script.anonymise_old -i archive_2019 -o published -k config/lite_config.yml

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from anonymise.cli import add_config_options, add_folder_options, guarded, parser
-from anonymise.errors import ExitCode, UsageError
-from anonymise.plaintext import plural, printable
+from anonymise.commands.cli import add_config_options, add_folder_options, guarded, parser
+from anonymise.core.errors import ExitCode, UsageError
+from anonymise.core.plaintext import plural, printable
 
 if TYPE_CHECKING:
-    from anonymise.audit import Audit
+    from anonymise.batch.audit import Audit
 
 _EXAMPLES = """examples:
   python -m script.check_folders -i photos -o published -k config/lite_config.yml
@@ -40,11 +40,11 @@ def _check(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from anonymise import config as configuration
-    from anonymise.audit import audit
-    from anonymise.draw.static import StaticMask
-    from anonymise.masker import model_identity
-    from anonymise.paths import Places, TreeWalker
-    from anonymise.preflight import check_models, no_image
+    from anonymise.batch.audit import audit
+    from anonymise.batch.paths import Places, TreeWalker
+    from anonymise.batch.preflight import check_models, no_image
+    from anonymise.models import model_identity
+    from anonymise.redaction.static import StaticMask
 
     config = configuration.load(args.config, args.set, has_archive=args.archive_folder is not None)
     places = Places.of(args.input_folder, args.output_folder, args.archive_folder, config.files)
@@ -93,7 +93,7 @@ def _rows(found: "Audit") -> dict[str, dict[str, int]]:
 
 
 def _table(found: "Audit") -> str:
-    from anonymise.audit import Status
+    from anonymise.batch.audit import Status
 
     names = [status.value for status in Status]
     rows = _rows(found)

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from anonymise.cli import add_allow_empty, add_config_options, guarded, parser
-from anonymise.errors import ExitCode, UsageError
-from anonymise.plaintext import plural, printable
+from anonymise.commands.cli import add_allow_empty, add_config_options, guarded, parser
+from anonymise.core.errors import ExitCode, UsageError
+from anonymise.core.plaintext import plural, printable
 
 __all__ = ["main"]
 
@@ -41,10 +41,10 @@ def _check(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from anonymise import config as configuration
-    from anonymise.inputs import check_inputs
-    from anonymise.paths import Places, TreeWalker
-    from anonymise.preflight import no_image
-    from anonymise.workers import SerialWorkers, new_workers
+    from anonymise.batch.inputs import check_inputs
+    from anonymise.batch.paths import Places, TreeWalker
+    from anonymise.batch.preflight import no_image
+    from anonymise.batch.workers import SerialWorkers, new_workers
 
     # Where results will go is no concern here, so what needs an archive is not complained about.
     config = configuration.load(args.config, args.set, has_archive=True)

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from anonymise.cli import guarded, parser
-from anonymise.errors import ExitCode, UsageError
+from anonymise.commands.cli import guarded, parser
+from anonymise.core.errors import ExitCode, UsageError
 from script._database import DB_CONFIG
 
 _EXAMPLES = """examples:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
 
 
 def _create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from anonymise.db.settings import GeoPackageSettings, encrypt, new_key, parse_settings, save_settings
+    from anonymise.database.settings import GeoPackageSettings, encrypt, new_key, parse_settings, save_settings
 
     if args.new_key:
         print(new_key())
@@ -73,7 +73,7 @@ def _create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _password(environ: Mapping[str, str]) -> str:
-    from anonymise.db.settings import PASSWORD_VARIABLE
+    from anonymise.database.settings import PASSWORD_VARIABLE
 
     if password := environ.get(PASSWORD_VARIABLE):
         return password

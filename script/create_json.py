@@ -5,7 +5,7 @@ What an earlier run found in an image stays in its record.
 
 import sys
 
-from anonymise.cli import folder_script, record_command
+from anonymise.commands.cli import folder_script, record_command
 
 _EXAMPLES = """examples:
   python -m script.create_json -i photos -o records

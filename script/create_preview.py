@@ -2,7 +2,7 @@
 
 import sys
 
-from anonymise.cli import folder_script, preview_command
+from anonymise.commands.cli import folder_script, preview_command
 
 _EXAMPLES = """example:
   python -m script.create_preview -i photos -o published --set remote_preview=True --set "preview_dim=[800, 600]"

@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from anonymise.cli import guarded, parser
-from anonymise.errors import ExitCode
+from anonymise.commands.cli import guarded, parser
+from anonymise.core.errors import ExitCode
 from script._database import add_database_options, add_table_options, named_table, opened, show
 
 _EXAMPLES = """examples:

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anonymise.cli import add_config_options, guarded, parser
-from anonymise.errors import ExitCode, ImageError, UsageError
-from anonymise.plaintext import lines_of, printable
+from anonymise.commands.cli import add_config_options, guarded, parser
+from anonymise.core.errors import ExitCode, ImageError, UsageError
+from anonymise.core.plaintext import lines_of, printable
 
 if TYPE_CHECKING:
     from anonymise.config import Config
@@ -159,8 +159,8 @@ def _images(
     """The images of the folder; those without annotation are problems."""
     import tempfile
 
+    from anonymise.batch.paths import Places, TreeWalker, WalkProblem
     from anonymise.evaluation.truth import FileIndex, Problem, stem
-    from anonymise.paths import Places, TreeWalker, WalkProblem
 
     if folder is None:
         return FileIndex(())
@@ -187,8 +187,8 @@ def _finder(
         UsageError: a folder is missing.
         ModelError: the model cannot be had.
     """
+    from anonymise.batch.preflight import check_models
     from anonymise.evaluation.truth import index_files
-    from anonymise.preflight import check_models
     from script import _found
 
     for kind, folder in (("mask", args.masks), ("instances", args.instances)):
@@ -245,7 +245,7 @@ def _check_output(folder: Path) -> None:
     Raises:
         UsageError: the folder is, or lies in, one that holds results of a run.
     """
-    from anonymise.storage import result_root_of
+    from anonymise.batch.storage import result_root_of
 
     root = result_root_of(folder)
     if root is not None:

@@ -13,12 +13,12 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anonymise.cli import guarded, parser
-from anonymise.errors import ExitCode, UsageError
+from anonymise.commands.cli import guarded, parser
+from anonymise.core.errors import ExitCode, UsageError
 from script._database import add_database_options, opened
 
 if TYPE_CHECKING:
-    from anonymise.db.backend import ResultSet
+    from anonymise.database.backend import ResultSet
 
 _EXAMPLES = """examples:
   python -m script.execute_sql "SELECT ID, Tidspunkt FROM VEGBILDER WHERE Vegnummer = 13"
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _execute(args: argparse.Namespace) -> int:
-    from anonymise.db.statements import split_statements
+    from anonymise.database.statements import split_statements
 
     statements = split_statements(args.sql if args.file is None else _text(args.file))
     if not statements:

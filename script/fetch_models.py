@@ -4,8 +4,8 @@ import logging
 import sys
 from pathlib import Path
 
-from anonymise.cli import guarded, parser
-from anonymise.errors import ExitCode
+from anonymise.commands.cli import guarded, parser
+from anonymise.core.errors import ExitCode
 
 _EXAMPLES = """examples:
   python -m script.fetch_models            (the small embedded models, Lite and Nano)
@@ -27,9 +27,9 @@ def main() -> int:
 
 
 def _show(model_folder: Path | None) -> int:
-    from anonymise.masker.fetch import origin_of
-    from anonymise.masker.selection import models_of_catalog
-    from anonymise.resources import default_model_folder
+    from anonymise.core.resources import default_model_folder
+    from anonymise.models.fetch import origin_of
+    from anonymise.models.selection import models_of_catalog
 
     folder = model_folder or default_model_folder()
     models = models_of_catalog(folder)
@@ -41,10 +41,10 @@ def _show(model_folder: Path | None) -> int:
 
 
 def _fetch(names: list[str], model_folder: Path | None) -> int:
-    from anonymise.errors import ModelError, UsageError
-    from anonymise.masker.fetch import SMALL_MODELS, fetch, verify
-    from anonymise.masker.selection import models_of_catalog
-    from anonymise.resources import default_model_folder
+    from anonymise.core.errors import ModelError, UsageError
+    from anonymise.core.resources import default_model_folder
+    from anonymise.models.fetch import SMALL_MODELS, fetch, verify
+    from anonymise.models.selection import models_of_catalog
 
     folder = model_folder or default_model_folder()
     models = models_of_catalog(folder)

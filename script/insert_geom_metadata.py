@@ -9,8 +9,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from anonymise.cli import guarded, parser
-from anonymise.errors import ExitCode, UsageError
+from anonymise.commands.cli import guarded, parser
+from anonymise.core.errors import ExitCode, UsageError
 from script._database import add_database_options, add_table_options, named_table, opened, show
 
 _EXAMPLES = """examples:
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _change(args: argparse.Namespace) -> int:
-    from anonymise.db.backend import GeometryAction
+    from anonymise.database.backend import GeometryAction
 
     actions = [action for action in GeometryAction if getattr(args, action.value)]
     if not actions:

@@ -12,17 +12,17 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from anonymise.cli import add_allow_empty, add_config_options, guarded, parser
-from anonymise.errors import ExitCode, ImageError, RecordError, UsageError
-from anonymise.plaintext import printable
+from anonymise.commands.cli import add_allow_empty, add_config_options, guarded, parser
+from anonymise.core.errors import ExitCode, ImageError, RecordError, UsageError
+from anonymise.core.plaintext import printable
 from script._database import add_database_options, opened
 
 if TYPE_CHECKING:
     from anonymise.config import Config
-    from anonymise.db.backend import Outcome
-    from anonymise.db.client import DatabaseClient
-    from anonymise.db.table import Table
-    from anonymise.record import Record
+    from anonymise.database.backend import Outcome
+    from anonymise.database.client import DatabaseClient
+    from anonymise.database.table import Table
+    from anonymise.metadata.record import Record
 
     _Results = tuple[list[tuple["_Read", Outcome]], list[str]]
     """Records that make a row with what became of it, and why the others do not."""
@@ -60,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _write(args: argparse.Namespace) -> int:
     from anonymise import config as configuration
-    from anonymise.db.backend import Outcome
-    from anonymise.db.table import load_table
-    from anonymise.errors import DatabaseError
-    from anonymise.resources import CONFIG_FOLDER
+    from anonymise.core.errors import DatabaseError
+    from anonymise.core.resources import CONFIG_FOLDER
+    from anonymise.database.backend import Outcome
+    from anonymise.database.table import load_table
 
     config = configuration.load(args.config, args.set, has_archive=True)  # no run, so the keys about it do not matter
     name = args.table or config.record.table_name
@@ -110,7 +110,7 @@ def _write(args: argparse.Namespace) -> int:
 
 def _read_all(folder: Path) -> "Iterator[_Read | str]":
     """The records below a folder, and in place of those that cannot be read, why."""
-    from anonymise.record import loads
+    from anonymise.metadata.record import loads
 
     for path in _record_files(folder):
         try:
@@ -134,7 +134,7 @@ def _record_files(folder: Path) -> Iterator[Path]:
 
 
 def _send(client: "DatabaseClient", table: "Table", batch: list[_Read], config: "Config") -> "_Results":
-    from anonymise.db.backend import Outcome
+    from anonymise.database.backend import Outcome
 
     results = client.upsert(table, [item.record for item in batch], flip=config.record.flip_wkt)
     pairs = list(zip(batch, results, strict=True))
@@ -145,7 +145,7 @@ def _send(client: "DatabaseClient", table: "Table", batch: list[_Read], config: 
 
 
 def _try(_: "DatabaseClient", table: "Table", batch: list[_Read], config: "Config") -> "_Results":
-    from anonymise.db.backend import Outcome
+    from anonymise.database.backend import Outcome
 
     written, failed = [], []
     for item in batch:
@@ -160,7 +160,7 @@ def _try(_: "DatabaseClient", table: "Table", batch: list[_Read], config: "Confi
 
 def _move(item: _Read, folder: Path, archive: Path, config: "Config") -> str | None:
     """Moves a record whose row is committed; returns what is wrong. Never over another record."""
-    from anonymise.storage import prepare_root, sync_names, write_verified_copy
+    from anonymise.batch.storage import prepare_root, sync_names, write_verified_copy
 
     target = archive / item.path.relative_to(folder)
     try:

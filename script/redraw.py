@@ -7,7 +7,7 @@ skipped. To correct an image, edit its saved instances and draw it again.
 
 import sys
 
-from anonymise.cli import folder_script, redraw_command
+from anonymise.commands.cli import folder_script, redraw_command
 
 _EXAMPLES = """examples:
   python -m anonymise -i photos -o published -a originals --create-archive \\

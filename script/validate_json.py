@@ -4,10 +4,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from anonymise.cli import guarded, parser
-from anonymise.errors import ExitCode
-from anonymise.plaintext import plural, printable
-from anonymise.record.schema import problems_of
+from anonymise.commands.cli import guarded, parser
+from anonymise.core.errors import ExitCode
+from anonymise.core.plaintext import plural, printable
+from anonymise.metadata.record.schema import problems_of
 
 __all__ = ["main"]
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anonymise.detections import Box, Instance, RgbImage, full_mask
-from anonymise.errors import StopError
-from anonymise.outcomes import Done, Failed, Outcome, Progress, Report, Skipped
+from anonymise.batch.outcomes import Done, Failed, Outcome, Progress, Report, Skipped
+from anonymise.core.detections import Box, Instance, RgbImage, full_mask
+from anonymise.core.errors import StopError
 
 _Kind = TypeVar("_Kind", bound=Outcome)
 

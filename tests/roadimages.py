@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from anonymise.record import RecordOptions
+from anonymise.metadata.record import RecordOptions
 
 SHARED = Path(os.environ.get("ANONYMISE_SHARED", Path(__file__).parents[1].parent / "shared"))
 

@@ -14,11 +14,11 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
-from anonymise.errors import StorageError
-from anonymise.inputs import CheckedInput, Fault, check_input, check_inputs
-from anonymise.paths import Paths, Places, WalkProblem
-from anonymise.storage import StorageOptions
-from anonymise.workers import ProcessWorkers, SerialWorkers
+from anonymise.batch.inputs import CheckedInput, Fault, check_input, check_inputs
+from anonymise.batch.paths import Paths, Places, WalkProblem
+from anonymise.batch.storage import StorageOptions
+from anonymise.batch.workers import ProcessWorkers, SerialWorkers
+from anonymise.core.errors import StorageError
 from script.check_images import main
 from tests.fakes import street, write_image
 

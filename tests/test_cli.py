@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anonymise.detections import Size
+from anonymise.core.detections import Size
 from samples.scene import CAR, Scene, draw_scene
 from tests.fakes import read_image, street, write_image
 
@@ -89,8 +89,8 @@ def test_the_log_has_the_configuration_and_a_line_for_every_image(
     text = log.read_text("utf-8")
     assert "model_type: Nano" in text
     for name in ("0.jpg", "1.jpg", "small.png"):
-        assert f"INFO anonymise.cli: {folder / 'in' / 'a' / name}: " in text
-    assert f"ERROR anonymise.cli: {folder / 'in' / 'broken.jpg'} (read): the file is empty" in text
+        assert f"INFO anonymise.commands.cli: {folder / 'in' / 'a' / name}: " in text
+    assert f"ERROR anonymise.commands.cli: {folder / 'in' / 'broken.jpg'} (read): the file is empty" in text
     assert "Failed:              1" in text
     assert "\r" not in result.stderr  # plain lines in a pipe, no bar
 
@@ -215,12 +215,14 @@ def test_a_model_that_does_not_exist_exits_with_2_and_the_way_on(tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("statement", ["import anonymise", "import anonymise.cli", "sys.argv[1:] = ['--help']; main()"])
+@pytest.mark.parametrize(
+    "statement", ["import anonymise", "import anonymise.commands.cli", "sys.argv[1:] = ['--help']; main()"]
+)
 def test_nothing_heavy_is_loaded_before_there_is_work(statement: str) -> None:
     heavy = ["tensorflow", "cv2", "numpy", "lxml", "shapely", "pydantic", "yaml", "tqdm", "pooch", "PIL", "jpeglib"]
     code = (
         "import sys\n"
-        f"def main():\n    from anonymise.cli import main as run\n"
+        f"def main():\n    from anonymise.commands.cli import main as run\n"
         f"    try:\n        run()\n    except SystemExit:\n        pass\n"
         f"{statement}\nprint('loaded', [m for m in {heavy} if m in sys.modules])"
     )
@@ -245,7 +247,7 @@ def test_an_installed_wheel_works_in_another_folder(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "1.jpg", street())
     model_folder = (ROOT / "models").as_posix()
     call = [
-        sys.executable, "-c", "import sys, anonymise.cli as c; print(c.__file__); sys.exit(c.main())",
+        sys.executable, "-c", "import sys, anonymise.commands.cli as c; print(c.__file__); sys.exit(c.main())",
         "-i", "in", "-o", "out", "-k", "lite_config.yml", "--set", f"model_folder={model_folder}",
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "lib")}

@@ -7,11 +7,11 @@ import pytest
 
 from anonymise import config
 from anonymise.config import Config
-from anonymise.detections import Box, Detections, Instance, RgbImage, Size, full_mask
-from anonymise.labels import label_of
-from anonymise.masker import CloseMasker, Masker, load_masker
-from anonymise.processor import ImageProcessor
-from anonymise.windows import close_up
+from anonymise.core.classes import label_of
+from anonymise.core.detections import Box, Detections, Instance, RgbImage, Size, full_mask
+from anonymise.detection.processor import ImageProcessor
+from anonymise.detection.tiles import close_up
+from anonymise.models import CloseMasker, Masker, load_masker
 from samples.scene import draw_street
 from samples.vehicles import car_behind
 

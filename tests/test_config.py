@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from anonymise import config
-from anonymise.errors import ConfigError
-from anonymise.resources import CONFIG_FOLDER
-from anonymise.windows import Downscale, Step
+from anonymise.core.errors import ConfigError
+from anonymise.core.resources import CONFIG_FOLDER
+from anonymise.detection.tiles import Downscale, Step
 
 DEFAULTS = CONFIG_FOLDER / "default_config.yml"
 SOURCE = Path(config.__file__).parent

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anonymise import config, pipeline, storage
+from anonymise import config
+from anonymise.batch import runs as pipeline
+from anonymise.batch import storage
+from anonymise.batch.paths import Places
+from anonymise.batch.workers import SerialWorkers
 from anonymise.config import Config
-from anonymise.detections import Box
-from anonymise.paths import Places
-from anonymise.workers import SerialWorkers
+from anonymise.core.detections import Box
 from tests.fakes import Ran, RedMasker, read_image, street, write_image
 
 ROOT = Path(__file__).parents[1]

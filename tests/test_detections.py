@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anonymise.detections import Box, Detections, Instance, Size, full_mask
+from anonymise.core.detections import Box, Detections, Instance, Size, full_mask
 
 SIZE = Size(40, 30)
 

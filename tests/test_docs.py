@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from anonymise import config
-from anonymise.masker.catalog import load_catalog
-from anonymise.resources import default_model_folder
+from anonymise.core.resources import default_model_folder
+from anonymise.models.catalog import load_catalog
 from tests.evaluation.scenes import coco_file, write_street
 
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from anonymise.detections import Box, Detections, Instance, RgbImage, Size, full_mask
-from anonymise.draw import (
+from anonymise.core.detections import Box, Detections, Instance, RgbImage, Size, full_mask
+from anonymise.core.errors import DrawError
+from anonymise.redaction import (
     Appearance,
     Center,
     Layer,
@@ -21,7 +22,6 @@ from anonymise.draw import (
     static_mask,
     superellipse,
 )
-from anonymise.errors import DrawError
 
 KINDS = ("blur", "mosaic", "solid", "color", "inpaint")
 

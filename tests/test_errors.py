@@ -6,9 +6,9 @@ from contextlib import closing
 
 import pytest
 
-from anonymise import errors
-from anonymise.errors import AnonymiseError, CannotStart, ConfigError, RecordError
-from anonymise.workers import ProcessWorkers
+from anonymise.batch.workers import ProcessWorkers
+from anonymise.core import errors
+from anonymise.core.errors import AnonymiseError, CannotStart, ConfigError, RecordError
 
 _RAISED = [
     *(kind(["a.yml:1: one\nthing", "a.yml:2: another"]) for kind in (CannotStart, ConfigError)),

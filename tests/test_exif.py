@@ -9,10 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from anonymise import record
-from anonymise.detections import Size
-from anonymise.exif import SOURCES, ImageSource, Metadata, Origin, read_metadata
+from anonymise.core.detections import Size
 from anonymise.images import embedded, png
+from anonymise.metadata import SOURCES, ImageSource, Metadata, Origin, read_metadata, record
 from tests.roadimages import (
     CAR,
     COMMENT,

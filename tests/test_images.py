@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 from pydantic import ValidationError
 
 from anonymise import images
-from anonymise.detections import Box, Detections, Instance, RgbImage, Size, full_mask
-from anonymise.errors import UnreadableImage
+from anonymise.core.detections import Box, Detections, Instance, RgbImage, Size, full_mask
+from anonymise.core.errors import UnreadableImage
 from anonymise.images import png
 
 LIMIT = 10_000_000

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from anonymise import instances
-from anonymise.detections import Box, Detections, Instance, Size, full_mask
-from anonymise.errors import InstancesError
+from anonymise.core import saved_instances as instances
+from anonymise.core.detections import Box, Detections, Instance, Size, full_mask
+from anonymise.core.errors import InstancesError
 
 SIZE = Size(13, 9)
 

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anonymise import journal as module
-from anonymise.errors import StorageError
-from anonymise.journal import Entry, Identity, Journal, JournalReader, Standing, State, Written, journal_file
+from anonymise.batch import journal as module
+from anonymise.batch.journal import Entry, Identity, Journal, JournalReader, Standing, State, Written, journal_file
+from anonymise.core.errors import StorageError
 
 HERE = Identity(1234, 1_700_000_000_123_456_789)
 FILES = (Written("archive", "image", "/originals"), Written("remote", "image"))
@@ -416,7 +416,7 @@ def test_a_read_only_disk_stops_the_run(small_disk: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from anonymise.journal import Identity, Journal
+from anonymise.batch.journal import Identity, Journal
 journal = Journal(Path(sys.argv[1]), "one", batch_rows=6)
 first = int(sys.argv[2])
 for n in range(first, first + 100_000):

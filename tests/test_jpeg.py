@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anonymise import images
-from anonymise.detections import Mask, RgbImage
-from anonymise.errors import UnreadableImage
+from anonymise.core.detections import Mask, RgbImage
+from anonymise.core.errors import UnreadableImage
 from anonymise.images import dct, jpeg, jpegfile
 
 SHARED = Path(os.environ.get("ANONYMISE_SHARED", Path(__file__).parents[1].parent / "shared"))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymise.detections import Box, Detections, Instance, Mask, Size, full_mask
-from anonymise.merging import MergeOptions, MergingMethod, may_join, merge
+from anonymise.core.detections import Box, Detections, Instance, Mask, Size, full_mask
+from anonymise.detection.merging import MergeOptions, MergingMethod, may_join, merge
 
 SIZE = Size(40, 30)
 METHODS = get_args(MergingMethod)

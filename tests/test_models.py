@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 
 from anonymise import config
-from anonymise.detections import Size
-from anonymise.errors import ModelError
-from anonymise.labels import LABELS
-from anonymise.masker import load_masker, selftest
-from anonymise.masker.catalog import DetectorModel, InstanceModel, load_catalog
-from anonymise.masker.fetch import fetch
-from anonymise.masker.quiet_tensorflow import import_tensorflow
-from anonymise.resources import CATALOG, default_model_folder
+from anonymise.core.classes import LABELS
+from anonymise.core.detections import Size
+from anonymise.core.errors import ModelError
+from anonymise.core.resources import CATALOG, default_model_folder
+from anonymise.models import load_masker, selftest
+from anonymise.models.catalog import DetectorModel, InstanceModel, load_catalog
+from anonymise.models.fetch import fetch
+from anonymise.models.quiet_tensorflow import import_tensorflow
 from samples.scene import draw_scene
 from tests.fakes import read_image, street, write_image
 from tests.masker import savedmodel

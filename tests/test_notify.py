@@ -23,8 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from anonymise.errors import ConfigError, StorageError
-from anonymise.notify import (
+from anonymise.batch.notify import (
     KEY_VARIABLE,
     PASSWORD_VARIABLE,
     EmailAccount,
@@ -32,6 +31,7 @@ from anonymise.notify import (
     Notifier,
     read_email_account,
 )
+from anonymise.core.errors import ConfigError, StorageError
 
 EXAMPLE = Path(__file__).parents[1] / "config" / "email_config.example.yml"
 ALL = EmailOptions(
@@ -330,7 +330,7 @@ def test_a_wrong_password_is_logged_without_it(
     own = account(port, security="starttls", ca_file=ca_file, user="me", password="sesame")
     with caplog.at_level(logging.WARNING, "anonymise"), Notifier(ALL, own, about="run") as notifier:
         notifier.finished("all done", [])
-    (record,) = [r for r in caplog.records if r.name == "anonymise.notify"]
+    (record,) = [r for r in caplog.records if r.name == "anonymise.batch.notify"]
     assert "'finished: all done' was not sent" in record.message
     assert "535" in record.message
     assert "sesame" not in caplog.text

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from anonymise import config, pipeline
-from anonymise.paths import Places
-from anonymise.workers import SerialWorkers
+from anonymise import config
+from anonymise.batch import runs as pipeline
+from anonymise.batch.paths import Places
+from anonymise.batch.workers import SerialWorkers
 from tests.fakes import Ran, RedMasker, street, write_image
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +51,7 @@ def huge(path: Path, first_bytes: bytes) -> None:
 
 _COMMAND = """
 import resource, sys
-from anonymise.cli import main
+from anonymise.commands.cli import main
 code = main(sys.argv[1:])
 peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
 print("peak", max(peaks) >> (20 if sys.platform == "darwin" else 10), "MiB")
@@ -95,7 +96,7 @@ def test_one_odd_file_does_not_stop_a_run(deep_path: Path, module: str) -> None:
     huge(tmp_path / "in" / "2.jpg", source.read_bytes())
     (tmp_path / "in" / "3.jpg").symlink_to("/dev/zero")
     (tmp_path / "in" / "4.jpg").symlink_to("0.jpg")
-    command = _COMMAND if module == "main" else _COMMAND.replace("anonymise.cli", f"script.{module}")
+    command = _COMMAND if module == "main" else _COMMAND.replace("anonymise.commands.cli", f"script.{module}")
     folders = ["-i", tmp_path / "in", *(["-o", tmp_path / "out"] if module == "main" else [])]
     call = [sys.executable, "-c", command, *folders, "-k", ROOT / "config" / "lite_config.yml"]
     done = subprocess.run(

@@ -14,14 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymise import config, images, storage
-from anonymise.exif import Embedded, ImageSource, Metadata, read_metadata
+from anonymise import config, images
+from anonymise.batch import storage
+from anonymise.batch.journal import JournalReader, State
+from anonymise.batch.paths import Places
+from anonymise.batch.runs import anonymise, make_records
+from anonymise.batch.workers import SerialWorkers
 from anonymise.images.exifwriter import clean_exif
-from anonymise.journal import JournalReader, State
-from anonymise.paths import Places
-from anonymise.pipeline import anonymise, make_records
-from anonymise.record.schema import problems_of
-from anonymise.workers import SerialWorkers
+from anonymise.metadata import Embedded, ImageSource, Metadata, read_metadata
+from anonymise.metadata.record.schema import problems_of
 from tests.fakes import Ran, RedMasker, street
 from tests.roadimages import Fields, ascii_field, exif_block, gps_fields, rational_field, undefined_field
 

@@ -19,11 +19,11 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from PIL import Image
 
-from anonymise import cli
+from anonymise.batch.paths import Places
+from anonymise.batch.preflight import JobKind, problems
+from anonymise.commands import cli
 from anonymise.config import load
-from anonymise.paths import Places
-from anonymise.preflight import JobKind, problems
-from anonymise.resources import CONFIG_FOLDER
+from anonymise.core.resources import CONFIG_FOLDER
 from tests.fakes import street, write_image
 from tests.roadimages import road_jpeg
 
@@ -540,7 +540,7 @@ def mailbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox
     for key, value in changed.items():
         text = re.sub(rf"(?m)^{key}: .*", f"{key}: {value}", text)
     (folder / "email_config.yml").write_text(text, "utf-8")
-    monkeypatch.setattr("anonymise.resources.CONFIG_FOLDER", folder)
+    monkeypatch.setattr("anonymise.core.resources.CONFIG_FOLDER", folder)
     yield box
     controller.stop()
 

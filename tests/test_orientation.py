@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from anonymise import config, storage
-from anonymise.detections import Box, Instance, RgbImage
-from anonymise.paths import Places
-from anonymise.pipeline import anonymise, make_records
-from anonymise.workers import SerialWorkers
+from anonymise import config
+from anonymise.batch import storage
+from anonymise.batch.paths import Places
+from anonymise.batch.runs import anonymise, make_records
+from anonymise.batch.workers import SerialWorkers
+from anonymise.core.detections import Box, Instance, RgbImage
 from tests.fakes import Ran, RedMasker, street
 
 CAR = Box(40, 40, 90, 80)

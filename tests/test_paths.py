@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymise.errors import UsageError
-from anonymise.paths import (
+from anonymise.batch.paths import (
     FileKind,
     FileOptions,
     Paths,
@@ -21,6 +20,7 @@ from anonymise.paths import (
     expected_files,
     extended_length,
 )
+from anonymise.core.errors import UsageError
 
 _NOTHING: dict[str, object] = {
     "image_extensions": ["jpg", "jpeg", "png"],

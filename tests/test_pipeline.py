@@ -12,19 +12,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anonymise import config, pipeline, storage
+from anonymise import config
+from anonymise.batch import runs as pipeline
+from anonymise.batch import storage
+from anonymise.batch.jobs import Job, Work, finish
+from anonymise.batch.journal import JournalReader
+from anonymise.batch.outcomes import Done, Outcome, Progress
+from anonymise.batch.paths import Places
+from anonymise.batch.processes import process_name
+from anonymise.batch.runs import anonymise, make_previews, make_records
+from anonymise.batch.sharing import SharedPixels
+from anonymise.batch.workers import ProcessWorkers, SerialWorkers, Workers
 from anonymise.config import Config
-from anonymise.detections import Box, Instance, RgbImage, full_mask
-from anonymise.errors import ModelError, StorageError
-from anonymise.jobs import Job, Work, finish
-from anonymise.journal import JournalReader
-from anonymise.outcomes import Done, Outcome, Progress
-from anonymise.paths import Places
-from anonymise.pipeline import anonymise, make_previews, make_records
-from anonymise.processes import process_name
-from anonymise.processor import ImageProcessor
-from anonymise.sharing import SharedPixels
-from anonymise.workers import ProcessWorkers, SerialWorkers, Workers
+from anonymise.core.detections import Box, Instance, RgbImage, full_mask
+from anonymise.core.errors import ModelError, StorageError
+from anonymise.detection.processor import ImageProcessor
 from tests.fakes import CAR, Ran, RedMasker, read_image, street, write_image
 
 
@@ -453,7 +455,7 @@ class Deadly:
         self.victim = victim
 
     def __call__(self, paths: object, config: object) -> object:
-        from anonymise.jobs import Work, make_record
+        from anonymise.batch.jobs import Work, make_record
 
         if paths.relative.name == self.victim:  # type: ignore[attr-defined]
             os._exit(9)
@@ -480,7 +482,7 @@ class FailsOnce:
         self.folder = folder
 
     def __call__(self, paths: object, config: object) -> object:
-        from anonymise.jobs import Work
+        from anonymise.batch.jobs import Work
 
         tried = self.folder / paths.relative.name  # type: ignore[attr-defined]
         if not tried.exists():

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from anonymise import config, pipeline
+from anonymise import config
+from anonymise.batch import runs as pipeline
+from anonymise.batch.outcomes import Report
+from anonymise.batch.paths import Places
+from anonymise.batch.workers import SerialWorkers
 from anonymise.config import Config
-from anonymise.outcomes import Report
-from anonymise.paths import Places
-from anonymise.workers import SerialWorkers
 from tests.fakes import RedMasker, street, write_image
 
 ROOT = Path(__file__).parents[1]

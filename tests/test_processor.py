@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anonymise import config, draw, instances
+from anonymise import config
+from anonymise import redaction as draw
 from anonymise.config import Config
-from anonymise.detections import Box, Detections, Instance, Mask, RgbImage, Size, full_mask
-from anonymise.masker import load_masker
-from anonymise.processor import ImageProcessor
+from anonymise.core import saved_instances as instances
+from anonymise.core.detections import Box, Detections, Instance, Mask, RgbImage, Size, full_mask
+from anonymise.detection.processor import ImageProcessor
+from anonymise.models import load_masker
 from samples.scene import draw_panorama, draw_street
 from tests.fakes import CAR, RedMasker, street
 

@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
-from anonymise import config, storage
-from anonymise.detections import Box, Mask, RgbImage, Size
-from anonymise.outcomes import Done
-from anonymise.paths import Places
-from anonymise.pipeline import anonymise
-from anonymise.projection import Projection, panorama
-from anonymise.workers import SerialWorkers
+from anonymise import config
+from anonymise.batch import storage
+from anonymise.batch.outcomes import Done
+from anonymise.batch.paths import Places
+from anonymise.batch.runs import anonymise
+from anonymise.batch.workers import SerialWorkers
+from anonymise.core.detections import Box, Mask, RgbImage, Size
+from anonymise.core.projection import Projection, panorama
 from tests.fakes import Ran, RedMasker, street, write_image
 
 FULL = {
@@ -171,8 +172,8 @@ def test_the_note_of_a_shape_that_nothing_explains_reaches_the_operator(tmp_path
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of odd image files is not there (ANONYMISE_SHARED)")
 def test_crops_of_the_odd_files_hide_what_the_whole_hides() -> None:
     from anonymise import images
-    from anonymise.masker import load_masker
-    from anonymise.processor import ImageProcessor, projection_of
+    from anonymise.detection.processor import ImageProcessor, projection_of
+    from anonymise.models import load_masker
 
     loaded = config.load([Path("360_lite_config.yml")])
     processor = ImageProcessor(load_masker(loaded.model, progress=False), loaded)

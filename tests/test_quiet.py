@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from anonymise.resources import default_model_folder
+from anonymise.core.resources import default_model_folder
 from tests.evaluation.scenes import write_street
 from tests.fakes import street, write_image
 
@@ -50,9 +50,9 @@ def getpwuid(number):
 pwd.getpwuid = getpwuid
 sys.modules["pwd"] = pwd
 sys.path.insert(0, lib)
-import anonymise.cli
-print(anonymise.cli.__file__)
-sys.exit(anonymise.cli.main())
+import anonymise.commands.cli
+print(anonymise.commands.cli.__file__)
+sys.exit(anonymise.commands.cli.main())
 """
 
 

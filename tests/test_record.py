@@ -12,13 +12,21 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from anonymise.detections import Size
-from anonymise.errors import ConfigError, RecordError
-from anonymise.exif import ImageSource, read_metadata
+from anonymise.core.detections import Size
+from anonymise.core.errors import ConfigError, RecordError
 from anonymise.images import embedded
-from anonymise.record import Record, RecordOptions, build_record, check_not_null, dumps, required_keys, version_text
-from anonymise.record.schema import problems_of
-from anonymise.record.text import KEYS
+from anonymise.metadata import ImageSource, read_metadata
+from anonymise.metadata.record import (
+    Record,
+    RecordOptions,
+    build_record,
+    check_not_null,
+    dumps,
+    required_keys,
+    version_text,
+)
+from anonymise.metadata.record.schema import problems_of
+from anonymise.metadata.record.text import KEYS
 from tests.roadimages import (
     CAR,
     COMMENT,

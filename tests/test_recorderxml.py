@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from anonymise.exif import redact_xml
-from anonymise.exif.recorderxml import decode_xml, flatten, parse_xml
+from anonymise.metadata import redact_xml
+from anonymise.metadata.recorderxml import decode_xml, flatten, parse_xml
 from tests.roadimages import CAR, COMMENT, DRIVER, PROPERTIES, SHARED
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymise.errors import RecordError
-from anonymise.record import dumps, flip_wkt, loads
-from anonymise.record.text import KEYS
+from anonymise.core.errors import RecordError
+from anonymise.metadata.record import dumps, flip_wkt, loads
+from anonymise.metadata.record.text import KEYS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
     lambda text: text.strip() == text and text.lower() not in {"nan", "none"}

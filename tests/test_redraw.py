@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonymise import config, instances, storage
+from anonymise import config
+from anonymise.batch import storage
+from anonymise.batch.outcomes import Report
+from anonymise.batch.paths import Places
+from anonymise.batch.runs import anonymise, redraw
+from anonymise.batch.workers import SerialWorkers
 from anonymise.config import Config
-from anonymise.detections import Box
-from anonymise.errors import UsageError
-from anonymise.outcomes import Report
-from anonymise.paths import Places
-from anonymise.pipeline import anonymise, redraw
-from anonymise.workers import SerialWorkers
+from anonymise.core import saved_instances as instances
+from anonymise.core.detections import Box
+from anonymise.core.errors import UsageError
 from tests.fakes import RedMasker, read_image, street, write_image
 
 

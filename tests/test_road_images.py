@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anonymise import config, storage
-from anonymise.detections import Instance, RgbImage
-from anonymise.paths import Places
-from anonymise.pipeline import anonymise, make_records
-from anonymise.workers import SerialWorkers
+from anonymise import config
+from anonymise.batch import storage
+from anonymise.batch.paths import Places
+from anonymise.batch.runs import anonymise, make_records
+from anonymise.batch.workers import SerialWorkers
+from anonymise.core.detections import Instance, RgbImage
 from tests.fakes import RedMasker, read_image
 
 _PERSONAL = ("TESTSJAAFOERXXXXX", "AA00001", "Generell")

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anonymise.exif import roadname
+from anonymise.metadata import roadname
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
-from anonymise import config, inputs, loading, pipeline
+from anonymise import config
+from anonymise.batch import inputs
+from anonymise.batch import loader as loading
+from anonymise.batch import runs as pipeline
+from anonymise.batch.inputs import check_inputs
+from anonymise.batch.jobs import Job, Work, finish, make_record
+from anonymise.batch.journal import JournalReader, State
+from anonymise.batch.paths import Paths, Places, TreeWalker
+from anonymise.batch.workers import ProcessWorkers, SerialWorkers, Workers
 from anonymise.config import Config
 from anonymise.images import decode_into
-from anonymise.inputs import check_inputs
-from anonymise.jobs import Job, Work, finish, make_record
-from anonymise.journal import JournalReader, State
-from anonymise.paths import Paths, Places, TreeWalker
-from anonymise.workers import ProcessWorkers, SerialWorkers, Workers
 from tests.fakes import Ran, RedMasker, street, write_image
 
 LIMIT = ["max_image_seconds=8", "file_access_timeout_seconds=0"]
@@ -173,7 +176,7 @@ def test_the_time_limit_holds_for_records_too(tmp_path: Path, monkeypatch: pytes
 
 def test_the_time_limit_holds_while_inputs_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good(tmp_path, *"abcd")
-    monkeypatch.setattr("anonymise.inputs.check_input", Stuck(in_worker, name_of_file, "b.jpg"))
+    monkeypatch.setattr("anonymise.batch.inputs.check_input", Stuck(in_worker, name_of_file, "b.jpg"))
     loaded = settings(*LIMIT)
     found = TreeWalker(Places(tmp_path / "in", tmp_path / "out"), loaded.files).walk()
     with processes(2) as workers:

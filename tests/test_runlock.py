@@ -12,14 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from anonymise import runlock
-from anonymise.errors import StorageError, UsageError
-from anonymise.runlock import FOREIGN_STALE_SECONDS, Holder, lock_file, read_holder, run_lock
+from anonymise.batch import runlock
+from anonymise.batch.runlock import FOREIGN_STALE_SECONDS, Holder, lock_file, read_holder, run_lock
+from anonymise.core.errors import StorageError, UsageError
 
 _HOLDING = """
 import sys
 from pathlib import Path
-from anonymise.runlock import run_lock
+from anonymise.batch.runlock import run_lock
 with run_lock(Path(sys.argv[1]), heartbeat_seconds=float(sys.argv[2])):
     print("held", flush=True)
     sys.stdin.readline()

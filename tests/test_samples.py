@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
-from anonymise.detections import Box, Size
+from anonymise.core.detections import Box, Size
 from samples import demo
 from samples.__main__ import main, write_samples
 from samples.contact_sheet import contact_sheet

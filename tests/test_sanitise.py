@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from anonymise import images
-from anonymise.detections import RgbImage
-from anonymise.exif import Embedded, tags
-from anonymise.exif.gpano import read_gpano
+from anonymise.core.detections import RgbImage
 from anonymise.images import exifwriter, jpegfile, png
 from anonymise.images.exifwriter import OutputMetadata
 from anonymise.images.icc import clean_icc
 from anonymise.images.jpegfile import Segment
 from anonymise.images.png import Chunk
 from anonymise.images.sanitise import clean_segments, clean_xmp
+from anonymise.metadata import Embedded, tags
+from anonymise.metadata.gpano import read_gpano
 
 MODES: list[OutputMetadata] = ["redacted", "none", "all"]
 SECRET = "Kari Nordmann"

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymise.detections import Box, Detections, Instance, Mask, Size, full_mask
-from anonymise.draw import ellipse_around
-from anonymise.merging import merge
-from anonymise.seam import grown_around, merge_around, placed, split_at_seam
+from anonymise.core.detections import Box, Detections, Instance, Mask, Size, full_mask
+from anonymise.core.wraparound import grown_around, merge_around, placed, split_at_seam
+from anonymise.detection.merging import merge
+from anonymise.redaction import ellipse_around
 from tests.test_merging import METHODS, options
 
 SIZE = Size(40, 12)

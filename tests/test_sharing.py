@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonymise.detections import Size
-from anonymise.sharing import PixelMemory, SharedPixels
-from anonymise.workers import ProcessWorkers
+from anonymise.batch.sharing import PixelMemory, SharedPixels
+from anonymise.batch.workers import ProcessWorkers
+from anonymise.core.detections import Size
 
 SMALL, LARGE = Size(40, 30), Size(400, 300)
 
@@ -95,7 +95,7 @@ def test_nobody_waits_when_the_run_ends() -> None:
 def test_a_system_without_room_is_said_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """As in a container with 64 MiB of shared memory, beyond which a write would end the process."""
     real = shutil.disk_usage("/")
-    monkeypatch.setattr("anonymise.transient.shared_folder", Path)
+    monkeypatch.setattr("anonymise.core.transient.shared_folder", Path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=100))
     with closing(PixelMemory(10**7)) as memory, caplog.at_level(logging.WARNING):
         assert memory.take(SMALL) is None

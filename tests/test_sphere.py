@@ -7,12 +7,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from anonymise.detections import Box, Detections, Instance, Mask, RgbImage, Size, full_mask
-from anonymise.merging import MergeOptions
-from anonymise.projection import Projection
-from anonymise.seam import split_at_seam
-from anonymise.sphere import View, ViewOptions, detect_around, render, to_sphere, views
-from anonymise.windows import WindowOptions, crop_wrapped
+from anonymise.core.detections import Box, Detections, Instance, Mask, RgbImage, Size, full_mask
+from anonymise.core.projection import Projection
+from anonymise.core.wraparound import split_at_seam
+from anonymise.detection.merging import MergeOptions
+from anonymise.detection.tiles import WindowOptions, crop_wrapped
+from anonymise.detection.views import View, ViewOptions, detect_around, render, to_sphere, views
 from samples.scene import draw_panorama
 
 SIZE = Size(512, 256)
@@ -292,7 +292,7 @@ def test_only_the_band_is_looked_at_through_windows() -> None:
 
 def test_the_embedded_model_finds_the_car_behind_across_the_seam() -> None:
     from anonymise import config
-    from anonymise.masker import load_masker
+    from anonymise.models import load_masker
 
     scene = draw_panorama(3, Size(4096, 2048))
     left_half = next(o.box for o in scene.objects if o.box.left == 0)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from anonymise import storage
-from anonymise.errors import StorageError, UnreadableImage, WriteError
-from anonymise.storage import StorageOptions
+from anonymise.batch import storage
+from anonymise.batch.storage import StorageOptions
+from anonymise.core.errors import StorageError, UnreadableImage, WriteError
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_the_input_stays_unless_everything_is_in_its_place(
 WRITES_FOR_EVER = """
 import os, sys, time
 from pathlib import Path
-from anonymise import storage
+from anonymise.batch import storage
 root = Path(sys.argv[1])
 storage.prepare_root(root)
 def wait(descriptor):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from anonymise.detections import Box
-from anonymise.draw.fills import MAX_CELLS, cells_across
+from anonymise.core.detections import Box
+from anonymise.redaction.fills import MAX_CELLS, cells_across
 from benchmarks.strength import APPEARANCES, SUBJECTS, detail, hide_with, identification, scene_of, weak_blur
 
 MAX_IDENTIFIED = 0.25

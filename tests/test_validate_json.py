@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from anonymise.detections import Size
-from anonymise.exif import ImageSource, read_metadata
+from anonymise.core.detections import Size
 from anonymise.images import embedded
-from anonymise.record import Record, build_record, dumps
-from anonymise.record.schema import problems_of
+from anonymise.metadata import ImageSource, read_metadata
+from anonymise.metadata.record import Record, build_record, dumps
+from anonymise.metadata.record.schema import problems_of
 from script.validate_json import main
 from tests.roadimages import options, road_jpeg
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anonymise.detections import Box, Size
-from anonymise.windows import Band, Downscale, Step, WindowOptions, crop_wrapped, grid, windows, wrapping_grid
+from anonymise.core.detections import Box, Size
+from anonymise.detection.tiles import Band, Downscale, Step, WindowOptions, crop_wrapped, grid, windows, wrapping_grid
 
 sides = st.integers(1, 3000)
 scales = st.floats(1, 12, allow_nan=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from anonymise.workers import ProcessWorkers
+from anonymise.batch.workers import ProcessWorkers
 from tests.fakes import street, write_image
 
 ROOT = Path(__file__).parents[1]
@@ -29,17 +29,17 @@ if __name__ == "__main__":
 """As where /dev/shm is missing, read-only or not for this user."""
 
 
-@pytest.mark.parametrize("module", ["anonymise.cli", "script.check_images"])
+@pytest.mark.parametrize("module", ["anonymise.commands.cli", "script.check_images"])
 def test_without_semaphores_all_is_done_in_one_process(tmp_path: Path, module: str) -> None:
     write_image(tmp_path / "in" / "1.jpg", street())
     (tmp_path / "in" / "2.jpg").write_bytes(b"")
-    folders = ["-i", tmp_path / "in", *(["-o", tmp_path / "out"] if module == "anonymise.cli" else [])]
+    folders = ["-i", tmp_path / "in", *(["-o", tmp_path / "out"] if module == "anonymise.commands.cli" else [])]
     call = [sys.executable, "-c", _WITHOUT_SEMAPHORES, module, *folders, "-k", ROOT / "config" / "lite_config.yml"]
     done = subprocess.run(list(map(str, call)), cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("gives no semaphores") == 1
-    if module == "anonymise.cli":
+    if module == "anonymise.commands.cli":
         assert {path.name for path in (tmp_path / "out").iterdir() if path.is_file()} == {"1.jpg", "1.json"}
 
 
@@ -63,7 +63,7 @@ def test_a_user_without_a_home_folder_can_run(tmp_path: Path) -> None:
         "def getpwuid(uid):\n    raise KeyError(uid)\n"
         "pwd.getpwuid = getpwuid\n"
         "if __name__ == '__main__':\n"
-        "    from anonymise.cli import main\n"
+        "    from anonymise.commands.cli import main\n"
         "    sys.exit(main(sys.argv[1:]))\n"
     )
     options = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-k", ROOT / "config" / "lite_config.yml"]

@@ -10,13 +10,14 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from anonymise import config, yamlfile
-from anonymise.db.settings import load_settings
-from anonymise.db.table import load_table
-from anonymise.errors import AnonymiseError, ConfigError
-from anonymise.masker.catalog import load_catalog
-from anonymise.notify import read_email_account
-from anonymise.resources import CATALOG, CONFIG_FOLDER
+from anonymise import config
+from anonymise.batch.notify import read_email_account
+from anonymise.core import yamlfile
+from anonymise.core.errors import AnonymiseError, ConfigError
+from anonymise.core.resources import CATALOG, CONFIG_FOLDER
+from anonymise.database.settings import load_settings
+from anonymise.database.table import load_table
+from anonymise.models.catalog import load_catalog
 
 ROOT = Path(__file__).parents[1]
 

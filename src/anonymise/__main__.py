@@ -2,7 +2,7 @@
 
 import sys
 
-from anonymise.cli import main
+from anonymise.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,17 +14,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anonymise import draw, exif, images, record
+from anonymise import images
+from anonymise import metadata as exif
+from anonymise import redaction as draw
 from anonymise.config import Config
-from anonymise.detections import Detections, Mask, RgbImage, Size
-from anonymise.draw import Layer
-from anonymise.draw.static import StaticMask
-from anonymise.labels import LABELS
-from anonymise.masker import Masker, load_masker
-from anonymise.model_source import ModelSource
-from anonymise.processor import projection_of
-from anonymise.record import Record
-from anonymise.sources import DetectionSource, InputImage
+from anonymise.core.classes import LABELS
+from anonymise.core.detections import Detections, Mask, RgbImage, Size
+from anonymise.core.sources import DetectionSource, InputImage
+from anonymise.detection.model_source import ModelSource
+from anonymise.detection.processor import projection_of
+from anonymise.metadata import record
+from anonymise.metadata.record import Record
+from anonymise.models import Masker, load_masker
+from anonymise.redaction import Layer
+from anonymise.redaction.static import StaticMask
 
 __all__ = ["AnonymisedImage", "Anonymiser", "Describer", "Description", "Redactor", "read_image"]
 

@@ -19,23 +19,23 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from anonymise import yamlfile
-from anonymise.db.options import DatabaseOptions
-from anonymise.detections import Size
-from anonymise.draw import Appearance, Center, StaticMaskOptions
-from anonymise.errors import ConfigError
+from anonymise.batch.notify import EmailOptions
+from anonymise.batch.paths import FileKind, FileOptions
+from anonymise.batch.storage import StorageOptions
+from anonymise.core import yamlfile
+from anonymise.core.detections import Size
+from anonymise.core.errors import ConfigError
+from anonymise.core.plaintext import did_you_mean, plural, shown
+from anonymise.core.resources import CONFIG_FOLDER
+from anonymise.database.options import DatabaseOptions
+from anonymise.detection.merging import MergeOptions
+from anonymise.detection.tiles import WindowOptions
+from anonymise.detection.views import ViewOptions
 from anonymise.evaluation import EvaluationOptions
 from anonymise.images import ImageOptions
-from anonymise.masker import ModelOptions
-from anonymise.merging import MergeOptions
-from anonymise.notify import EmailOptions
-from anonymise.paths import FileKind, FileOptions
-from anonymise.plaintext import did_you_mean, plural, shown
-from anonymise.record import RecordOptions
-from anonymise.resources import CONFIG_FOLDER
-from anonymise.sphere import ViewOptions
-from anonymise.storage import StorageOptions
-from anonymise.windows import WindowOptions
+from anonymise.metadata.record import RecordOptions
+from anonymise.models import ModelOptions
+from anonymise.redaction import Appearance, Center, StaticMaskOptions
 
 __all__ = ["Config", "LogOptions", "RunOptions", "load", "read"]
 

@@ -10,14 +10,14 @@ import psycopg
 import pytest
 import shapely
 
-from anonymise.db.backend import Backend
-from anonymise.db.client import DatabaseClient
-from anonymise.db.geopackage import GeoPackageBackend
-from anonymise.db.oracle import OracleBackend
-from anonymise.db.postgis import PostgisBackend
-from anonymise.db.settings import GeoPackageSettings, OracleSettings, PostgisSettings, Settings
-from anonymise.db.table import Table, load_table
-from anonymise.resources import CONFIG_FOLDER
+from anonymise.core.resources import CONFIG_FOLDER
+from anonymise.database.backend import Backend
+from anonymise.database.client import DatabaseClient
+from anonymise.database.geopackage import GeoPackageBackend
+from anonymise.database.oracle import OracleBackend
+from anonymise.database.postgis import PostgisBackend
+from anonymise.database.settings import GeoPackageSettings, OracleSettings, PostgisSettings, Settings
+from anonymise.database.table import Table, load_table
 from tests.db import oracle_standin
 from tests.db.postgres import PASSWORD, USER, Cluster, find_binaries
 

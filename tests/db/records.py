@@ -2,10 +2,10 @@
 
 from functools import cache
 
-from anonymise.detections import Size
-from anonymise.exif import ImageSource, read_metadata
+from anonymise.core.detections import Size
 from anonymise.images import embedded
-from anonymise.record import Record, build_record
+from anonymise.metadata import ImageSource, read_metadata
+from anonymise.metadata.record import Record, build_record
 from tests.roadimages import options, road_jpeg
 
 __all__ = ["POSITION", "road_record"]

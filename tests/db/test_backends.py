@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anonymise.db.backend import GeometryAction, Outcome
-from anonymise.db.table import Column, Table
-from anonymise.errors import DatabaseError
-from anonymise.record import Record, dumps
+from anonymise.core.errors import DatabaseError
+from anonymise.database.backend import GeometryAction, Outcome
+from anonymise.database.table import Column, Table
+from anonymise.metadata.record import Record, dumps
 from tests.db.conftest import Target
 from tests.db.records import POSITION, road_record
 

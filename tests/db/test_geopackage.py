@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import shapely
 
-from anonymise.db import geopackage
-from anonymise.db.backend import GeometryAction, Outcome
-from anonymise.db.client import DatabaseClient
-from anonymise.db.geopackage import GeoPackageBackend
-from anonymise.db.table import Table
-from anonymise.errors import DatabaseError, DatabaseUnavailable
+from anonymise.core.errors import DatabaseError, DatabaseUnavailable
+from anonymise.database import geopackage
+from anonymise.database.backend import GeometryAction, Outcome
+from anonymise.database.client import DatabaseClient
+from anonymise.database.geopackage import GeoPackageBackend
+from anonymise.database.table import Table
 from tests.db.records import POSITION, road_record
 
 gdal: Any = importlib.import_module("pyogrio")

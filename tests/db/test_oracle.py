@@ -6,12 +6,12 @@ from typing import Any
 import oracledb
 import pytest
 
-from anonymise.db.backend import GeometryAction, Outcome
-from anonymise.db.client import DatabaseClient
-from anonymise.db.oracle import OracleBackend
-from anonymise.db.settings import OracleSettings
-from anonymise.db.table import Table
-from anonymise.errors import DatabaseError, DatabaseUnavailable
+from anonymise.core.errors import DatabaseError, DatabaseUnavailable
+from anonymise.database.backend import GeometryAction, Outcome
+from anonymise.database.client import DatabaseClient
+from anonymise.database.oracle import OracleBackend
+from anonymise.database.settings import OracleSettings
+from anonymise.database.table import Table
 from tests.db.oracle_standin import PASSWORD, Connection, Cursor, DbObject, Server, Var
 from tests.db.records import POSITION, road_record
 

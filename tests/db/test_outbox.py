@@ -13,18 +13,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from anonymise import outbox
-from anonymise.db.client import DatabaseClient
-from anonymise.db.geopackage import GeoPackageBackend
-from anonymise.db.options import DatabaseOptions
-from anonymise.db.oracle import OracleBackend
-from anonymise.db.sender import Sender, Sent
-from anonymise.db.settings import OracleSettings
-from anonymise.db.table import Table, load_table
-from anonymise.errors import DatabaseError, DatabaseUnavailable
-from anonymise.journal import Journal, journal_file
-from anonymise.record import dumps, loads
-from anonymise.resources import CONFIG_FOLDER
+from anonymise.batch.journal import Journal, journal_file
+from anonymise.core.errors import DatabaseError, DatabaseUnavailable
+from anonymise.core.resources import CONFIG_FOLDER
+from anonymise.database import outbox
+from anonymise.database.client import DatabaseClient
+from anonymise.database.geopackage import GeoPackageBackend
+from anonymise.database.options import DatabaseOptions
+from anonymise.database.oracle import OracleBackend
+from anonymise.database.sender import Sender, Sent
+from anonymise.database.settings import OracleSettings
+from anonymise.database.table import Table, load_table
+from anonymise.metadata.record import dumps, loads
 from tests.db.oracle_standin import PASSWORD, Server
 from tests.db.records import road_record
 

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from anonymise import outbox
-from anonymise.db.backend import Outcome
-from anonymise.db.client import DatabaseClient
-from anonymise.db.options import DatabaseOptions
-from anonymise.db.postgis import PostgisBackend
-from anonymise.db.sender import Sender, Sent
-from anonymise.db.settings import PostgisSettings
-from anonymise.db.table import Table
-from anonymise.errors import DatabaseError, DatabaseUnavailable
-from anonymise.record import dumps
+from anonymise.core.errors import DatabaseError, DatabaseUnavailable
+from anonymise.database import outbox
+from anonymise.database.backend import Outcome
+from anonymise.database.client import DatabaseClient
+from anonymise.database.options import DatabaseOptions
+from anonymise.database.postgis import PostgisBackend
+from anonymise.database.sender import Sender, Sent
+from anonymise.database.settings import PostgisSettings
+from anonymise.database.table import Table
+from anonymise.metadata.record import dumps
 from tests.db.conftest import conninfo
 from tests.db.postgres import PASSWORD, Cluster
 from tests.db.records import road_record

@@ -10,9 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from anonymise.db.client import connect
-from anonymise.db.settings import PostgisSettings, save_settings
-from anonymise.db.table import Table
+from anonymise.database.client import connect
+from anonymise.database.settings import PostgisSettings, save_settings
+from anonymise.database.table import Table
 from tests.db.conftest import conninfo
 from tests.db.postgres import PASSWORD, Cluster
 from tests.roadimages import road_jpeg

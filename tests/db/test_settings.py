@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from anonymise.db.settings import (
+from anonymise.core.errors import ConfigError
+from anonymise.database.settings import (
     GeoPackageSettings,
     OracleSettings,
     PostgisSettings,
@@ -16,7 +17,6 @@ from anonymise.db.settings import (
     password_for,
     save_settings,
 )
-from anonymise.errors import ConfigError
 
 _PASSWORD = "pass: ørd #1 'x'"
 

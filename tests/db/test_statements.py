@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anonymise.db.statements import split_statements
+from anonymise.database.statements import split_statements
 
 _BLOCK = "BEGIN\n  DELETE FROM t;\n  COMMIT;\nEND;"
 _TRIGGER = "CREATE TRIGGER x AFTER INSERT ON t BEGIN DELETE FROM u; END;"

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely import Point
 
-from anonymise.db.formatters import FORMATTERS, as_number, as_time
-from anonymise.db.geometry import from_geopackage, parse_point, to_ewkb_hex, to_geopackage, without_height
-from anonymise.db.table import Table, load_table
-from anonymise.errors import ConfigError, RecordError
-from anonymise.record import KEYS, required_keys
-from anonymise.resources import CONFIG_FOLDER
+from anonymise.core.errors import ConfigError, RecordError
+from anonymise.core.resources import CONFIG_FOLDER
+from anonymise.database.formatters import FORMATTERS, as_number, as_time
+from anonymise.database.geometry import from_geopackage, parse_point, to_ewkb_hex, to_geopackage, without_height
+from anonymise.database.table import Table, load_table
+from anonymise.metadata.record import KEYS, required_keys
 from tests.db.records import road_record
 
 _FOLDER = CONFIG_FOLDER / "db_tables"

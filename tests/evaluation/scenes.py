@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anonymise import config
-from anonymise.detections import Box, Detections, Instance, Mask, RgbImage, Size, full_mask
+from anonymise.core.detections import Box, Detections, Instance, Mask, RgbImage, Size, full_mask
 from anonymise.evaluation import EvaluationOptions
 from anonymise.evaluation.truth import Truth, TruthObject
 from samples.scene import PERSON, draw_scene

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from anonymise import config
-from anonymise.detections import Box, Detections, Instance, Size
+from anonymise.core.detections import Box, Detections, Instance, Size
 from anonymise.evaluation.average_precision import STATISTICS
 from anonymise.evaluation.coco_annotations import annotated_by_coco
 from anonymise.evaluation.evaluation import Evaluation, evaluate

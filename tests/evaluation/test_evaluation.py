@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymise.detections import Box, Size
-from anonymise.errors import ImageError
+from anonymise.core.detections import Box, Size
+from anonymise.core.errors import ImageError
 from anonymise.evaluation.evaluation import Evaluation, evaluate
 from anonymise.evaluation.intervals import newcombe, wilson
 from anonymise.evaluation.tally import tally

@@ -17,9 +17,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from anonymise import cli, instances, storage
-from anonymise.detections import Box, Detections, Size
-from anonymise.errors import UsageError
+from anonymise.batch import storage
+from anonymise.commands import cli
+from anonymise.core import saved_instances as instances
+from anonymise.core.detections import Box, Detections, Size
+from anonymise.core.errors import UsageError
 from anonymise.evaluation import page
 from script import evaluate
 from tests.evaluation.scenes import CAR, STREET_SIZE, coco_file, found_in, write_labels, write_street

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_masks
 
-from anonymise.detections import Box, Size
-from anonymise.errors import ConfigError, ImageError, UsageError
+from anonymise.core.detections import Box, Size
+from anonymise.core.errors import ConfigError, ImageError, UsageError
 from anonymise.evaluation.coco_annotations import annotated_by_coco
 from anonymise.evaluation.label_images import annotated_by_labels, read_labels
 from anonymise.evaluation.truth import Annotated, FileIndex, Truth

@@ -11,17 +11,17 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
-from anonymise import pipeline
-from anonymise.cli import add_config_options, add_folder_options, database_sender, execute
+from anonymise.batch import runs as pipeline
+from anonymise.batch.outcomes import Progress, Report
+from anonymise.batch.paths import Places
+from anonymise.batch.workers import ProcessWorkers, Workers
+from anonymise.commands.cli import add_config_options, add_folder_options, database_sender, execute
 from anonymise.config import Config
-from anonymise.db.client import connect
-from anonymise.db.sender import Sender
-from anonymise.db.settings import load_settings, password_for
-from anonymise.db.table import load_table
-from anonymise.outcomes import Progress, Report
-from anonymise.paths import Places
-from anonymise.resources import CONFIG_FOLDER
-from anonymise.workers import ProcessWorkers, Workers
+from anonymise.core.resources import CONFIG_FOLDER
+from anonymise.database.client import connect
+from anonymise.database.sender import Sender
+from anonymise.database.settings import load_settings, password_for
+from anonymise.database.table import load_table
 from tests.db.postgres import PASSWORD
 from tests.fakes import RedMasker
 

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from anonymise.detections import Box
+from anonymise.core.detections import Box
 from tests.fakes import read_image, street, write_image
 
 ROOT = Path(__file__).parents[2]

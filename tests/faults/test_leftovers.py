@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonymise import config, storage
-from anonymise.detections import Box
-from anonymise.paths import Places
-from anonymise.pipeline import anonymise
-from anonymise.workers import SerialWorkers
+from anonymise import config
+from anonymise.batch import storage
+from anonymise.batch.paths import Places
+from anonymise.batch.runs import anonymise
+from anonymise.batch.workers import SerialWorkers
+from anonymise.core.detections import Box
 from tests.fakes import Ran, RedMasker, read_image, street, write_image
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from anonymise.masker.quiet_tensorflow import import_tensorflow
+from anonymise.models.quiet_tensorflow import import_tensorflow
 
 N_DETECTIONS = 100
 MASK_SIDE = 33

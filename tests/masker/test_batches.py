@@ -3,10 +3,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from anonymise.detections import RgbImage
-from anonymise.errors import ModelError
-from anonymise.masker.layouts import Tensors
-from anonymise.masker.tensorflow_backend import Batches
+from anonymise.core.detections import RgbImage
+from anonymise.core.errors import ModelError
+from anonymise.models.layouts import Tensors
+from anonymise.models.tensorflow_backend import Batches
 
 
 def pictures(n: int) -> list[RgbImage]:

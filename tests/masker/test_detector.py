@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from anonymise.detections import RgbImage, Size
-from anonymise.errors import ModelError
-from anonymise.masker.catalog import DetectorModel, DynamicSize, Input, Output, load_catalog
-from anonymise.masker.detector import DetectorNetwork
-from anonymise.masker.fitting import Fit, fit_of, fitted
-from anonymise.masker.layouts import Tensors, decode
-from anonymise.resources import CATALOG
+from anonymise.core.detections import RgbImage, Size
+from anonymise.core.errors import ModelError
+from anonymise.core.resources import CATALOG
+from anonymise.models.catalog import DetectorModel, DynamicSize, Input, Output, load_catalog
+from anonymise.models.detector import DetectorNetwork
+from anonymise.models.fitting import Fit, fit_of, fitted
+from anonymise.models.layouts import Tensors, decode
 
 _BOX = [20.0, 10.0, 40.0, 34.0]
 """[ymin, xmin, ymax, xmax] of the object that all tensors of these tests show, in a picture of 64 × 64 pixels."""

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from anonymise.errors import ModelError
-from anonymise.masker.catalog import DetectorModel, InstanceModel, load_catalog
-from anonymise.masker.fetch import FROZEN_GRAPH, ORIGIN, fetch, origin_of
-from anonymise.resources import CATALOG
+from anonymise.core.errors import ModelError
+from anonymise.core.resources import CATALOG
+from anonymise.models.catalog import DetectorModel, InstanceModel, load_catalog
+from anonymise.models.fetch import FROZEN_GRAPH, ORIGIN, fetch, origin_of
 from tests.masker import savedmodel
 from tests.masker.test_tfjs import run, write_model
 

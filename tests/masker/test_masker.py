@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anonymise import config
-from anonymise.detections import Box, RgbImage
-from anonymise.errors import ModelError
-from anonymise.labels import COCO
-from anonymise.masker import Found, ModelMasker, ModelOptions, load_masker
-from anonymise.masker.catalog import DetectorModel, load_catalog
-from anonymise.masker.detector import DetectorNetwork, Run
-from anonymise.masker.layouts import Tensors
-from anonymise.resources import CATALOG
+from anonymise.core.classes import COCO
+from anonymise.core.detections import Box, RgbImage
+from anonymise.core.errors import ModelError
+from anonymise.core.resources import CATALOG
+from anonymise.models import Found, ModelMasker, ModelOptions, load_masker
+from anonymise.models.catalog import DetectorModel, load_catalog
+from anonymise.models.detector import DetectorNetwork, Run
+from anonymise.models.layouts import Tensors
 from tests.masker import savedmodel
 
 

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from anonymise import config
-from anonymise.detections import Box, Instance, RgbImage, Size
-from anonymise.errors import ModelError
-from anonymise.masker import ModelOptions, load_masker, openvino_backend, tensorflow_backend
-from anonymise.masker.catalog import DetectorModel, load_catalog
-from anonymise.masker.detector import Run
-from anonymise.masker.fetch import FROZEN_GRAPH, network_file
-from anonymise.masker.fitting import fit_of, fitted
-from anonymise.masker.runtimes import load_network
-from anonymise.resources import CATALOG, default_model_folder
+from anonymise.core.detections import Box, Instance, RgbImage, Size
+from anonymise.core.errors import ModelError
+from anonymise.core.resources import CATALOG, default_model_folder
+from anonymise.models import ModelOptions, load_masker, openvino_backend, tensorflow_backend
+from anonymise.models.catalog import DetectorModel, load_catalog
+from anonymise.models.detector import Run
+from anonymise.models.fetch import FROZEN_GRAPH, network_file
+from anonymise.models.fitting import fit_of, fitted
+from anonymise.models.runtimes import load_network
 from samples.scene import draw_street
 from tests.masker import savedmodel
 
@@ -313,7 +313,7 @@ def test_auto_goes_on_with_tensorflow_where_openvino_cannot_and_says_why(
     saved_model: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)  # as if it were not installed
-    with caplog.at_level(logging.INFO, "anonymise.masker.runtimes"):
+    with caplog.at_level(logging.INFO, "anonymise.models.runtimes"):
         masker = load_masker(options(model_type=saved_model.as_posix()), progress=False)
     assert "runs on TensorFlow (runtime: auto). OpenVINO is not installed" in caplog.text
     ((found,),) = masker.detect([np.zeros((60, 100, 3), np.uint8)])
@@ -328,7 +328,7 @@ _ALONE = """
     sys.addaudithook(lambda event, _: connections.append(event) if event.startswith("socket.") else None)
     import numpy as np
     from anonymise import config
-    from anonymise.masker import load_masker
+    from anonymise.models import load_masker
     options = config.load(overrides=["model_type=Lite", "runtime=openvino", "model_threads=1"]).model
     list(load_masker(options, progress=False).detect([np.zeros((50, 60, 3), np.uint8)]))
     assert "openvino" in sys.modules

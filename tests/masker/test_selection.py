@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from anonymise import config
-from anonymise.errors import ConfigError, ModelError
-from anonymise.labels import LABELS, TARGETS
-from anonymise.masker import ModelOptions
-from anonymise.masker.fetch import ORIGIN
-from anonymise.masker.options import of_class
-from anonymise.masker.selection import select
+from anonymise.core.classes import LABELS, TARGETS
+from anonymise.core.errors import ConfigError, ModelError
+from anonymise.models import ModelOptions
+from anonymise.models.fetch import ORIGIN
+from anonymise.models.options import of_class
+from anonymise.models.selection import select
 
 _VEHICLES = {"bicycle", "car", "motorcycle", "bus", "truck"}
 
@@ -192,9 +192,9 @@ def test_every_target_is_an_option_and_its_classes_exist() -> None:
 def test_the_operator_is_told_once_which_models_run_and_what_is_hidden_instead(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from anonymise.masker import load_masker
+    from anonymise.models import load_masker
 
-    with caplog.at_level(logging.INFO, "anonymise.masker.masker"):
+    with caplog.at_level(logging.INFO, "anonymise.models.masker"):
         masker = load_masker(options(model_type="Lite", targets="[plate]"), progress=False)
     assert "Plates, which finds in close-ups of what has them: plate" in caplog.text
     assert "Lite, which finds in every picture: bicycle, car, motorcycle, bus, truck" in caplog.text

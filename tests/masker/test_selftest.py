@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from anonymise import config
-from anonymise.errors import ExitCode, ModelError
-from anonymise.masker import load_masker
-from anonymise.masker.fetch import network_file
-from anonymise.masker.quiet_tensorflow import import_tensorflow
-from anonymise.masker.selection import models_of_catalog
-from anonymise.resources import default_model_folder
+from anonymise.core.errors import ExitCode, ModelError
+from anonymise.core.resources import default_model_folder
+from anonymise.models import load_masker
+from anonymise.models.fetch import network_file
+from anonymise.models.quiet_tensorflow import import_tensorflow
+from anonymise.models.selection import models_of_catalog
 from tests.fakes import street, write_image
 from tests.masker.savedmodel import build
 

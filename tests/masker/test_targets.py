@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from anonymise import config, storage
-from anonymise.detections import Box, Instance, RgbImage, full_mask
-from anonymise.labels import label_of
-from anonymise.paths import Places
-from anonymise.pipeline import anonymise, redraw
-from anonymise.record.schema import problems_of
-from anonymise.workers import SerialWorkers
+from anonymise import config
+from anonymise.batch import storage
+from anonymise.batch.paths import Places
+from anonymise.batch.runs import anonymise, redraw
+from anonymise.batch.workers import SerialWorkers
+from anonymise.core.classes import label_of
+from anonymise.core.detections import Box, Instance, RgbImage, full_mask
+from anonymise.metadata.record.schema import problems_of
 from tests.fakes import read_image, street, write_image
 
 _FACES = [Box(10, 10, 30, 34), Box(60, 10, 80, 34)]

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anonymise.errors import ModelError
-from anonymise.masker import tfjs
-from anonymise.masker.quiet_tensorflow import import_tensorflow
+from anonymise.core.errors import ModelError
+from anonymise.models import tfjs
+from anonymise.models.quiet_tensorflow import import_tensorflow
 
 _FLOAT, _INT, _INT64 = 1, 3, 9
 _UNUSED: dict[str, Any] = {"floatVal": [], "stringVal": []}

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from anonymise.detections import Instance, Mask, Size
+from anonymise.core.classes import LABELS
+from anonymise.core.detections import Instance, Mask, Size
 from anonymise.evaluation.quiet_matplotlib import keep_matplotlib_out_of_home
 from anonymise.evaluation.truth import Truth
-from anonymise.labels import LABELS
 
 __all__ = ["STATISTICS", "AveragePrecision", "CocoImage", "average_precision", "coco_image"]
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from anonymise.detections import Box, Mask, Size, full_mask
-from anonymise.errors import ImageError, UsageError
+from anonymise.core.detections import Box, Mask, Size, full_mask
+from anonymise.core.errors import ImageError, UsageError
+from anonymise.core.runlengths import check_size, decode
 from anonymise.evaluation.options import EvaluationOptions, found_as
 from anonymise.evaluation.truth import Annotated, Truth, TruthObject, stem
-from anonymise.runlengths import check_size, decode
 
 __all__ = ["annotated_by_coco"]
 

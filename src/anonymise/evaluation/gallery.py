@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from anonymise import images
-from anonymise.detections import RgbImage
-from anonymise.errors import ImageError
+from anonymise.core.detections import RgbImage
+from anonymise.core.errors import ImageError
 from anonymise.evaluation.tally import Miss
 from anonymise.evaluation.truth import FileIndex
 

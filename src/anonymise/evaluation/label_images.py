@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from PIL import PngImagePlugin
 
-from anonymise.detections import Box, Size, full_mask
-from anonymise.errors import ImageError, UsageError
+from anonymise.core.detections import Box, Size, full_mask
+from anonymise.core.errors import ImageError, UsageError
 from anonymise.evaluation.options import EvaluationOptions, found_as
 from anonymise.evaluation.truth import Annotated, Truth, TruthObject
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from anonymise.labels import label_of, unknown_classes
+from anonymise.core.classes import label_of, unknown_classes
 
 __all__ = ["EvaluationOptions", "found_as"]
 

@@ -4,7 +4,8 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from anonymise.errors import UsageError
+from anonymise.core.errors import UsageError
+from anonymise.core.plaintext import lines_of
 from anonymise.evaluation import report
 from anonymise.evaluation.evaluation import Evaluation
 from anonymise.evaluation.gallery import Crop
@@ -12,7 +13,6 @@ from anonymise.evaluation.options import EvaluationOptions
 from anonymise.evaluation.plots import plots
 from anonymise.evaluation.report import About
 from anonymise.evaluation.tally import ALL, SIZE_GROUPS
-from anonymise.plaintext import lines_of
 
 __all__ = ["as_html", "require_libraries"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from anonymise.core.plaintext import printable
 from anonymise.evaluation.evaluation import Evaluation, Row, WantedRecall
 from anonymise.evaluation.quiet_matplotlib import keep_matplotlib_out_of_home
 from anonymise.evaluation.tally import ALL, SIZE_GROUPS
-from anonymise.plaintext import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from anonymise import yamlfile
+from anonymise.core import yamlfile
+from anonymise.core.plaintext import csv_cell, printable
 from anonymise.evaluation.average_precision import AveragePrecision
 from anonymise.evaluation.evaluation import Evaluation, Row, WantedRecall
 from anonymise.evaluation.options import EvaluationOptions
 from anonymise.evaluation.tally import ALL, SIZE_GROUPS, Count, ImageTally
 from anonymise.evaluation.truth import Problem
-from anonymise.plaintext import csv_cell, printable
 
 __all__ = ["VERSION", "About", "as_csv", "as_json", "as_text", "counts", "number", "with_interval"]
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from anonymise.detections import Box, Detections, Instance, Mask, Size
+from anonymise.core.detections import Box, Detections, Instance, Mask, Size
 
 __all__ = ["Annotated", "FileIndex", "Found", "Problem", "Truth", "TruthObject", "index_files", "stem"]
 

@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple, TypeVar
 
-from anonymise.errors import UnreadableImage
-from anonymise.exif import Embedded
+from anonymise.core.errors import UnreadableImage
 from anonymise.images import jpegfile, png
+from anonymise.metadata import Embedded
 
 __all__ = ["embedded", "of_chunks", "of_segments"]
 

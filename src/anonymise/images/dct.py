@@ -19,7 +19,7 @@ import numpy as np
 from jpeglib._bind import CJpegLib
 from numpy.typing import NDArray
 
-from anonymise.transient import RawFile, raw_file
+from anonymise.core.transient import RawFile, raw_file
 
 __all__ = ["BlockGrid", "CodecError", "Coding", "Plane", "read", "write"]
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, Literal
 
-from anonymise.exif.embedded import Embedded
-from anonymise.exif.gps import HEMISPHERE_TAGS, hemisphere
-from anonymise.exif.recorderxml import MalformedXmlError, decode_xml, redact_text, redact_xml
-from anonymise.exif.tags import ORIENTATION, TEXT_TYPES, TYPE_BYTES, UNDEFINED, ExifFields, Field, characters
+from anonymise.metadata.embedded import Embedded
+from anonymise.metadata.gps import HEMISPHERE_TAGS, hemisphere
+from anonymise.metadata.recorderxml import MalformedXmlError, decode_xml, redact_text, redact_xml
+from anonymise.metadata.tags import ORIENTATION, TEXT_TYPES, TYPE_BYTES, UNDEFINED, ExifFields, Field, characters
 
 __all__ = ["MAX_BLOCK_BYTES", "OutputMetadata", "clean_exif", "contains_picture", "is_text"]
 

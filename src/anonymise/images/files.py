@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 from pydantic import BaseModel, ConfigDict, Field
 
-from anonymise.detections import Box, Detections, Instance, Mask, RgbImage, Size
-from anonymise.errors import UnreadableImage
+from anonymise.batch.sharing import SharedPixels
+from anonymise.core.detections import Box, Detections, Instance, Mask, RgbImage, Size
+from anonymise.core.errors import UnreadableImage
 from anonymise.images import container, dct, jpeg, jpegfile, png
 from anonymise.images.exifwriter import OutputMetadata
 from anonymise.images.sanitise import clean_chunks, clean_segments
-from anonymise.sharing import SharedPixels
 
 __all__ = [
     "Header",

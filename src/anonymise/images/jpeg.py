@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anonymise.detections import Mask, RgbImage
+from anonymise.core.detections import Mask, RgbImage
 from anonymise.images import dct
 from anonymise.images.jpegfile import JpegFile, with_component_ids
 

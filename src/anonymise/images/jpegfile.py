@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from anonymise.errors import UnreadableImage
+from anonymise.core.errors import UnreadableImage
 from anonymise.images import dct
 
 __all__ = [

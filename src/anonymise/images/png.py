@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from anonymise.errors import UnreadableImage
+from anonymise.core.errors import UnreadableImage
 
 __all__ = ["SIGNATURE", "Chunk", "Header", "assemble", "chunks", "inflated", "keyword", "parse", "read_header", "text"]
 

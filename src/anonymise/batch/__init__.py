@@ -1,0 +1,1 @@
+"""A folder of images: walk, journal, workers, results. Knows images only through the core."""

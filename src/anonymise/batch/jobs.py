@@ -1,0 +1,313 @@
+"""What a worker does with one image: hide, write the results, write the record."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from anonymise import images
+from anonymise import redaction as draw
+from anonymise.anonymiser import Describer, Redactor, objects_of, read_image, timed
+from anonymise.batch import storage
+from anonymise.batch.paths import ExpectedFile, FileKind, Paths, Place, expected_files
+from anonymise.batch.sharing import SharedPixels
+from anonymise.batch.tracked import input_content
+from anonymise.batch.workers import collected_log
+from anonymise.config import Config
+from anonymise.core import saved_instances as instances
+from anonymise.core.detections import Detections, RgbImage, Size
+from anonymise.core.errors import ImageError, InstancesError, RecordError
+from anonymise.core.resources import CONFIG_FOLDER
+from anonymise.metadata import record
+
+__all__ = [
+    "ExifWorker",
+    "Job",
+    "SaveWorker",
+    "Work",
+    "delete_input",
+    "finish",
+    "make_preview",
+    "make_record",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An image in which everything that is to be hidden is known.
+
+    Attributes:
+        paths: of the image.
+        data: its file, as it was read.
+        detections: in pixels as they are stored in the file.
+        modified: time of the file's last change, in seconds since the epoch.
+        mtime_ns: the same in nanoseconds, as the file system has it, for the archive's copy.
+        pixels: of the file, uint8 (height, width, 3) in this process's own memory, or in shared memory, which is drawn
+            on; None if they have to be decoded.
+        static: what is hidden in every image of the run, in pixels as they are stored; None hides nothing more.
+        own_instances: SHA-256 of the files of saved instances that runs wrote; no others are replaced.
+    """
+
+    paths: Paths
+    data: bytes
+    detections: Detections
+    modified: float
+    pixels: SharedPixels | RgbImage | None = None
+    static: Detections | None = None
+    own_instances: frozenset[str] = frozenset()
+    mtime_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a worker did.
+
+    Attributes:
+        notes: what the operator should know although it succeeded.
+        seconds: stage → time that it took.
+        record: the image's record as JSON text, if it is to become a row of the database.
+        contents: as in `outcomes.Done`.
+    """
+
+    notes: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    record: str | None = None
+    contents: Mapping[str, str] = field(default_factory=dict)
+
+
+class Recorded(NamedTuple):
+    """What came of reading an image's metadata.
+
+    Attributes:
+        notes: what was odd about them.
+        text: the record; None where none is wanted.
+        has_file_time: whether the record holds the time of the file, because the image has none.
+    """
+
+    notes: tuple[str, ...] = ()
+    text: str | None = None
+    has_file_time: bool = False
+
+
+class ExifWorker:
+    """Writes the JSON record of an image to the places that the configuration names."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def __call__(
+        self, paths: Paths, data: bytes, size: Size, modified: float, objects: Mapping[str, int] | None
+    ) -> Recorded:
+        """Writes the record.
+
+        Args:
+            paths: of the image.
+            data: its file, as it was read.
+            size: of its pixels as they are stored.
+            modified: time of the file's last change, in seconds since the epoch.
+            objects: class name → number of objects; None where nobody looked for any.
+
+        Raises:
+            RecordError: the record lacks what the database insists on.
+            WriteError, StorageError: it cannot be written.
+        """
+        config = self._config
+        expected = expected_files(paths, config.files)
+        files = [file for file in expected if file.kind is FileKind.JSON]
+        if not files and not config.database.write_exif_to_db:
+            return Recorded()
+        has_preview = any(file.kind is FileKind.PREVIEW for file in expected)
+        described = Describer(config).describe(
+            data,
+            size,
+            paths.source,
+            modified,
+            objects=objects,
+            preview_name=paths.preview_name if has_preview else None,
+        )
+        if config.record.table_name is not None:
+            table = CONFIG_FOLDER / "db_tables" / f"{config.record.table_name}.yml"
+            try:
+                record.check_not_null(described.record, *record.required_keys(table, config.record.table_primary_key))
+            except RecordError as error:
+                raise RecordError(str(error), record.dumps(described.record)) from error
+        text = record.dumps(described.record)
+        _write(files, text.encode("utf-8"), config)
+        return Recorded(described.notes, text, bool(files) and described.has_file_time)
+
+
+class SaveWorker:
+    """Draws over what was found, and writes the image, the preview, the masks and the archive copy."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def __call__(self, job: Job, seconds: dict[str, float]) -> tuple[str, ...]:
+        """Writes the files; returns what was odd about the image.
+
+        Args:
+            job: the image.
+            seconds: takes the time of each stage.
+
+        Raises:
+            UnreadableImage: the image cannot be decoded.
+            DrawError: a region cannot be hidden.
+            WriteError, StorageError: a file cannot be written.
+        """
+        config, paths = self._config, job.paths
+        pixels = _pixels(job, config, seconds)
+        image = read_image(job.data, config, pixels=pixels, name=paths.key)
+        hidden = Redactor(config).redact(image, job.detections, static=job.static)
+        seconds |= hidden.seconds
+        expected = expected_files(paths, config.files)
+        # The original is safe before anything is published.
+        if (archived := paths.file(FileKind.IMAGE, Place.ARCHIVE)) is not None and paths.places.archive is not None:
+            with timed(seconds, "archive"):
+                root, ns = paths.places.archive, job.mtime_ns
+                storage.write_verified_copy(archived, job.data, root, config.storage, source=paths.source, mtime_ns=ns)
+        if previews := [f for f in expected if f.kind is FileKind.PREVIEW]:
+            with timed(seconds, "preview"):
+                dim = config.preview.preview_dim
+                assert dim is not None  # the configuration's rules see to it
+                _write(previews, hidden.preview(dim, config.preview.preview_center), config)
+        if found := [f for f in expected if f.kind is FileKind.INSTANCES]:
+            _write(found, _encoded_instances(job), config)
+        if masks := [f for f in expected if f.kind in (FileKind.MASK, FileKind.COLMAP_MASK)]:
+            with timed(seconds, "mask"):
+                _write(masks, hidden.mask(), config)
+        with timed(seconds, "write"):
+            # Last: an image that is published has all its files.
+            published = [file for file in expected if (file.kind, file.place) == (FileKind.IMAGE, Place.REMOTE)]
+            _write(published, hidden.data, config)
+        return hidden.notes
+
+
+def _pixels(job: Job, config: Config, seconds: dict[str, float]) -> RgbImage:
+    """The job's pixels; writeable if nobody else needs them as they are."""
+    if isinstance(job.pixels, SharedPixels):
+        return job.pixels.open()
+    if job.pixels is not None:
+        return job.pixels
+    with timed(seconds, "decode"):
+        return images.decode(job.data, max_pixels=config.images.max_decoded_pixels).pixels
+
+
+def finish(job: Job, config: Config) -> Work:
+    """Everything that is left to do with an image once it is known what to hide.
+
+    Raises:
+        ImageError: this image cannot be finished.
+        StorageError: the run cannot go on.
+    """
+    seconds: dict[str, float] = {}
+    with collected_log() as logged:
+        # Before anything is written.
+        if (archived := job.paths.file(FileKind.IMAGE, Place.ARCHIVE)) is not None:
+            storage.keep_other_original(archived, job.data, job.paths.source)
+        saved = _keep_foreign_instances(job, config)
+        with timed(seconds, "record"):
+            objects = objects_of(job.detections)
+            recorded = ExifWorker(config)(job.paths, job.data, job.detections.size, job.modified, objects)
+        notes = recorded.notes + SaveWorker(config)(job, seconds)
+    mtime_ns = job.mtime_ns if job.mtime_ns is not None else int(job.modified * 1e9)
+    time = mtime_ns // 10**9 if recorded.has_file_time else None
+    contents = {"input": input_content(hashlib.sha256(job.data).hexdigest(), time), **saved}
+    record = recorded.text if config.database.write_exif_to_db else None
+    return Work((*notes, *logged), seconds, record, contents)
+
+
+def _encoded_instances(job: Job) -> bytes:
+    # In JSON, bytes of a file name that are no text become escapes, which give the same name when they are read.
+    return instances.dumps(job.detections, job.paths.relative.name).encode("utf-8", "backslashreplace")
+
+
+def _keep_foreign_instances(job: Job, config: Config) -> dict[str, str]:
+    """Makes sure, before anything is written, that only saved instances are replaced that a run wrote.
+
+    Returns:
+        "instances" → SHA-256 of what is to be written, if anything is.
+
+    Raises:
+        InstancesError: saved instances that somebody else wrote or changed are in the way.
+    """
+    files = [file for file in expected_files(job.paths, config.files) if file.kind is FileKind.INSTANCES]
+    if not files:
+        return {}
+    sha256 = hashlib.sha256(_encoded_instances(job)).hexdigest()
+    for file in files:
+        if storage.is_written(file.path) and storage.sha256_of(file.path) not in job.own_instances | {sha256}:
+            raise InstancesError(
+                f"{file.path} is not as a run wrote it and would be replaced. Draw the image with it: "
+                "python -m script.redraw. To have what the model finds, move it away"
+            )
+    return {"instances": sha256}
+
+
+def delete_input(paths: Paths, config: Config) -> Work:
+    """Deletes the input image of a finished image, if everything is in its place.
+
+    Raises:
+        WriteError: it is not; the input stays.
+    """
+    archived = paths.file(FileKind.IMAGE, Place.ARCHIVE)
+    assert archived is not None  # the configuration's rules see to it
+    expected = [file.path for file in expected_files(paths, config.files)]
+    storage.delete_verified_input(paths.source, paths.places.input, archived=archived, expected=expected)
+    return Work()
+
+
+def make_preview(paths: Paths, config: Config) -> Work:
+    """Cuts the previews of one image from its anonymised image, never from the original.
+
+    Raises:
+        ImageError: there is no anonymised image, or a preview cannot be written.
+        StorageError: the run cannot go on.
+    """
+    files = [file for file in expected_files(paths, config.files) if file.kind is FileKind.PREVIEW]
+    if not paths.output_image.is_file():
+        raise ImageError(f"there is no anonymised image {paths.output_image} yet; anonymise it first")
+    data = storage.read(paths.output_image, paths.places.output, config.storage, images.check_kind)
+    image = images.decode(data, max_pixels=config.images.max_decoded_pixels)
+    upright = images.to_upright(image.pixels, image.orientation)
+    _write(files, _encoded_preview(upright, config), config)
+    return Work()
+
+
+def make_record(paths: Paths, config: Config) -> Work:
+    """Writes the record of one image anew, without looking at its pixels.
+
+    What an earlier run found in the image stays in the record.
+
+    Raises:
+        ImageError: the image or an earlier record cannot be read, or the record cannot be written.
+        StorageError: the run cannot go on.
+    """
+    data = storage.read_input(paths.source, paths.places.input, config.storage, images.check_kind)
+    header = images.header(data)
+    size = Size(header.width, header.height)
+    modified = paths.source.stat().st_mtime
+    return Work(ExifWorker(config)(paths, data, size, modified, _recorded_objects(paths, config)).notes)
+
+
+def _recorded_objects(paths: Paths, config: Config) -> dict[str, int] | None:
+    for file in expected_files(paths, config.files):
+        if file.kind is FileKind.JSON and file.path.is_file():
+            try:
+                found = record.loads(file.path.read_text("utf-8")).get("detekterte_objekter")
+            except (OSError, UnicodeDecodeError, RecordError) as error:
+                raise RecordError(f"the earlier record {file.path} cannot be read; move it away: {error}") from error
+            if isinstance(found, dict):
+                return {name: int(count) for name, count in found.items()}
+    return None
+
+
+def _encoded_preview(upright: RgbImage, config: Config) -> bytes:
+    dim = config.preview.preview_dim
+    assert dim is not None  # the configuration's rules see to it
+    return images.encode_jpeg(draw.preview(upright, dim, config.preview.preview_center))
+
+
+def _write(files: list[ExpectedFile], data: bytes, config: Config) -> None:
+    """Writes the same bytes to each of the files."""
+    for file in files:
+        storage.write_atomically(file.path, data, file.root, config.storage)

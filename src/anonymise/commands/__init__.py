@@ -1,0 +1,1 @@
+"""One command a file; ``anonymise NAME`` and ``python -m script.NAME`` both end here."""

@@ -1,0 +1,82 @@
+"""Where detections come from: one protocol for the model, saved instances and all else that says what is hidden."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Protocol
+
+from anonymise.core.detections import Detections, RgbImage, Size
+from anonymise.core.projection import PLANAR, Projection
+
+__all__ = ["DetectionSource", "InputImage", "Source"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputImage:
+    """A decoded image, and what is known of its file.
+
+    Attributes:
+        data: bytes of the file.
+        pixels: uint8 (height, width, 3), in the orientation in which the file stores them.
+        orientation: EXIF orientation, 1 to 8.
+        projection: how the pixels of the upright image lie around the camera.
+        name: name by which the caller knows the image; in a folder run its path below the input folder, with ``/``.
+        path: path that the metadata are read from; its folders and name may tell the road. It need not exist.
+        modified: time of the file's last change, in seconds since the epoch; None if it is not known.
+        notes: what is odd about the image, one line each.
+    """
+
+    data: bytes
+    pixels: RgbImage
+    orientation: int = 1
+    projection: Projection = PLANAR
+    name: str = ""
+    path: PurePath = field(default_factory=PurePath)
+    modified: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> Size:
+        """Size of the stored pixels."""
+        return Size(self.pixels.shape[1], self.pixels.shape[0])
+
+    @property
+    def wraps(self) -> bool:
+        """Whether the left and the right edge of the stored pixels meet."""
+        # Of an image that is stored on its side, the edges that meet are the upper and the lower one.
+        return self.projection.wraps and self.orientation < 5
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What must be hidden in one image, as one model, file or person says it.
+
+    Attributes:
+        fingerprint: text that changes whenever `find` could give something else. It is asked before the image is
+            read, so that finished images need not be.
+        find: image → detections in stored pixels. Raises `ImageError` where it cannot tell, `ModelError` where the
+            model cannot be run.
+        saved: SHA-256 of the saved instances that this is; None for everything else.
+    """
+
+    fingerprint: str
+    find: Callable[[InputImage], Detections]
+    saved: str | None = None
+
+
+class DetectionSource(Protocol):
+    """Something that says what must be hidden in images."""
+
+    def of(self, name: str) -> Source:
+        """What it says about one image.
+
+        Both members of the answer are of one moment: what `find` gives is what the fingerprint stands for, also if a
+        file has changed in between.
+
+        Args:
+            name: as in `InputImage`.
+
+        Raises:
+            ImageError: it cannot tell for this image.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Where models look, and what their findings come to."""

@@ -1,0 +1,30 @@
+"""Metadata and detections ↔ the JSON record of an image; owns its key names. Not: image files, the database.
+
+- `build`: makes a record.
+- `text`: writes and reads it, also those of earlier programs.
+- `schema`: checks it against the published format, ``record.schema.json``.
+"""
+
+from anonymise.metadata.record.build import (
+    RecordOptions,
+    build_record,
+    check_not_null,
+    configured_values,
+    required_keys,
+    version_text,
+)
+from anonymise.metadata.record.text import KEYS, Record, dumps, flip_wkt, loads
+
+__all__ = [
+    "KEYS",
+    "Record",
+    "RecordOptions",
+    "build_record",
+    "check_not_null",
+    "configured_values",
+    "dumps",
+    "flip_wkt",
+    "loads",
+    "required_keys",
+    "version_text",
+]

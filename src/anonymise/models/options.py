@@ -1,0 +1,126 @@
+"""The keys of the configuration about the model."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from anonymise.core.classes import LABELS, TARGETS, label_of, labels_of_target, unknown_classes
+
+__all__ = ["ModelOptions", "Runtime", "of_class"]
+
+Runtime = Literal["auto", "tensorflow", "openvino"]
+Target = Literal["person", "vehicle", "face", "plate"]
+
+_Name = Annotated[str, Field(min_length=1)]
+_Score = Annotated[float, Field(gt=0, lt=1)]
+_Sum = Annotated[float, Field(gt=0, lt=2)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+_DEFAULT = "default"
+"""In a value that is given by class: what the classes have that are not named."""
+
+
+class ModelOptions(BaseModel):
+    """Keys of the configuration that choose the models and what they look for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model_type: _Name | Annotated[tuple[_Name, ...], Field(min_length=1)]
+    model_folder: str | None
+    targets: tuple[Target, ...] = Field(min_length=1)
+    mask_classes: Annotated[tuple[str, ...], Field(min_length=1)] | None
+    score_threshold: _Score | Mapping[str, _Score]
+    box_padding: _Share | Mapping[str, _Share]
+    nms_iou_threshold: float = Field(gt=0, le=1)
+    input_scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    largest_scale_band: tuple[_Share, _Share] | None
+    batch_size: int = Field(ge=1)
+    within: Mapping[str, str]
+    within_score_threshold: _Score
+    within_margin: float = Field(ge=0, le=2)
+    within_from_pixels: int = Field(ge=1)
+    hide_whole_without_parts: bool
+    verify_with: _Name | None
+    verify_below: _Score | Mapping[str, _Score]
+    verify_sum: _Sum | Mapping[str, _Sum]
+    verify_surroundings: float = Field(ge=1, le=10)
+    runtime: Runtime
+    model_threads: int | None = Field(ge=1)
+    max_num_pixels: int = Field(ge=1)
+
+    @field_validator("model_type")
+    @classmethod
+    def _each_once(cls, names: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not isinstance(names, str) and len(set(names)) < len(names):
+            raise ValueError("a model is named twice")
+        return names
+
+    @field_validator("input_scales")
+    @classmethod
+    def _differ(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(scales)) < len(scales):
+            raise ValueError("a scale is named twice")
+        return scales
+
+    @field_validator("largest_scale_band")
+    @classmethod
+    def _some_rows(cls, band: tuple[float, float] | None) -> tuple[float, float] | None:
+        if band is not None and band[0] >= band[1]:
+            raise ValueError("the top should be less than the bottom")
+        return band
+
+    @field_validator("mask_classes")
+    @classmethod
+    def _known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names is not None and (problem := unknown_classes(*names)):
+            raise ValueError(problem)
+        return names
+
+    @field_validator("within")
+    @classmethod
+    def _parts_of_others(cls, within: Mapping[str, str]) -> Mapping[str, str]:
+        names = [*within, *(whole for whole in within.values() if whole not in TARGETS)]
+        if problem := unknown_classes(*names):
+            raise ValueError(f"{problem}; what they are part of may be a target as well: {', '.join(TARGETS)}")
+        if any(labels_of_target(whole) & {label_of(part) for part in within} for whole in within.values()):
+            raise ValueError("a part cannot be looked for within another part")
+        return within
+
+    @field_validator("score_threshold", "box_padding", "verify_below", "verify_sum")
+    @classmethod
+    def _known_and_complete(cls, value: float | Mapping[str, float]) -> float | Mapping[str, float]:
+        if isinstance(value, Mapping):
+            if problem := unknown_classes(*(value.keys() - {_DEFAULT})):
+                raise ValueError(problem)
+            if _DEFAULT not in value:
+                raise ValueError(f"{_DEFAULT} is missing, for the classes that are not named")
+        return value
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that the operator names, each a name of the catalog or a folder."""
+        return (self.model_type,) if isinstance(self.model_type, str) else self.model_type
+
+    @property
+    def wholes(self) -> Mapping[int, frozenset[int]]:
+        """Class id of a part that is to be hidden → the class ids within whose objects it is looked for."""
+        parts = {label_of(part): labels_of_target(whole) for part, whole in self.within.items()}
+        return {part: wholes for part, wholes in parts.items() if part in self.hidden}
+
+    def sought_from(self, label: int) -> float:
+        """The score from which on a find of a class is of use: it is hidden, or looked at for its parts."""
+        hidden_from = of_class(self.score_threshold, label)
+        has_parts = any(label in wholes for wholes in self.wholes.values())
+        return min(hidden_from, self.within_score_threshold) if has_parts else hidden_from
+
+    @property
+    def hidden(self) -> frozenset[int]:
+        """The class ids that the operator wants hidden."""
+        names = self.mask_classes or [name for target in self.targets for name in TARGETS[target]]
+        return frozenset(map(label_of, names))
+
+
+def of_class(value: float | Mapping[str, float], label: int) -> float:
+    """What a value that may be given by class is for one of them."""
+    return value.get(LABELS[label], value[_DEFAULT]) if isinstance(value, Mapping) else value
