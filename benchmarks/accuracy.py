@@ -18,18 +18,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from anonymise.evaluation.options import found_as
 
-from anonymise import config, images
+from anonymise import config
+from anonymise.anonymiser import model_source, read_image
 from anonymise.config import Config
-from anonymise.detections import Instance, Mask
+from anonymise.core.classes import LABELS, label_of
+from anonymise.core.detections import Instance, Mask
+from anonymise.detection.model_source import ModelSource
 from anonymise.evaluation.coco_annotations import annotated_by_coco
 from anonymise.evaluation.intervals import bootstrap_ratios, wilson
 from anonymise.evaluation.label_images import annotated_by_labels
-from anonymise.evaluation.options import found_as
 from anonymise.evaluation.truth import Annotated, Truth
-from anonymise.labels import LABELS, label_of
-from anonymise.masker import load_masker
-from anonymise.processor import ImageProcessor
+from anonymise.models import load_masker
 from benchmarks.shared import SHARED
 
 _GROUPS = {
@@ -94,9 +95,9 @@ def main() -> None:
     if not sets:
         raise SystemExit(f"Nothing is measured: {arguments.shared} has no measuring sets (--shared, ANONYMISE_SHARED).")
     settings = config.load(files, arguments.set)
-    processor = ImageProcessor(load_masker(settings.model, progress=False), settings)
+    model = model_source(load_masker(settings.model, progress=False), settings)
     started = time.process_time()
-    tallies = {name: [_tally(processor, settings, *pair) for pair in found] for name, found in sets.items()}
+    tallies = {name: [_tally(model, settings, *pair) for pair in found] for name, found in sets.items()}
     n_images = sum(map(len, tallies.values()))
     print(f"{n_images} images, {(time.process_time() - started) / n_images * 1000:.0f} ms of CPU time an image\n")
     _print_sets({name: found for name, found in tallies.items() if name in _COMPLETE})
@@ -127,11 +128,10 @@ def _annotated(
     return [(file, by_name[file.stem]) for file in sorted((folder / "images").iterdir()) if file.stem in by_name]
 
 
-def _tally(processor: ImageProcessor, settings: Config, file: Path, annotated: Annotated) -> Tally:
+def _tally(model: ModelSource, settings: Config, file: Path, annotated: Annotated) -> Tally:
     truth = annotated.load()
-    source = images.decode(file.read_bytes(), max_pixels=settings.images.max_decoded_pixels)
-    detections = processor.detect(images.to_upright(source.pixels, source.orientation))
-    detections = images.detections_to_stored(detections, source.orientation)
+    image = read_image(file.read_bytes(), settings, name=file.name)
+    detections = model.of(image.name).find(image)
     hidden = detections.union()
     tally = Tally()
     anything = _anything(truth)

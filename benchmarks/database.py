@@ -14,10 +14,10 @@ from pathlib import Path
 
 import psycopg
 
+from anonymise.config import DatabaseOptions
 from anonymise.core.resources import CONFIG_FOLDER
 from anonymise.database import outbox
 from anonymise.database.client import DatabaseClient, connect
-from anonymise.database.options import DatabaseOptions
 from anonymise.database.sender import Sender
 from anonymise.database.settings import GeoPackageSettings, PostgisSettings
 from anonymise.database.table import Table, load_table

@@ -69,8 +69,6 @@ def main() -> None:
                     "blur": 15,
                     "gray_blur": True,
                     "normalized_gray_blur": True,
-                    "outline": "box",
-                    "outline_exponent": 4.0,
                     "feather": feather,
                     "inpaint_radius": 16,
                 }

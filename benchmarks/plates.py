@@ -113,7 +113,7 @@ def _in_a_street(picture: Picture, width: int, seed: int) -> Picture:
 
 
 def _hidden(pictures: Sequence[Picture], settings: config.Config) -> list[Mask]:
-    processor = ImageProcessor(load_masker(settings.model, progress=False), settings)
+    processor = ImageProcessor(load_masker(settings.model, progress=False), settings.detection)
     return [processor.detect(picture.image).union() for picture in pictures]
 
 

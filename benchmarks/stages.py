@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from anonymise import config as configuration
-from anonymise.anonymiser import Describer, Redactor, read_image
+from anonymise.anonymiser import Describer, Redactor, model_source, read_image
 from anonymise.core.detections import Instance, RgbImage
-from anonymise.detection.model_source import ModelSource
 from anonymise.images import dct, jpegfile
 from anonymise.metadata import record
 from anonymise.models import Masker, load_masker
@@ -49,7 +48,7 @@ def measure_stages(files: list[Path], config: str, overrides: Iterable[str] = ()
     settings = configuration.load([Path(config)], list(overrides))
     masker = load_masker(settings.model, progress=False)
     watched = _Watched(masker)
-    model, watching = ModelSource(masker, settings), ModelSource(watched, settings)
+    model, watching = model_source(masker, settings), model_source(watched, settings)
     redactor, describer = Redactor(settings), Describer(settings)
     costs: dict[str, list[Cost]] = {}
 

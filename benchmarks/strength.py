@@ -151,8 +151,6 @@ def _appearance(**changes: object) -> Appearance:
         "blur": 1,
         "gray_blur": True,
         "normalized_gray_blur": True,
-        "outline": "box",
-        "outline_exponent": 4.0,
         "feather": 0,
         "inpaint_radius": 16,
     }

@@ -171,7 +171,9 @@ def _tiled(frames: Iterator[Frame], n: int) -> Iterator[Frame]:
 
 def _seconds(settings: Mapping[str, Config], frames: Sequence[Frame]) -> dict[str, float]:
     """Of each candidate for an image. They take turns, as computers are faster at one time than at another."""
-    processors = {name: ImageProcessor(load_masker(one.model, progress=False), one) for name, one in settings.items()}
+    processors = {
+        name: ImageProcessor(load_masker(one.model, progress=False), one.detection) for name, one in settings.items()
+    }
     best = dict.fromkeys(settings, float("inf"))
     for _ in range(_ROUNDS):
         for name, processor in processors.items():
@@ -198,7 +200,7 @@ def _shares_by_threshold(settings: Config, frames: Sequence[Frame]) -> NDArray[n
         def hidden(thresholds: dict[str, float], image: RgbImage = frame.image, memory: Memory = memory) -> Mask:
             options = settings.model.model_copy(update={"score_threshold": thresholds})
             memory.options = options
-            return ImageProcessor(memory, replace(settings, model=options)).detect(image).union()
+            return ImageProcessor(memory, replace(settings, model=options).detection).detect(image).union()
 
         # Whatever joins people and vehicles hides both in full, so each can be looked at alone.
         people = [hidden({"default": _NEVER, "person": threshold}) for threshold in _STEPS]

@@ -8,12 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anonymise.anonymiser import read_image
+from anonymise.anonymiser import model_source, read_image
 from anonymise.config import Config
 from anonymise.core import saved_instances as instances
 from anonymise.core.detections import Detections, Instance, RgbImage, Size
 from anonymise.core.errors import ImageError, UnreadableImage
-from anonymise.detection.model_source import ModelSource
 from anonymise.evaluation.tally import check_size
 from anonymise.evaluation.truth import FileIndex, Found, Truth
 from anonymise.models import CloseMasker, Masker, ModelOptions, load_masker
@@ -101,7 +100,7 @@ def by_model(config: Config, files: FileIndex[Path], *, curves: bool, progress: 
         def detect(threshold: float | Mapping[str, float]) -> Detections:
             options = config.model.model_copy(update={"score_threshold": threshold})
             memory.options = options
-            return ModelSource(memory, replace(config, model=options)).of(truth.name).find(image)
+            return model_source(memory, replace(config, model=options)).of(truth.name).find(image)
 
         found = Found.of(detect(wanted))
         if not curves:

@@ -9,8 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anonymise.batch.outcomes import Done, Failed, Outcome, Progress, Report, Skipped
-from anonymise.core.detections import Box, Instance, RgbImage, full_mask
+from anonymise.config import Config
+from anonymise.core.detections import Box, Detections, Instance, RgbImage, Size, full_mask
 from anonymise.core.errors import StopError
+from anonymise.core.projection import PLANAR, panorama
+from anonymise.detection.processor import ImageProcessor
+from anonymise.models import Masker
 
 _Kind = TypeVar("_Kind", bound=Outcome)
 
@@ -113,3 +117,9 @@ class Ran(Progress):
     def objects(self) -> dict[str, int]:
         assert self.report is not None
         return dict(self.report.objects)
+
+
+def found_in(picture: RgbImage, masker: Masker, loaded: Config) -> Detections:
+    """What a masker finds in an upright picture, as a configuration has it look."""
+    projection = panorama(Size(picture.shape[1], picture.shape[0]), {})[0] if loaded.record.is_360 else PLANAR
+    return ImageProcessor(masker, loaded.detection).detect(picture, projection)

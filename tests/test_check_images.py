@@ -16,8 +16,8 @@ import pytest
 
 from anonymise.batch.inputs import CheckedInput, Fault, check_input, check_inputs
 from anonymise.batch.paths import Paths, Places, WalkProblem
-from anonymise.batch.storage import StorageOptions
 from anonymise.batch.workers import ProcessWorkers, SerialWorkers
+from anonymise.config import StorageOptions
 from anonymise.core.errors import StorageError
 from script.check_images import main
 from tests.fakes import street, write_image

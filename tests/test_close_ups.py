@@ -9,11 +9,11 @@ from anonymise import config
 from anonymise.config import Config
 from anonymise.core.classes import label_of
 from anonymise.core.detections import Box, Detections, Instance, RgbImage, Size, full_mask
-from anonymise.detection.processor import ImageProcessor
 from anonymise.detection.tiles import close_up
 from anonymise.models import CloseMasker, Masker, load_masker
 from samples.scene import draw_street
 from samples.vehicles import car_behind
+from tests.fakes import found_in
 
 _PERSON, _CAR, _TRUCK, _PLATE = (label_of(name) for name in ("person", "car", "truck", "plate"))
 _SIZE = Size(400, 300)
@@ -71,7 +71,7 @@ def picture(*white: Box, size: Size = _SIZE) -> RgbImage:
 
 
 def detect(image: RgbImage, masker: Masker, *overrides: str) -> Detections:
-    return ImageProcessor(masker, settings(*overrides)).detect(image)
+    return found_in(image, masker, settings(*overrides))
 
 
 def objects(detections: Detections) -> set[tuple[int, Box]]:
@@ -251,7 +251,7 @@ def _rear_view() -> tuple[RgbImage, Box]:
 def test_the_real_models_find_a_drawn_plate_and_leave_the_car_visible() -> None:
     image, plate = _rear_view()
     loaded = config.load(overrides=["model_type=Nano", "targets=[plate]", "merge_min_overlap=0.5"])
-    detections = ImageProcessor(load_masker(loaded.model, progress=False), loaded).detect(image)
+    detections = found_in(image, load_masker(loaded.model, progress=False), loaded)
     hidden = detections.union()
     assert hidden[plate.slices].mean() > 0.95
     assert {i.label for i in detections.instances} == {_PLATE}
@@ -266,5 +266,5 @@ def test_the_real_models_hide_cars_without_a_plate_in_view_as_a_whole() -> None:
         loaded = config.load(overrides=["model_type=Nano", f"targets={targets}", "merge_min_overlap=0.5"])
         masker = load_masker(loaded.model, progress=False)
         assert isinstance(masker, CloseMasker)
-        hidden[targets] = ImageProcessor(masker, loaded).detect(street)
+        hidden[targets] = found_in(street, masker, loaded)
     assert hidden["[plate]"].union().sum() >= 0.9 * hidden["[vehicle]"].union().sum() > 0

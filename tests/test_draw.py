@@ -11,16 +11,15 @@ from pydantic import ValidationError
 
 from anonymise.core.detections import Box, Detections, Instance, RgbImage, Size, full_mask
 from anonymise.core.errors import DrawError
+from anonymise.detection.outlines import ellipse_around, superellipse
 from anonymise.redaction import (
     Appearance,
     Center,
     Layer,
     StaticMaskOptions,
     draw,
-    ellipse_around,
     preview,
     static_mask,
-    superellipse,
 )
 
 KINDS = ("blur", "mosaic", "solid", "color", "inpaint")
@@ -35,8 +34,6 @@ def look(**changes: object) -> Appearance:
         "blur": 15,
         "gray_blur": False,
         "normalized_gray_blur": False,
-        "outline": "box",
-        "outline_exponent": 4.0,
         "feather": 0,
         "inpaint_radius": 16,
     }

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from anonymise import images
 from anonymise.core.detections import Box, Detections, Instance, RgbImage, Size, full_mask
 from anonymise.core.errors import UnreadableImage
+from anonymise.core.orientation import detections_to_stored, to_stored, to_upright
 from anonymise.images import png
 
 LIMIT = 10_000_000
@@ -229,9 +230,9 @@ def test_upright_as_pillow_has_it(orientation: int) -> None:
     assert image.orientation == orientation
     with Image.open(io.BytesIO(data)) as opened:
         expected = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
-    upright = images.to_upright(image.pixels, orientation)
+    upright = to_upright(image.pixels, orientation)
     assert np.array_equal(upright, expected)
-    assert np.array_equal(images.to_stored(upright, orientation), image.pixels)
+    assert np.array_equal(to_stored(upright, orientation), image.pixels)
 
 
 @settings(deadline=None, max_examples=100)
@@ -242,8 +243,8 @@ def test_masks_land_on_the_stored_pixels(orientation: int, width: int, height: i
     seed = data.draw(st.integers(0, 2**32 - 1))
     mask = np.random.default_rng(seed).random((box.height, box.width)) < 0.5
     upright = Detections(Size(width, height), (Instance(1, 0.5, box, mask), Instance(3, 0.7, box, full_mask(box))))
-    stored = images.detections_to_stored(upright, orientation)
-    assert np.array_equal(images.to_upright(stored.union(), orientation), upright.union())
+    stored = detections_to_stored(upright, orientation)
+    assert np.array_equal(to_upright(stored.union(), orientation), upright.union())
     for before, after in zip(upright.instances, stored.instances, strict=True):
         assert (after.label, after.score, after.area()) == (before.label, before.score, before.area())
         assert after.fills_box == before.fills_box

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from anonymise import config, pipeline, storage
-from anonymise.audit import audit
-from anonymise.paths import Places, TreeWalker
-from anonymise.workers import SerialWorkers
+from anonymise import config
+from anonymise.batch import runs as pipeline
+from anonymise.batch import storage
+from anonymise.batch.audit import audit
+from anonymise.batch.paths import Places, TreeWalker
+from anonymise.batch.workers import SerialWorkers
 from tests.fakes import Ran, RedMasker, street, write_image
 
 

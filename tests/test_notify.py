@@ -23,14 +23,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from anonymise.batch.notify import (
-    KEY_VARIABLE,
-    PASSWORD_VARIABLE,
-    EmailAccount,
-    EmailOptions,
-    Notifier,
-    read_email_account,
-)
+from anonymise.batch.notify import KEY_VARIABLE, PASSWORD_VARIABLE, EmailAccount, Notifier, read_email_account
+from anonymise.config import EmailOptions
 from anonymise.core.errors import ConfigError, StorageError
 
 EXAMPLE = Path(__file__).parents[1] / "config" / "email_config.example.yml"

@@ -8,18 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymise.batch.paths import (
-    FileKind,
-    FileOptions,
-    Paths,
-    Place,
-    Places,
-    TreeWalker,
-    WalkProblem,
-    all_files,
-    expected_files,
-    extended_length,
-)
+from anonymise.batch.paths import Paths, Places, TreeWalker, WalkProblem, all_files, expected_files, extended_length
+from anonymise.config import FileKind, FileOptions, Place
 from anonymise.core.errors import UsageError
 
 _NOTHING: dict[str, object] = {

@@ -26,8 +26,7 @@ from anonymise.batch.workers import ProcessWorkers, SerialWorkers, Workers
 from anonymise.config import Config
 from anonymise.core.detections import Box, Instance, RgbImage, full_mask
 from anonymise.core.errors import ModelError, StorageError
-from anonymise.detection.processor import ImageProcessor
-from tests.fakes import CAR, Ran, RedMasker, read_image, street, write_image
+from tests.fakes import CAR, Ran, RedMasker, found_in, read_image, street, write_image
 
 
 @pytest.fixture
@@ -329,15 +328,15 @@ def test_windows_find_what_the_full_image_does_not_show() -> None:
 
     loaded = settings("use_cutouts=True", "cutout_dim_downscale=[2, 2]", "cutout_step_factor=[30, 30]")
     picture = street(cars=[Box(70, 50, 90, 70)])  # across the middle: no window of a plain 2x2 grid has it whole
-    found = ImageProcessor(OnlySmallImages(), loaded).detect(picture)
+    found = found_in(picture, OnlySmallImages(), loaded)
     assert [i.box for i in found.instances] == [Box(70, 50, 90, 70)]
-    assert ImageProcessor(OnlySmallImages(), settings()).detect(picture).instances == ()
+    assert found_in(picture, OnlySmallImages(), settings()).instances == ()
 
 
 def test_masks_are_grown_after_merging() -> None:
     loaded = settings("mask_dilation_pixels=3")
     picture = street(cars=[Box(10, 10, 20, 20), Box(24, 10, 34, 20)])
-    found = ImageProcessor(RedMasker(), loaded).detect(picture)
+    found = found_in(picture, RedMasker(), loaded)
     assert [i.box for i in found.instances] == [Box(7, 7, 23, 23), Box(21, 7, 37, 23)]
 
 

@@ -11,10 +11,10 @@ from anonymise import redaction as draw
 from anonymise.config import Config
 from anonymise.core import saved_instances as instances
 from anonymise.core.detections import Box, Detections, Instance, Mask, RgbImage, Size, full_mask
-from anonymise.detection.processor import ImageProcessor
+from anonymise.detection.outlines import ellipse_around
 from anonymise.models import load_masker
 from samples.scene import draw_panorama, draw_street
-from tests.fakes import CAR, RedMasker, street
+from tests.fakes import CAR, RedMasker, found_in, street
 
 WHOLE_360 = ["image_type='360'", "mask_dilation_pixels=0"]
 
@@ -24,7 +24,7 @@ def settings(*overrides: str) -> Config:
 
 
 def detect(picture: RgbImage, masker: RedMasker, *overrides: str) -> Detections:
-    return ImageProcessor(masker, settings(*overrides)).detect(picture)
+    return found_in(picture, masker, settings(*overrides))
 
 
 class LeftHalf(RedMasker):
@@ -192,8 +192,8 @@ def test_a_superellipse_is_what_is_hidden_and_saved(method: str, dilation: int) 
         (160, 120), [Box(10, 40, 70, 80), Box(101, 30, 131, 60), Box(150, 0, 160, 10), Box(90, 90, 94, 95)]
     )
     chosen = settings(f"merging_method={method}", "outline=superellipse", f"mask_dilation_pixels={dilation}")
-    found = ImageProcessor(RedMasker(), chosen).detect(picture)
-    boxes = ImageProcessor(RedMasker(), settings(f"mask_dilation_pixels={dilation}")).detect(picture)
+    found = found_in(picture, RedMasker(), chosen)
+    boxes = found_in(picture, RedMasker(), settings(f"mask_dilation_pixels={dilation}"))
     assert [i.box for i in found.instances] == [i.box for i in boxes.instances]
     assert all(i.area() <= j.area() for i, j in zip(found.instances, boxes.instances, strict=True))
     assert found.instances[0].area() < 0.97 * boxes.instances[0].area()
@@ -227,7 +227,7 @@ def test_an_ellipse_goes_around_the_grown_box(dilation: int) -> None:
     chosen = f"mask_dilation_pixels={dilation}"
     boxes = detect(street((160, 120), TWO_CARS), RedMasker(), chosen)
     found = detect(street((160, 120), TWO_CARS), RedMasker(), chosen, "outline=ellipse")
-    assert [draw.ellipse_around(i, found.size).box for i in boxes.instances] == [i.box for i in found.instances]
+    assert [ellipse_around(i, found.size).box for i in boxes.instances] == [i.box for i in found.instances]
     assert (found.union() >= boxes.union()).all()
     assert not any(i.fills_box for i in found.instances)
 
@@ -251,12 +251,12 @@ def test_the_embedded_model_finds_more_in_all_variants_and_the_same_whatever_the
         flat = settings(*lite, threads)
         masker = load_masker(flat.model, progress=False)
         around = settings(*lite, threads, "image_type='360'", "view_fov=[90]", "outline=superellipse")
-        hidden.append([ImageProcessor(masker, flat).detect(picture), ImageProcessor(masker, around).detect(panorama)])
+        hidden.append([found_in(picture, masker, flat), found_in(panorama, masker, around)])
     for one, other in zip(*hidden, strict=True):
         saved = instances.dumps(one, "a.jpg")
         assert saved == instances.dumps(other, "a.jpg")
         assert np.array_equal(instances.loads(saved).union(), one.union())
         assert one.instances
-    plain = ImageProcessor(masker, settings("model_type=Lite", "merge_min_overlap=0.5")).detect(picture)
+    plain = found_in(picture, masker, settings("model_type=Lite", "merge_min_overlap=0.5"))
     assert (hidden[0][0].union() >= plain.union()).all()
     assert hidden[0][0].union().sum() > plain.union().sum()

@@ -172,11 +172,12 @@ def test_the_note_of_a_shape_that_nothing_explains_reaches_the_operator(tmp_path
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of odd image files is not there (ANONYMISE_SHARED)")
 def test_crops_of_the_odd_files_hide_what_the_whole_hides() -> None:
     from anonymise import images
-    from anonymise.detection.processor import ImageProcessor, projection_of
+    from anonymise.anonymiser import projection_of
+    from anonymise.detection.processor import ImageProcessor
     from anonymise.models import load_masker
 
     loaded = config.load([Path("360_lite_config.yml")])
-    processor = ImageProcessor(load_masker(loaded.model, progress=False), loaded)
+    processor = ImageProcessor(load_masker(loaded.model, progress=False), loaded.detection)
 
     def look(name: str) -> tuple[Mask, tuple[str, ...]]:
         data = (SHARED / f"{name}.jpg").read_bytes()

@@ -17,9 +17,9 @@ from anonymise.batch.inputs import check_inputs
 from anonymise.batch.jobs import Job, Work, finish, make_record
 from anonymise.batch.journal import JournalReader, State
 from anonymise.batch.paths import Paths, Places, TreeWalker
+from anonymise.batch.sharing import decode_into
 from anonymise.batch.workers import ProcessWorkers, SerialWorkers, Workers
 from anonymise.config import Config
-from anonymise.images import decode_into
 from tests.fakes import Ran, RedMasker, street, write_image
 
 LIMIT = ["max_image_seconds=8", "file_access_timeout_seconds=0"]

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anonymise.core.detections import Box, Detections, Instance, Mask, Size, full_mask
-from anonymise.core.wraparound import grown_around, merge_around, placed, split_at_seam
-from anonymise.detection.merging import merge
-from anonymise.redaction import ellipse_around
+from anonymise.core.wraparound import grown_around, placed, split_at_seam
+from anonymise.detection.merging import merge, merge_around
+from anonymise.detection.outlines import ellipse_around
 from tests.test_merging import METHODS, options
 
 SIZE = Size(40, 12)

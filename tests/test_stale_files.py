@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from anonymise import config, pipeline, storage
-from anonymise.audit import Audit, audit
+from anonymise import config
+from anonymise.batch import runs as pipeline
+from anonymise.batch import storage
+from anonymise.batch.audit import Audit, audit
+from anonymise.batch.journal import Journal, JournalReader, journal_file
+from anonymise.batch.paths import Places, TreeWalker
+from anonymise.batch.workers import SerialWorkers
 from anonymise.config import Config
-from anonymise.journal import Journal, JournalReader, journal_file
-from anonymise.paths import Places, TreeWalker
-from anonymise.workers import SerialWorkers
 from tests.fakes import Ran, RedMasker, street, write_image
 
 DIM = "preview_dim=[40, 30]"

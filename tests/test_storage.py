@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from anonymise.batch import storage
-from anonymise.batch.storage import StorageOptions
+from anonymise.config import StorageOptions
 from anonymise.core.errors import StorageError, UnreadableImage, WriteError
 
 

@@ -20,16 +20,29 @@ from anonymise import redaction as draw
 from anonymise.config import Config
 from anonymise.core.classes import LABELS
 from anonymise.core.detections import Detections, Mask, RgbImage, Size
+from anonymise.core.orientation import to_upright, upright_size
+from anonymise.core.projection import PLANAR, Projection, panorama
 from anonymise.core.sources import DetectionSource, InputImage
 from anonymise.detection.model_source import ModelSource
-from anonymise.detection.processor import projection_of
 from anonymise.metadata import record
+from anonymise.metadata.gpano import read_gpano
 from anonymise.metadata.record import Record
 from anonymise.models import Masker, load_masker
 from anonymise.redaction import Layer
 from anonymise.redaction.static import StaticMask
 
-__all__ = ["AnonymisedImage", "Anonymiser", "Describer", "Description", "Redactor", "read_image"]
+__all__ = [
+    "AnonymisedImage",
+    "Anonymiser",
+    "Describer",
+    "Description",
+    "Redactor",
+    "model_source",
+    "objects_of",
+    "projection_of",
+    "read_image",
+    "timed",
+]
 
 
 def read_image(
@@ -62,6 +75,29 @@ def read_image(
     projection, notes = projection_of(data, config)
     path = PurePath(name) if path is None else path
     return InputImage(data, pixels, orientation, projection, name, path, modified, notes)
+
+
+def projection_of(data: bytes, config: Config) -> tuple[Projection, tuple[str, ...]]:
+    """How the pixels of an image lie around the camera when it stands upright, and what is odd about that.
+
+    Args:
+        data: bytes of the image file, whose GPano says where on the sphere a part of a panorama is.
+        config: says whether the images are panoramas.
+
+    Raises:
+        UnreadableImage: the file has no size.
+    """
+    if not config.record.is_360:
+        return PLANAR, ()
+    header = images.header(data)
+    stored = Size(header.width, header.height)
+    gpano = read_gpano(images.embedded(data).xmp, [])  # what cannot be read is noted with the record
+    return panorama(upright_size(stored, header.orientation), gpano)
+
+
+def model_source(masker: Masker, config: Config) -> ModelSource:
+    """A model as a source of detections, as the configuration has it look."""
+    return ModelSource(masker, config.detection, config.model_fingerprint(masker.identity))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +140,7 @@ class AnonymisedImage:
             dim: width and height of the part in pixels; it is smaller where the image is.
             center: middle of the part, as fractions of the image's height and width.
         """
-        upright = images.to_upright(self.pixels, self.orientation)
+        upright = to_upright(self.pixels, self.orientation)
         return images.encode_jpeg(draw.preview(upright, dim, center))
 
 
@@ -248,7 +284,7 @@ class Anonymiser:
     def __init__(self, config: Config, *, model: Masker | None = None, source: DetectionSource | None = None) -> None:
         self._config = config
         self._static = StaticMask.of_options(config.static_mask, config.images.max_decoded_pixels)
-        self._source = source or ModelSource(model or load_masker(config.model, progress=False), config)
+        self._source = source or model_source(model or load_masker(config.model, progress=False), config)
         self._redactor = Redactor(config)
         self._describer = Describer(config)
 

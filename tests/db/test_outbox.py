@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from anonymise.batch.journal import Journal, journal_file
+from anonymise.config import DatabaseOptions
 from anonymise.core.errors import DatabaseError, DatabaseUnavailable
 from anonymise.core.resources import CONFIG_FOLDER
 from anonymise.database import outbox
 from anonymise.database.client import DatabaseClient
 from anonymise.database.geopackage import GeoPackageBackend
-from anonymise.database.options import DatabaseOptions
 from anonymise.database.oracle import OracleBackend
 from anonymise.database.sender import Sender, Sent
 from anonymise.database.settings import OracleSettings

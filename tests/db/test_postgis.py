@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from anonymise.config import DatabaseOptions
 from anonymise.core.errors import DatabaseError, DatabaseUnavailable
 from anonymise.database import outbox
 from anonymise.database.backend import Outcome
 from anonymise.database.client import DatabaseClient
-from anonymise.database.options import DatabaseOptions
 from anonymise.database.postgis import PostgisBackend
 from anonymise.database.sender import Sender, Sent
 from anonymise.database.settings import PostgisSettings

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anonymise import config
+from anonymise.config import EvaluationOptions
 from anonymise.core.detections import Box, Detections, Instance, Mask, RgbImage, Size, full_mask
-from anonymise.evaluation import EvaluationOptions
 from anonymise.evaluation.truth import Truth, TruthObject
 from samples.scene import PERSON, draw_scene
 from tests.fakes import write_image

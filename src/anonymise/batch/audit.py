@@ -8,18 +8,10 @@ from pathlib import Path
 
 from anonymise import images
 from anonymise.batch.journal import Entry, Identity, JournalReader, Standing, State, has_journal
-from anonymise.batch.paths import (
-    FileKind,
-    FileOptions,
-    Paths,
-    Place,
-    TreeWalker,
-    WalkProblem,
-    all_files,
-    expected_files,
-)
+from anonymise.batch.paths import Paths, TreeWalker, WalkProblem, all_files, expected_files
 from anonymise.batch.storage import is_written
 from anonymise.batch.tracked import is_same_input, stray_files
+from anonymise.config import FileKind, FileOptions, Place
 from anonymise.core.errors import UnreadableImage
 
 __all__ = ["Audit", "Doubt", "Status", "audit"]

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from anonymise.batch.paths import Paths, WalkProblem
-from anonymise.batch.storage import StorageOptions, read_input
+from anonymise.batch.storage import read_input
 from anonymise.batch.workers import WorkerDied, Workers, each_alone, has_ended
+from anonymise.config import StorageOptions
 from anonymise.core.errors import TimeLimitError, UnreadableImage
 from anonymise.images import decode
 

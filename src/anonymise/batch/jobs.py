@@ -9,14 +9,15 @@ from anonymise import images
 from anonymise import redaction as draw
 from anonymise.anonymiser import Describer, Redactor, objects_of, read_image, timed
 from anonymise.batch import storage
-from anonymise.batch.paths import ExpectedFile, FileKind, Paths, Place, expected_files
+from anonymise.batch.paths import ExpectedFile, Paths, expected_files
 from anonymise.batch.sharing import SharedPixels
 from anonymise.batch.tracked import input_content
 from anonymise.batch.workers import collected_log
-from anonymise.config import Config
+from anonymise.config import Config, FileKind, Place
 from anonymise.core import saved_instances as instances
 from anonymise.core.detections import Detections, RgbImage, Size
 from anonymise.core.errors import ImageError, InstancesError, RecordError
+from anonymise.core.orientation import to_upright
 from anonymise.core.resources import CONFIG_FOLDER
 from anonymise.metadata import record
 
@@ -268,7 +269,7 @@ def make_preview(paths: Paths, config: Config) -> Work:
         raise ImageError(f"there is no anonymised image {paths.output_image} yet; anonymise it first")
     data = storage.read(paths.output_image, paths.places.output, config.storage, images.check_kind)
     image = images.decode(data, max_pixels=config.images.max_decoded_pixels)
-    upright = images.to_upright(image.pixels, image.orientation)
+    upright = to_upright(image.pixels, image.orientation)
     _write(files, _encoded_preview(upright, config), config)
     return Work()
 

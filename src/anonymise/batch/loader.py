@@ -10,13 +10,13 @@ from anonymise.batch.jobs import Work
 from anonymise.batch.outcomes import Skipped
 from anonymise.batch.paths import Paths
 from anonymise.batch.recorder import Begun, JournalBook
-from anonymise.batch.sharing import PixelMemory, SharedPixels
+from anonymise.batch.sharing import PixelMemory, SharedPixels, decode_into
 from anonymise.batch.storage import read_input
 from anonymise.batch.workers import WorkerDied, Workers, has_ended
 from anonymise.config import Config
 from anonymise.core.detections import RgbImage, Size
 from anonymise.core.errors import TimeLimitError, UnreadableImage
-from anonymise.images import check_kind, decode, decode_into, header
+from anonymise.images import check_kind, decode, header
 
 __all__ = ["Loaded", "Loader"]
 

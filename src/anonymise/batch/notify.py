@@ -24,11 +24,12 @@ from typing import Annotated, Any, Literal
 from cryptography.fernet import Fernet, InvalidToken
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from anonymise.config import EmailOptions
 from anonymise.core import yamlfile
 from anonymise.core.errors import AnonymiseError, ConfigError
 from anonymise.core.plaintext import printable
 
-__all__ = ["KEY_VARIABLE", "PASSWORD_VARIABLE", "EmailAccount", "EmailOptions", "Notifier", "read_email_account"]
+__all__ = ["KEY_VARIABLE", "PASSWORD_VARIABLE", "EmailAccount", "Notifier", "read_email_account"]
 
 log = logging.getLogger(__name__)
 
@@ -45,22 +46,6 @@ _MAX_LINE = 500
 """Characters of a line about a failed image."""
 
 _Address = Annotated[str, Field(pattern=r"^[^@\s,;<>]+@[^@\s,;<>]+$")]
-
-
-class EmailOptions(BaseModel):
-    """Keys of the configuration that say which mails are sent."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    uncaught_exception_email: bool
-    processing_error_email: bool
-    finished_email: bool
-    email_attach_log_file: bool
-
-    @property
-    def any_enabled(self) -> bool:
-        """Whether any mail is sent at all."""
-        return self.uncaught_exception_email or self.processing_error_email or self.finished_email
 
 
 class EmailAccount(BaseModel):

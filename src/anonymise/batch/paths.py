@@ -10,23 +10,18 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path, PurePath, PureWindowsPath
 from types import MappingProxyType
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-
+from anonymise.config.files import PLACES_OF, FileKind, FileOptions, Place
 from anonymise.core.errors import UsageError
 
 __all__ = [
     "ERROR_NOTE",
     "ERROR_RECORD",
     "ExpectedFile",
-    "FileKind",
-    "FileOptions",
     "Paths",
-    "Place",
     "Places",
     "TreeWalker",
     "WalkProblem",
@@ -39,40 +34,6 @@ __all__ = [
 
 _Path = TypeVar("_Path", bound=PurePath)
 
-
-class FileKind(Enum):
-    """What a file of a finished image is; the value is the name in the configuration's keys."""
-
-    IMAGE = "image"
-    JSON = "json"
-    PREVIEW = "preview"
-    MASK = "mask"
-    INSTANCES = "instances"
-    COLMAP_MASK = "colmap_mask"
-
-
-class Place(Enum):
-    """The tree that a file stands in; the value is the prefix of the configuration's keys."""
-
-    LOCAL = "local"
-    REMOTE = "remote"
-    ARCHIVE = "archive"
-    PREVIEWS = "separate"
-    COLMAP = "colmap"
-
-
-_TREES = (Place.LOCAL, Place.REMOTE, Place.ARCHIVE)
-
-_PLACES_OF: Mapping[FileKind, tuple[Place, ...]] = MappingProxyType(
-    {
-        FileKind.IMAGE: (Place.REMOTE, Place.ARCHIVE),
-        FileKind.JSON: _TREES,
-        FileKind.PREVIEW: (*_TREES, Place.PREVIEWS),
-        FileKind.MASK: _TREES,
-        FileKind.INSTANCES: _TREES,
-        FileKind.COLMAP_MASK: (Place.COLMAP,),
-    }
-)
 
 _ENDINGS: Mapping[FileKind, str] = MappingProxyType(
     {
@@ -93,51 +54,6 @@ ERROR_RECORD = "_error.json"
 
 _FOLDED_MARKER = ".ANONYMISE"
 """The folder that every tree of results has, in capitals: it is there where the file system does not know case."""
-
-
-class FileOptions(BaseModel):
-    """Keys of the configuration that say which files are read and written, and where."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    image_extensions: tuple[str, ...] = Field(min_length=1)
-    remote_json: bool
-    local_json: bool
-    archive_json: bool
-    remote_preview: bool
-    local_preview: bool
-    archive_preview: bool
-    separate_preview_directory: str | None
-    remote_mask: bool
-    local_mask: bool
-    archive_mask: bool
-    colmap_mask_directory: str | None
-    remote_instances: bool
-    local_instances: bool
-    archive_instances: bool
-
-    @field_validator("image_extensions")
-    @classmethod
-    def _lower_case(cls, extensions: tuple[str, ...]) -> tuple[str, ...]:
-        # .jfif and .jpe are other names of JPEG; .mpo and .insp are JPEGs followed by more, of which the first is read.
-        supported = {"jpg", "jpeg", "jpe", "jfif", "mpo", "insp", "png"}
-        if unknown := [e for e in extensions if e.lower().lstrip(".") not in supported]:
-            raise ValueError(f"cannot read {', '.join(unknown)} files; supported: {', '.join(sorted(supported))}")
-        return tuple("." + e.lower().lstrip(".") for e in extensions)
-
-    def wants(self, kind: FileKind, place: Place) -> bool:
-        """Whether a finished image has this kind of file in this place."""
-        if place not in _PLACES_OF[kind]:
-            return False
-        if place is Place.PREVIEWS:
-            return self.separate_preview_directory is not None
-        if place is Place.COLMAP:
-            return self.colmap_mask_directory is not None
-        return kind is FileKind.IMAGE or bool(getattr(self, f"{place.value}_{kind.value}"))
-
-    def wants_any(self, kind: FileKind) -> bool:
-        """Whether a finished image has this kind of file anywhere."""
-        return any(self.wants(kind, place) for place in _PLACES_OF[kind])
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +205,7 @@ class ExpectedFile:
 def all_files(paths: Paths) -> tuple[ExpectedFile, ...]:
     """Every file that an image could have besides the input image, in the places of this run."""
     files = []
-    for kind, places in _PLACES_OF.items():
+    for kind, places in PLACES_OF.items():
         for place in places:
             root, path = paths.places.root(place), paths.file(kind, place)
             if root is not None and path is not None:
@@ -334,7 +250,7 @@ class _Names:
         roots = [places.errors]
         # Per file: number of its tree, whether it is named by the image's stem, what follows.
         self._files = [(0, True, ERROR_NOTE), (0, True, ERROR_RECORD), (0, False, "")]
-        for kind, places_of_kind in _PLACES_OF.items():
+        for kind, places_of_kind in PLACES_OF.items():
             for place in places_of_kind:
                 root = places.root(place)
                 if root is None or not options.wants(kind, place):

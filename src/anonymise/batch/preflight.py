@@ -11,9 +11,9 @@ from typing import Literal
 
 from anonymise.batch import runs as pipeline
 from anonymise.batch.notify import read_email_account
-from anonymise.batch.paths import FileKind, Paths, Place, Places, TreeWalker, WalkProblem
+from anonymise.batch.paths import Paths, Places, TreeWalker, WalkProblem
 from anonymise.batch.storage import check_archive
-from anonymise.config import Config
+from anonymise.config import Config, FileKind, Place
 from anonymise.core.errors import AnonymiseError, CannotStart, ConfigError, ModelError, RecordError
 from anonymise.core.resources import CONFIG_FOLDER, script_command
 from anonymise.database.settings import GeoPackageSettings, load_settings, password_for

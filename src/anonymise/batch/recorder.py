@@ -16,10 +16,10 @@ from anonymise.batch import storage
 from anonymise.batch.jobs import delete_input
 from anonymise.batch.journal import SAVED, Entry, Identity, Journal, JournalReader, State, Written, has_journal
 from anonymise.batch.outcomes import Done, Failed, Outcome, Skipped
-from anonymise.batch.paths import ERROR_NOTE, ERROR_RECORD, FileKind, Paths, Places, all_files, expected_files
+from anonymise.batch.paths import ERROR_NOTE, ERROR_RECORD, Paths, Places, all_files, expected_files
 from anonymise.batch.runner import Book, Task
 from anonymise.batch.tracked import is_same_file, is_same_input, noted, own_instances, tracked_path
-from anonymise.config import Config
+from anonymise.config import Config, FileKind
 from anonymise.core.errors import DatabaseUnavailable, ImageError, InstancesError, StorageError, WriteError
 from anonymise.core.sources import DetectionSource, Source
 from anonymise.database import outbox

@@ -12,25 +12,24 @@ from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
 
-from anonymise.anonymiser import objects_of, read_image
+from anonymise.anonymiser import model_source, objects_of, read_image
 from anonymise.batch.jobs import Job, Work, finish, make_preview, make_record
 from anonymise.batch.journal import SAVED, Journal, has_journal
 from anonymise.batch.loader import Loaded, Loader
 from anonymise.batch.outcomes import Outcome, Progress, Report
-from anonymise.batch.paths import FileKind, FileOptions, Paths, Place, Places, TreeWalker, expected_files
+from anonymise.batch.paths import Paths, Places, TreeWalker, expected_files
 from anonymise.batch.recorder import FilesBook, JournalBook, known_failures
 from anonymise.batch.runner import Book, Found, Task, ahead, outcome_of, problem_outcome, run
 from anonymise.batch.sharing import PixelMemory, SharedPixels
-from anonymise.batch.storage import StorageOptions, holds_files, prepare, read_input
+from anonymise.batch.storage import holds_files, prepare, read_input
 from anonymise.batch.tracked import noted
 from anonymise.batch.workers import SerialWorkers, Workers
-from anonymise.config import Config
+from anonymise.config import Config, FileKind, FileOptions, Place, StorageOptions
 from anonymise.core import saved_instances as instances
 from anonymise.core.detections import Size
 from anonymise.core.errors import DrawError, ImageError, InstancesError, StorageError, UsageError
 from anonymise.core.sources import DetectionSource, Source
 from anonymise.database.sender import Sender
-from anonymise.detection.model_source import ModelSource
 from anonymise.images import check_kind, header
 from anonymise.models import Masker
 from anonymise.redaction.static import StaticMask
@@ -58,7 +57,7 @@ def anonymise(
         sender: sends the rows of finished images to the database, with ``write_exif_to_db``.
         reader: decodes images; None does it in this process, which then ends where a damaged file crashes a codec.
     """
-    model = ModelSource(masker, config)
+    model = model_source(masker, config)
     return _finish_each(model, model.fingerprint, config, places, workers, reader, progress, sender)
 
 

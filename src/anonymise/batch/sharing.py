@@ -16,8 +16,9 @@ import numpy as np
 
 from anonymise.core import transient
 from anonymise.core.detections import RgbImage, Size
+from anonymise.images import decode
 
-__all__ = ["PixelMemory", "SharedPixels"]
+__all__ = ["PixelMemory", "SharedPixels", "decode_into"]
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,16 @@ def _as_image(memory: SharedMemory, size: Size) -> RgbImage:
     # frombuffer, unlike np.ndarray, keeps the memory from being unmapped as long as the array is there.
     pixels = np.frombuffer(memory.buf, np.uint8, math.prod(size) * _CHANNELS)
     return pixels.reshape(size.height, size.width, _CHANNELS)
+
+
+def decode_into(pixels: SharedPixels, data: bytes, max_pixels: int) -> None:
+    """Decodes an image file into shared memory.
+
+    Raises:
+        UnreadableImage: the image cannot be decoded.
+        OSError: the memory is gone.
+    """
+    np.copyto(pixels.open(), decode(data, max_pixels=max_pixels).pixels)
 
 
 class PixelMemory:

@@ -17,14 +17,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from anonymise.batch.paths import FileOptions, Places, way_out
+from anonymise.batch.paths import Places, way_out
 from anonymise.batch.processes import is_running, process_name
+from anonymise.config import FileOptions, StorageOptions
 from anonymise.core.errors import StorageError, UnreadableImage, UsageError, WriteError
 
 __all__ = [
-    "StorageOptions",
     "check_archive",
     "clear_temporary_files",
     "delete_verified_input",
@@ -72,17 +70,6 @@ _STOPS_THE_RUN = {
     getattr(errno, "EDQUOT", -1): "the disk quota is used up",
     errno.EROFS: "the file system is read-only",
 }
-
-
-class StorageOptions(BaseModel):
-    """Keys of the configuration about files that cannot be reached, and about deleting the input."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    delete_input: bool
-    file_access_retry_seconds: float = Field(gt=0)
-    file_access_timeout_seconds: float = Field(ge=0)
-    max_file_megabytes: int = Field(ge=1)
 
 
 def prepare_root(root: Path) -> None:

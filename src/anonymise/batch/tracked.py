@@ -7,7 +7,8 @@ from pathlib import Path
 
 from anonymise.batch import storage
 from anonymise.batch.journal import Entry, Identity, Written
-from anonymise.batch.paths import ExpectedFile, FileKind, FileOptions, Paths, Place, all_files, expected_files
+from anonymise.batch.paths import ExpectedFile, Paths, all_files, expected_files
+from anonymise.config import FileKind, FileOptions, Place
 
 __all__ = ["input_content", "is_same_file", "is_same_input", "noted", "own_instances", "stray_files", "tracked_path"]
 

@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anonymise.core.detections import Box, Instance, Size
-from anonymise.detection.merging import MergeOptions, may_join, merge
 
-__all__ = ["grown_around", "merge_around", "placed", "split_at_seam"]
+__all__ = ["grown_around", "placed", "split_at_seam"]
 
 
 def placed(instance: Instance, width: int) -> Instance:
@@ -30,55 +28,6 @@ def placed(instance: Instance, width: int) -> Instance:
         mask[:, column : column + n] |= instance.mask[:, done : done + n]
         done += n
     return replace(instance, box=Box(0, box.top, width, box.bottom), mask=mask)
-
-
-def merge_around(passes: Sequence[Sequence[Instance]], options: MergeOptions, width: int) -> tuple[Instance, ...]:
-    """As `merging.merge`, for an image whose left and right edges meet.
-
-    Objects that reach the seam are laid out beside each other on both sides of it, with all that they could be joined
-    with, and merged there; the others stay as they are. A row of objects that overlap all the way around the image is
-    cut somewhere.
-
-    Args:
-        passes: detections with boxes as this module has them; the first is the pass over the full image.
-        options: as in `merging.merge`.
-        width: of the image.
-    """
-    found = [(number, instance) for number, instances in enumerate(passes) for instance in instances]
-    group_of: dict[int, int] = {}
-    turns = [0] * len(found)
-    boxes = np.array([(i.box.left, i.box.top, i.box.right, i.box.bottom) for _, i in found]).reshape(-1, 4)
-    for start in np.flatnonzero(boxes[:, 2] >= width).tolist():
-        if start in group_of:
-            continue
-        group_of[start] = start
-        waiting = [start]
-        while waiting:
-            index = waiting.pop()
-            laid_out = found[index][1].moved(turns[index] * width, 0)
-            for other, turn in _touching(laid_out, boxes, width):
-                if other not in group_of and may_join(laid_out, found[other][1].moved(turn * width, 0), options):
-                    group_of[other], turns[other] = start, turn
-                    waiting.append(other)
-    merged: list[Instance] = []
-    for group in (None, *sorted(set(group_of.values()))):
-        laid_out_passes: list[list[Instance]] = [[] for _ in passes]
-        for index, (number, instance) in enumerate(found):
-            if group_of.get(index) == group:
-                laid_out_passes[number].append(instance.moved(turns[index] * width, 0))
-        merged += (placed(instance, width) for instance in merge(laid_out_passes, options))
-    return tuple(sorted(merged, key=lambda i: (i.box, i.label, -i.score)))
-
-
-def _touching(instance: Instance, boxes: NDArray[np.int64], width: int) -> Iterator[tuple[int, int]]:
-    """(index, turns around the image) of all boxes that have a pixel or an edge in common with an instance's box."""
-    box = instance.box
-    in_rows = (boxes[:, 1] <= box.bottom) & (boxes[:, 3] >= box.top)
-    home = box.left // width
-    for turn in (home - 1, home, home + 1):
-        in_columns = (boxes[:, 0] + turn * width <= box.right) & (boxes[:, 2] + turn * width >= box.left)
-        for index in np.flatnonzero(in_rows & in_columns).tolist():
-            yield index, turn
 
 
 def grown_around(instance: Instance, grow: Callable[[Instance, Size], Instance], size: Size) -> Instance:

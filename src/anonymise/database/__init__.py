@@ -8,6 +8,6 @@
 Importing this loads no database driver.
 """
 
-from anonymise.database.options import DatabaseOptions
+from anonymise.config import DatabaseOptions
 
 __all__ = ["DatabaseOptions"]

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from anonymise.config import DatabaseOptions
 from anonymise.core.errors import DatabaseError, DatabaseUnavailable, RecordError
 from anonymise.database import outbox
 from anonymise.database.backend import Outcome, RowResult
 from anonymise.database.client import DatabaseClient
-from anonymise.database.options import DatabaseOptions
 from anonymise.database.table import Table
 from anonymise.metadata.record import Record, loads
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from anonymise.core.detections import Box, Instance, Mask, full_mask
+from anonymise.core.wraparound import placed
 
 __all__ = ["AreaMethod", "MergeOptions", "MergingMethod", "corners", "ious", "may_join", "merge"]
 
@@ -290,3 +291,52 @@ def _canonical(instance: Instance) -> tuple[int, int, int, int, int, float, byte
     box = instance.box
     mask = b"" if instance.fills_box else instance.mask.tobytes()
     return box.left, box.top, box.right, box.bottom, instance.label, -instance.score, mask
+
+
+def merge_around(passes: Sequence[Sequence[Instance]], options: MergeOptions, width: int) -> tuple[Instance, ...]:
+    """As `merge`, for an image whose left and right edges meet.
+
+    Objects that reach the seam are laid out beside each other on both sides of it, with all that they could be joined
+    with, and merged there; the others stay as they are. A row of objects that overlap all the way around the image is
+    cut somewhere.
+
+    Args:
+        passes: detections with boxes as this module has them; the first is the pass over the full image.
+        options: as in `merge`.
+        width: of the image.
+    """
+    found = [(number, instance) for number, instances in enumerate(passes) for instance in instances]
+    group_of: dict[int, int] = {}
+    turns = [0] * len(found)
+    boxes = np.array([(i.box.left, i.box.top, i.box.right, i.box.bottom) for _, i in found]).reshape(-1, 4)
+    for start in np.flatnonzero(boxes[:, 2] >= width).tolist():
+        if start in group_of:
+            continue
+        group_of[start] = start
+        waiting = [start]
+        while waiting:
+            index = waiting.pop()
+            laid_out = found[index][1].moved(turns[index] * width, 0)
+            for other, turn in _touching(laid_out, boxes, width):
+                if other not in group_of and may_join(laid_out, found[other][1].moved(turn * width, 0), options):
+                    group_of[other], turns[other] = start, turn
+                    waiting.append(other)
+    merged: list[Instance] = []
+    for group in (None, *sorted(set(group_of.values()))):
+        laid_out_passes: list[list[Instance]] = [[] for _ in passes]
+        for index, (number, instance) in enumerate(found):
+            if group_of.get(index) == group:
+                laid_out_passes[number].append(instance.moved(turns[index] * width, 0))
+        merged += (placed(instance, width) for instance in merge(laid_out_passes, options))
+    return tuple(sorted(merged, key=lambda i: (i.box, i.label, -i.score)))
+
+
+def _touching(instance: Instance, boxes: NDArray[np.int64], width: int) -> Iterator[tuple[int, int]]:
+    """(index, turns around the image) of all boxes that have a pixel or an edge in common with an instance's box."""
+    box = instance.box
+    in_rows = (boxes[:, 1] <= box.bottom) & (boxes[:, 3] >= box.top)
+    home = box.left // width
+    for turn in (home - 1, home, home + 1):
+        in_columns = (boxes[:, 0] + turn * width <= box.right) & (boxes[:, 2] + turn * width >= box.left)
+        for index in np.flatnonzero(in_rows & in_columns).tolist():
+            yield index, turn

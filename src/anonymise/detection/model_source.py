@@ -1,21 +1,26 @@
 """The model as a source of detections."""
 
-from anonymise.config import Config
 from anonymise.core.detections import Detections
+from anonymise.core.orientation import detections_to_stored, to_upright
 from anonymise.core.sources import InputImage, Source
-from anonymise.detection.processor import ImageProcessor
-from anonymise.images import detections_to_stored, to_upright
+from anonymise.detection.processor import DetectionOptions, ImageProcessor
 from anonymise.models import Masker
 
 __all__ = ["ModelSource"]
 
 
 class ModelSource:
-    """Shows images to the model as they stand upright, and brings what it finds back to the stored pixels."""
+    """Shows images to the model as they stand upright, and brings what it finds back to the stored pixels.
 
-    def __init__(self, masker: Masker, config: Config) -> None:
-        self._processor = ImageProcessor(masker, config)
-        self._source = Source(config.model_fingerprint(masker.identity), self._find)
+    Args:
+        masker: the model.
+        options: where the model looks, and what its findings come to.
+        fingerprint: text that changes with the model and the options.
+    """
+
+    def __init__(self, masker: Masker, options: DetectionOptions, fingerprint: str) -> None:
+        self._processor = ImageProcessor(masker, options)
+        self._source = Source(fingerprint, self._find)
 
     @property
     def fingerprint(self) -> str:

@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from anonymise.core.detections import Box, Instance, Mask, RgbImage, Size
 from anonymise.core.projection import Projection, panorama
-from anonymise.core.wraparound import merge_around, placed
-from anonymise.detection.merging import MergeOptions, merge
+from anonymise.core.wraparound import placed
+from anonymise.detection.merging import MergeOptions, merge, merge_around
 from anonymise.detection.tiles import CloseUp, TakeCloseUp, WindowOptions, crop_wrapped, windows
 
 __all__ = ["Reconsider", "View", "ViewOptions", "close_up", "detect_around", "render", "to_sphere", "views"]

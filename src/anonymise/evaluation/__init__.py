@@ -1,6 +1,5 @@
 """Ground truth and what a run hid → numbers, files and pictures.
 
-- `options`: the keys of the configuration.
 - `truth`, `label_images`, `coco_annotations`: what really is in an image, from its annotation.
 - `tally`: one image → counts. `evaluation`: the counts of all images → shares. `intervals`: how sure they are.
 - `average_precision`: COCO's measures, by its own code.
@@ -8,7 +7,3 @@
 
 No models, no drawing of masks: what was hidden is given. ``docs/evaluation.md`` says what the numbers mean.
 """
-
-from anonymise.evaluation.options import EvaluationOptions
-
-__all__ = ["EvaluationOptions"]

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from anonymise.config import EvaluationOptions
 from anonymise.core.detections import Box, Mask, Size, full_mask
 from anonymise.core.errors import ImageError, UsageError
 from anonymise.core.runlengths import check_size, decode
-from anonymise.evaluation.options import EvaluationOptions, found_as
+from anonymise.evaluation.synonyms import found_as
 from anonymise.evaluation.truth import Annotated, Truth, TruthObject, stem
 
 __all__ = ["annotated_by_coco"]

@@ -8,9 +8,9 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
+from anonymise.config import EvaluationOptions
 from anonymise.evaluation.average_precision import AveragePrecision, CocoImage, average_precision, coco_image
 from anonymise.evaluation.intervals import Interval, bootstrap_ratios, newcombe, wilson
-from anonymise.evaluation.options import EvaluationOptions
 from anonymise.evaluation.tally import (
     ALL,
     SIZE_GROUPS,

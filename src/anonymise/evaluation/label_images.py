@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 from PIL import PngImagePlugin
 
+from anonymise.config import EvaluationOptions
 from anonymise.core.detections import Box, Size, full_mask
 from anonymise.core.errors import ImageError, UsageError
-from anonymise.evaluation.options import EvaluationOptions, found_as
+from anonymise.evaluation.synonyms import found_as
 from anonymise.evaluation.truth import Annotated, Truth, TruthObject
 
 __all__ = ["annotated_by_labels", "read_labels"]

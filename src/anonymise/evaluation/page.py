@@ -4,12 +4,12 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from anonymise.config import EvaluationOptions
 from anonymise.core.errors import UsageError
 from anonymise.core.plaintext import lines_of
 from anonymise.evaluation import report
 from anonymise.evaluation.evaluation import Evaluation
 from anonymise.evaluation.gallery import Crop
-from anonymise.evaluation.options import EvaluationOptions
 from anonymise.evaluation.plots import plots
 from anonymise.evaluation.report import About
 from anonymise.evaluation.tally import ALL, SIZE_GROUPS

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from anonymise.config import EvaluationOptions
 from anonymise.core import yamlfile
 from anonymise.core.plaintext import csv_cell, printable
 from anonymise.evaluation.average_precision import AveragePrecision
 from anonymise.evaluation.evaluation import Evaluation, Row, WantedRecall
-from anonymise.evaluation.options import EvaluationOptions
 from anonymise.evaluation.tally import ALL, SIZE_GROUPS, Count, ImageTally
 from anonymise.evaluation.truth import Problem
 

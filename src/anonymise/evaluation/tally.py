@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from anonymise.config import EvaluationOptions
 from anonymise.core.detections import Box, Mask, Size
 from anonymise.core.errors import ImageError
-from anonymise.evaluation.options import EvaluationOptions
 from anonymise.evaluation.truth import Found, Truth, TruthObject
 
 __all__ = [

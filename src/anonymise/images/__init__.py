@@ -16,15 +16,10 @@ from anonymise.images.files import (
     SourceImage,
     check_kind,
     decode,
-    decode_into,
-    detections_to_stored,
     encode_jpeg,
     encode_png,
     header,
     rewrite,
-    to_stored,
-    to_upright,
-    upright_size,
 )
 
 __all__ = [
@@ -35,14 +30,9 @@ __all__ = [
     "SourceImage",
     "check_kind",
     "decode",
-    "decode_into",
-    "detections_to_stored",
     "embedded",
     "encode_jpeg",
     "encode_png",
     "header",
     "rewrite",
-    "to_stored",
-    "to_upright",
-    "upright_size",
 ]

@@ -5,7 +5,7 @@ Pixels are in the orientation in which the file stores them; a model that wants 
 """
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import cv2
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 from pydantic import BaseModel, ConfigDict, Field
 
-from anonymise.batch.sharing import SharedPixels
-from anonymise.core.detections import Box, Detections, Instance, Mask, RgbImage, Size
+from anonymise.core.detections import Mask, RgbImage
 from anonymise.core.errors import UnreadableImage
 from anonymise.images import container, dct, jpeg, jpegfile, png
 from anonymise.images.exifwriter import OutputMetadata
@@ -28,15 +27,10 @@ __all__ = [
     "Rewritten",
     "SourceImage",
     "decode",
-    "decode_into",
-    "detections_to_stored",
     "encode_jpeg",
     "encode_png",
     "header",
     "rewrite",
-    "to_stored",
-    "to_upright",
-    "upright_size",
 ]
 
 Kind = Literal["jpeg", "png"]
@@ -51,13 +45,6 @@ _TO_RGB = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
 # Data that no picture ends with: ones (FF 00 is one byte FF in a scan), and bytes of all kinds without FF.
 _FILLERS = (b"\xff\x00" * 256, bytes(np.random.default_rng(0).integers(0, 255, 512, np.uint8)))
 _SAMPLINGS = frozenset({(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)})  # those that OpenCV can write
-
-# What makes the stored picture upright, for each EXIF orientation (EXIF 3.0, section 4.6.5.1): rows and columns are
-# exchanged first, then the rows or the columns are reversed. Then the orientation that undoes it.
-_TRANSPOSED = frozenset({5, 6, 7, 8})
-_UPSIDE_DOWN = frozenset({3, 4, 7, 8})
-_MIRRORED = frozenset({2, 3, 6, 7})
-_UNDONE_BY = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
 
 
 class ImageOptions(BaseModel):
@@ -155,16 +142,6 @@ def decode(data: bytes, *, max_pixels: int) -> SourceImage:
     return SourceImage(_rgb(_decode_png(chunks)), container.of_chunks(chunks).orientation, "png")
 
 
-def decode_into(pixels: SharedPixels, data: bytes, max_pixels: int) -> None:
-    """Decodes an image file into shared memory.
-
-    Raises:
-        UnreadableImage: the image cannot be decoded.
-        OSError: the memory is gone.
-    """
-    np.copyto(pixels.open(), decode(data, max_pixels=max_pixels).pixels)
-
-
 def rewrite(source: bytes, image: RgbImage, changed: Mask, options: ImageOptions) -> Rewritten:
     """The anonymised file.
 
@@ -200,66 +177,6 @@ def encode_jpeg(image: RgbImage, quality: int = 90) -> bytes:
 def encode_png(samples: NDArray[np.uint8]) -> bytes:
     """A PNG file of a single-channel picture, such as a mask: uint8 (height, width)."""
     return _encoded(".png", samples, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-
-
-def to_upright(pixels: NDArray[_Scalar], orientation: int) -> NDArray[_Scalar]:
-    """The picture or mask as it is shown, from the way it is stored.
-
-    Args:
-        pixels: (height, width, ...) in stored orientation.
-        orientation: EXIF orientation, 1 to 8.
-    """
-    return np.ascontiguousarray(_turned(pixels, orientation))
-
-
-def to_stored(pixels: NDArray[_Scalar], orientation: int) -> NDArray[_Scalar]:
-    """The picture or mask as it is stored, from the way it is shown; the inverse of ``to_upright``."""
-    return np.ascontiguousarray(_turned(pixels, _UNDONE_BY[orientation]))
-
-
-def upright_size(stored: Size, orientation: int) -> Size:
-    """The size of the picture as it is shown, from that as it is stored."""
-    return Size(stored.height, stored.width) if orientation in _TRANSPOSED else stored
-
-
-def detections_to_stored(detections: Detections, orientation: int) -> Detections:
-    """What was found in the upright picture, in the coordinates of the stored one.
-
-    Args:
-        detections: of the upright picture.
-        orientation: EXIF orientation of the file, 1 to 8.
-    """
-    if orientation == 1:
-        return detections
-    stored = upright_size(detections.size, orientation)
-    return replace(
-        detections,
-        size=stored,
-        instances=tuple(_instance_to_stored(i, stored, orientation) for i in detections.instances),
-    )
-
-
-def _turned(pixels: NDArray[_Scalar], orientation: int) -> NDArray[_Scalar]:
-    """A view of the stored picture as it is shown."""
-    turned = pixels.swapaxes(0, 1) if orientation in _TRANSPOSED else pixels
-    if orientation in _UPSIDE_DOWN:
-        turned = turned[::-1]
-    if orientation in _MIRRORED:
-        turned = turned[:, ::-1]
-    return turned
-
-
-def _instance_to_stored(instance: Instance, stored: Size, orientation: int) -> Instance:
-    undo = _UNDONE_BY[orientation]
-    box = instance.box
-    left, top, right, bottom = box.left, box.top, box.right, box.bottom
-    if undo in _TRANSPOSED:
-        left, top, right, bottom = top, left, bottom, right
-    if undo in _UPSIDE_DOWN:
-        top, bottom = stored.height - bottom, stored.height - top
-    if undo in _MIRRORED:
-        left, right = stored.width - right, stored.width - left
-    return replace(instance, box=Box(left, top, right, bottom), mask=_turned(instance.mask, undo))
 
 
 def _kind(data: bytes) -> Kind:

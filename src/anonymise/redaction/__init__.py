@@ -8,9 +8,9 @@
 No files, no models. ``docs/appearance.md`` tells the operator what the appearances look like and what survives.
 """
 
-from anonymise.redaction.appearance import Appearance, Kind, Outline, Rgb, StaticMaskOptions
+from anonymise.redaction.appearance import Appearance, Kind, Rgb, StaticMaskOptions
 from anonymise.redaction.compose import Center, Drawn, Layer, draw, preview
-from anonymise.redaction.regions import ellipse_around, static_mask, superellipse
+from anonymise.redaction.regions import static_mask
 
 __all__ = [
     "Appearance",
@@ -18,12 +18,9 @@ __all__ = [
     "Drawn",
     "Kind",
     "Layer",
-    "Outline",
     "Rgb",
     "StaticMaskOptions",
     "draw",
-    "ellipse_around",
     "preview",
     "static_mask",
-    "superellipse",
 ]

@@ -7,10 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from anonymise.core.classes import LABELS, unknown_classes
 
-__all__ = ["Appearance", "Kind", "Outline", "Rgb", "StaticMaskOptions"]
+__all__ = ["Appearance", "Kind", "Rgb", "StaticMaskOptions"]
 
 Kind = Literal["blur", "mosaic", "solid", "color", "inpaint"]
-Outline = Literal["box", "ellipse", "superellipse"]
 
 _Level = Annotated[int, Field(ge=0, le=255)]
 Rgb = tuple[_Level, _Level, _Level]
@@ -31,8 +30,6 @@ class Appearance(BaseModel):
     blur: int | None = Field(ge=1, le=100)
     gray_blur: bool
     normalized_gray_blur: bool
-    outline: Outline
-    outline_exponent: float = Field(ge=2, le=16)
     feather: float = Field(ge=0, le=0.25)
     inpaint_radius: int = Field(ge=1, le=64)
 

@@ -1,0 +1,89 @@
+"""Which files a finished image has, and in which places."""
+
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+__all__ = ["PLACES_OF", "FileKind", "FileOptions", "Place"]
+
+
+class FileKind(Enum):
+    """What a file of a finished image is; the value is the name in the configuration's keys."""
+
+    IMAGE = "image"
+    JSON = "json"
+    PREVIEW = "preview"
+    MASK = "mask"
+    INSTANCES = "instances"
+    COLMAP_MASK = "colmap_mask"
+
+
+class Place(Enum):
+    """The tree that a file stands in; the value is the prefix of the configuration's keys."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+    ARCHIVE = "archive"
+    PREVIEWS = "separate"
+    COLMAP = "colmap"
+
+
+_TREES = (Place.LOCAL, Place.REMOTE, Place.ARCHIVE)
+
+PLACES_OF: Mapping[FileKind, tuple[Place, ...]] = MappingProxyType(
+    {
+        FileKind.IMAGE: (Place.REMOTE, Place.ARCHIVE),
+        FileKind.JSON: _TREES,
+        FileKind.PREVIEW: (*_TREES, Place.PREVIEWS),
+        FileKind.MASK: _TREES,
+        FileKind.INSTANCES: _TREES,
+        FileKind.COLMAP_MASK: (Place.COLMAP,),
+    }
+)
+
+
+class FileOptions(BaseModel):
+    """Keys of the configuration that say which files are read and written, and where."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_extensions: tuple[str, ...] = Field(min_length=1)
+    remote_json: bool
+    local_json: bool
+    archive_json: bool
+    remote_preview: bool
+    local_preview: bool
+    archive_preview: bool
+    separate_preview_directory: str | None
+    remote_mask: bool
+    local_mask: bool
+    archive_mask: bool
+    colmap_mask_directory: str | None
+    remote_instances: bool
+    local_instances: bool
+    archive_instances: bool
+
+    @field_validator("image_extensions")
+    @classmethod
+    def _lower_case(cls, extensions: tuple[str, ...]) -> tuple[str, ...]:
+        # .jfif and .jpe are other names of JPEG; .mpo and .insp are JPEGs followed by more, of which the first is read.
+        supported = {"jpg", "jpeg", "jpe", "jfif", "mpo", "insp", "png"}
+        if unknown := [e for e in extensions if e.lower().lstrip(".") not in supported]:
+            raise ValueError(f"cannot read {', '.join(unknown)} files; supported: {', '.join(sorted(supported))}")
+        return tuple("." + e.lower().lstrip(".") for e in extensions)
+
+    def wants(self, kind: FileKind, place: Place) -> bool:
+        """Whether a finished image has this kind of file in this place."""
+        if place not in PLACES_OF[kind]:
+            return False
+        if place is Place.PREVIEWS:
+            return self.separate_preview_directory is not None
+        if place is Place.COLMAP:
+            return self.colmap_mask_directory is not None
+        return kind is FileKind.IMAGE or bool(getattr(self, f"{place.value}_{kind.value}"))
+
+    def wants_any(self, kind: FileKind) -> bool:
+        """Whether a finished image has this kind of file anywhere."""
+        return any(self.wants(kind, place) for place in PLACES_OF[kind])
