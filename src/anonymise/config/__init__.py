@@ -12,7 +12,7 @@ the environment.
 
 from anonymise.config.config import Config
 from anonymise.config.files import FileKind, FileOptions, Place
-from anonymise.config.loading import load, read
+from anonymise.config.loading import load, load_config, read
 from anonymise.config.sections import (
     DatabaseOptions,
     EmailOptions,
@@ -36,5 +36,6 @@ __all__ = [
     "RunOptions",
     "StorageOptions",
     "load",
+    "load_config",
     "read",
 ]

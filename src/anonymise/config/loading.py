@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,7 +21,7 @@ from anonymise.core.errors import ConfigError
 from anonymise.core.plaintext import did_you_mean, plural, shown
 from anonymise.core.resources import CONFIG_FOLDER
 
-__all__ = ["load", "read"]
+__all__ = ["load", "load_config", "read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,25 @@ def load(
     if problems:
         raise ConfigError(list(problems))
     return config
+
+
+def load_config(
+    *files: str | PathLike[str], keys: Mapping[str, Any] | None = None, has_archive: bool = False
+) -> Config:
+    """The configuration for programs: the defaults, overlaid by files, then by single keys.
+
+    Args:
+        files: YAML files with some or all of the keys; later ones win. A bare name such as ``lite_config.yml`` may be
+            that of a configuration that comes with the program.
+        keys: key → value, after all files. A path must be absolute.
+        has_archive: whether a folder run will have an archive folder, which some keys need.
+
+    Raises:
+        ConfigError: with all problems at once, each with file and line.
+    """
+    # JSON is YAML that needs no quoting rules.
+    overrides = [f"{key}={json.dumps(value)}" for key, value in (keys or {}).items()]
+    return load(list(map(Path, files)), overrides, has_archive=has_archive)
 
 
 def read(
