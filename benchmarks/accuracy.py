@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from anonymise.evaluation.options import found_as
 
 from anonymise import config
 from anonymise.anonymiser import model_source, read_image
@@ -29,6 +28,7 @@ from anonymise.detection.model_source import ModelSource
 from anonymise.evaluation.coco_annotations import annotated_by_coco
 from anonymise.evaluation.intervals import bootstrap_ratios, wilson
 from anonymise.evaluation.label_images import annotated_by_labels
+from anonymise.evaluation.synonyms import found_as
 from anonymise.evaluation.truth import Annotated, Truth
 from anonymise.models import load_masker
 from benchmarks.shared import SHARED

@@ -133,7 +133,7 @@ class AnonymisedImage:
         """The mask as a PNG file of the stored size: 0 where something was hidden, 255 elsewhere."""
         return images.encode_png(np.where(self.hidden, np.uint8(0), np.uint8(255)))
 
-    def preview(self, dim: Size, center: draw.Center) -> bytes:
+    def preview(self, dim: tuple[int, int], center: tuple[float, float]) -> bytes:
         """A part of the image as it is shown, as a JPEG file.
 
         Args:
@@ -141,7 +141,7 @@ class AnonymisedImage:
             center: middle of the part, as fractions of the image's height and width.
         """
         upright = to_upright(self.pixels, self.orientation)
-        return images.encode_jpeg(draw.preview(upright, dim, center))
+        return images.encode_jpeg(draw.preview(upright, Size(*dim), draw.Center(*center)))
 
 
 def objects_of(detections: Detections) -> dict[str, int]:
