@@ -25,9 +25,9 @@ from anonymise import config, images
 from anonymise.config import Config
 from anonymise.core.detections import Mask, RgbImage
 from anonymise.detection.processor import ImageProcessor
+from anonymise.evaluation.finders import Memory
 from anonymise.models import load_masker
 from benchmarks.shared import SHARED
-from script._found import Memory
 
 _TUNING_HALF = (
     ("0001TP", "0001TP_999999"),

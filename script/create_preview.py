@@ -1,14 +1,8 @@
-"""Cuts the previews again, from the anonymised images that are in the output folder; no model is loaded."""
+"""``python -m script.create_preview`` runs ``anonymise.commands.create_preview``."""
 
 import sys
 
-from anonymise.commands.cli import folder_script, preview_command
-
-_EXAMPLES = """example:
-  python -m script.create_preview -i photos -o published --set remote_preview=True --set "preview_dim=[800, 600]"
-
-exit codes: 0 all previews cut, 1 some failed, 2 usage or configuration, 3 stopped"""
-
+from anonymise.commands.create_preview import main
 
 if __name__ == "__main__":
-    sys.exit(folder_script("create_preview", __doc__, _EXAMPLES, preview_command, "previews"))
+    sys.exit(main())

@@ -17,9 +17,9 @@ import pytest
 from anonymise.batch.inputs import CheckedInput, Fault, check_input, check_inputs
 from anonymise.batch.paths import Paths, Places, WalkProblem
 from anonymise.batch.workers import ProcessWorkers, SerialWorkers
+from anonymise.commands.check_images import main
 from anonymise.config import StorageOptions
 from anonymise.core.errors import StorageError
-from script.check_images import main
 from tests.fakes import street, write_image
 
 _P = ParamSpec("_P")

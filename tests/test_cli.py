@@ -89,8 +89,8 @@ def test_the_log_has_the_configuration_and_a_line_for_every_image(
     text = log.read_text("utf-8")
     assert "model_type: Nano" in text
     for name in ("0.jpg", "1.jpg", "small.png"):
-        assert f"INFO anonymise.commands.cli: {folder / 'in' / 'a' / name}: " in text
-    assert f"ERROR anonymise.commands.cli: {folder / 'in' / 'broken.jpg'} (read): the file is empty" in text
+        assert f"INFO anonymise.commands.progress: {folder / 'in' / 'a' / name}: " in text
+    assert f"ERROR anonymise.commands.progress: {folder / 'in' / 'broken.jpg'} (read): the file is empty" in text
     assert "Failed:              1" in text
     assert "\r" not in result.stderr  # plain lines in a pipe, no bar
 

@@ -96,7 +96,9 @@ def test_one_odd_file_does_not_stop_a_run(deep_path: Path, module: str) -> None:
     huge(tmp_path / "in" / "2.jpg", source.read_bytes())
     (tmp_path / "in" / "3.jpg").symlink_to("/dev/zero")
     (tmp_path / "in" / "4.jpg").symlink_to("0.jpg")
-    command = _COMMAND if module == "main" else _COMMAND.replace("anonymise.commands.cli", f"script.{module}")
+    command = (
+        _COMMAND if module == "main" else _COMMAND.replace("anonymise.commands.cli", f"anonymise.commands.{module}")
+    )
     folders = ["-i", tmp_path / "in", *(["-o", tmp_path / "out"] if module == "main" else [])]
     call = [sys.executable, "-c", command, *folders, "-k", ROOT / "config" / "lite_config.yml"]
     done = subprocess.run(

@@ -478,7 +478,7 @@ def broken_run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[st
     """A run whose command has a fault that nobody expected."""
     images(folder)
     code = (
-        "import sys, argparse\nfrom anonymise import cli\n"
+        "import sys, argparse\nfrom anonymise.commands import cli\n"
         "def command(config, places, workers, progress):\n    raise ZeroDivisionError('by\\n2026-01-01 INFO forged')\n"
         "cli.anonymise_command = command\nsys.exit(cli.main(sys.argv[1:]))\n"
     )

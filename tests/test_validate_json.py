@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from anonymise.commands.validate_json import main
 from anonymise.core.detections import Size
 from anonymise.images import embedded
 from anonymise.metadata import ImageSource, read_metadata
 from anonymise.metadata.record import Record, build_record, dumps
 from anonymise.metadata.record.schema import problems_of
-from script.validate_json import main
 from tests.roadimages import options, road_jpeg
 
 

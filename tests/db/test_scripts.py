@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from anonymise.commands import create_db_config, create_table, execute_sql, insert_geom_metadata, json_to_db
 from anonymise.database.settings import PostgisSettings, save_settings
 from anonymise.metadata.record import dumps
-from script import create_db_config, create_table, execute_sql, insert_geom_metadata, json_to_db
 from tests.db.postgres import PASSWORD
 from tests.db.records import road_record
 

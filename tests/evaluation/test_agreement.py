@@ -19,9 +19,9 @@ from anonymise.core.detections import Box, Detections, Instance, Size
 from anonymise.evaluation.average_precision import STATISTICS
 from anonymise.evaluation.coco_annotations import annotated_by_coco
 from anonymise.evaluation.evaluation import Evaluation, evaluate
+from anonymise.evaluation.finders import by_masks
 from anonymise.evaluation.label_images import annotated_by_labels
 from anonymise.evaluation.truth import Found, index_files
-from script._found import by_masks
 from tests.evaluation.scenes import coco_file, drawn, found_in, options, write_labels
 
 HIDDEN = config.load().model.hidden

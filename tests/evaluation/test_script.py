@@ -18,12 +18,11 @@ import numpy as np
 import pytest
 
 from anonymise.batch import storage
-from anonymise.commands import cli
+from anonymise.commands import cli, evaluate
 from anonymise.core import saved_instances as instances
 from anonymise.core.detections import Box, Detections, Size
 from anonymise.core.errors import UsageError
 from anonymise.evaluation import page
-from script import evaluate
 from tests.evaluation.scenes import CAR, STREET_SIZE, coco_file, found_in, write_labels, write_street
 from tests.fakes import street, write_image
 
@@ -454,7 +453,7 @@ def test_a_library_that_is_missing_is_named_with_the_way_to_get_it(monkeypatch: 
 
 def test_help_answers_without_loading_what_is_heavy() -> None:
     code = (
-        "import sys\nfrom script.evaluate import main\n"
+        "import sys\nfrom anonymise.commands.evaluate import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "print(sorted({'numpy', 'matplotlib', 'pycocotools', 'jinja2', 'cv2'} & set(sys.modules)))"
     )

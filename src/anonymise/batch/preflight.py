@@ -15,7 +15,7 @@ from anonymise.batch.paths import Paths, Places, TreeWalker, WalkProblem
 from anonymise.batch.storage import check_archive
 from anonymise.config import Config, FileKind, Place
 from anonymise.core.errors import AnonymiseError, CannotStart, ConfigError, ModelError, RecordError
-from anonymise.core.resources import CONFIG_FOLDER, script_command
+from anonymise.core.resources import CONFIG_FOLDER, command_line
 from anonymise.database.settings import GeoPackageSettings, load_settings, password_for
 from anonymise.database.table import load_table
 from anonymise.metadata import record
@@ -169,7 +169,7 @@ def _database(job: _Job) -> Iterator[str]:
         settings = load_settings(file)
         password_for(settings, job.environment, ask)
         if isinstance(settings, GeoPackageSettings) and settings.file.parent.is_dir() and not settings.file.exists():
-            yield f"there is no GeoPackage {settings.file}; make it with: {script_command('create_table')}"
+            yield f"there is no GeoPackage {settings.file}; make it with: {command_line('create-table')}"
 
 
 def _archive(job: _Job) -> Iterator[str]:

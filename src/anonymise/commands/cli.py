@@ -1,4 +1,4 @@
-"""The command line: arguments in, exit code out. What every command shares stands here; the work does not.
+"""``anonymise``: the table of its commands, and the main job, which needs no name.
 
 Importing this loads nothing heavy, so that ``--help`` answers at once.
 """
@@ -8,143 +8,84 @@ import contextlib
 import getpass
 import logging
 import os
-import signal
-import socket
 import sys
-import tempfile
-import textwrap
-import time
-import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
-from pathlib import Path
-from types import FrameType, MappingProxyType
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from anonymise.commands import streams
-from anonymise.core.errors import AnonymiseError, CannotStart, ExitCode, StopError, UsageError
-from anonymise.core.plaintext import lines_of, plural, printable
+from anonymise.commands.arguments import add_run_options, parser
+from anonymise.commands.guard import Fault, guarded
+from anonymise.commands.interruption import Interruption
+from anonymise.commands.logs import FILE_ONLY, LINES, logging_to
+from anonymise.commands.progress import shown_progress
+from anonymise.commands.summary import summary
+from anonymise.core.errors import AnonymiseError, CannotStart, ExitCode, UsageError
+from anonymise.core.plaintext import did_you_mean, plural
 
 if TYPE_CHECKING:
     from anonymise.batch.notify import Notifier
-    from anonymise.batch.outcomes import Outcome, Progress, Report
+    from anonymise.batch.outcomes import Progress, Report
     from anonymise.batch.paths import Places
     from anonymise.batch.preflight import JobKind
     from anonymise.batch.workers import Workers
-    from anonymise.config import Config, LogOptions
+    from anonymise.config import Config
     from anonymise.database.sender import Sender
 
-__all__ = [
-    "add_allow_empty",
-    "add_config_options",
-    "add_folder_options",
-    "anonymise_command",
-    "database_sender",
-    "execute",
-    "folder_script",
-    "guarded",
-    "main",
-    "parser",
-    "preview_command",
-    "record_command",
-    "redraw_command",
-    "summary",
-]
+__all__ = ["COMMANDS", "anonymise_command", "database_sender", "execute", "folder_command", "main"]
 
 log = logging.getLogger(__name__)
-
-_FILE_ONLY = {"file_only": True}
-"""Marks lines of the log that are not for the terminal, because the operator sees them anyway or they are long."""
-
-_AGAIN = {"again": True}
-"""Marks what was said of an image before and is true of another one too; the summary counts it."""
-
-_LINES = {"lines": True}
-"""Marks entries of the log that have several lines."""
-
-_SECONDS_BETWEEN_LINES = 20.0
-"""Of the progress, where there is no terminal for a bar."""
-
-_MAX_NOTES = 20
-"""Different notes that the summary counts."""
-
-_MAX_SUFFIXES = 12
-"""Kinds of files that the summary names."""
 
 Command = Callable[["Config", "Places", "Workers", "Progress"], "Report"]
 """Something that is done to a whole folder."""
 
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "check-images": "find input images that cannot be read, before a run does",
+        "check-folders": "count the files of every image, and name what is missing, failed, stray or stale",
+        "create-preview": "cut the previews again from the anonymised images",
+        "create-json": "write the JSON records only, without looking at the pixels",
+        "anonymise-old": "the main job for archives of images from before 2022",
+        "redraw": "draw again from the archive, with another appearance or corrected instances, without the model",
+        "evaluate": "measure what is found, hidden and missed against annotated images",
+        "validate-json": "check records against their schema",
+        "fetch-models": "fetch models before they are needed",
+        "create-db-config": "write db_config.yml, which says where the database is",
+        "create-table": "make a table in the database as its table file says",
+        "insert-geom-metadata": "enter what the database must know of a table's geometry columns",
+        "json-to-db": "write records into the database",
+        "execute-sql": "run an SQL statement in the database",
+    }
+)
+"""Name of a command → what it does. The command is ``main`` of the module of that name in this package."""
+
 _EXAMPLES = """examples:
   anonymise what lies in photos, with the small model that needs no other download:
-      python -m anonymise -i photos -o published -k config/lite_config.yml
+      {main} -i photos -o published -k {config}lite_config.yml
   keep the untouched originals in an archive, and a log of the run:
-      python -m anonymise -i photos -o published -a originals --create-archive -l logs
+      {main} -i photos -o published -a originals --create-archive -l logs
   another blur, just this once:
-      python -m anonymise -i photos -o published --set blur=30 --set remote_preview=True
+      {main} -i photos -o published --set blur=30 --set remote_preview=True
+
+commands, each with --help of its own ({main} COMMAND ...):
+{commands}
 
 exit codes: 0 all images done, 1 some images failed, 2 usage or configuration (nothing was done), 3 stopped (model or
 disk), 70 a fault of the program, 130 interrupted"""
 
 
-def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
-    """An argument parser whose help ends with examples."""
-    streams.make_safe()  # before anything is printed, help included
-    return argparse.ArgumentParser(
-        prog=prog,
-        description=textwrap.fill(description, 80),
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
-def add_folder_options(to: argparse.ArgumentParser) -> None:
-    """The options that name the folders of a run."""
-    folders = to.add_argument_group("folders")
-    folders.add_argument("-i", "--input-folder", type=Path, required=True, metavar="IN", help="images are found here")
-    folders.add_argument(
-        "-o", "--output-folder", type=Path, required=True, metavar="OUT", help="results go here, in the same subfolders"
-    )
-    folders.add_argument(
-        "-a", "--archive-folder", type=Path, metavar="ARCHIVE", help="untouched originals are copied here"
-    )
-    folders.add_argument(
-        "--create-archive", action="store_true", help="ARCHIVE is new; without this, one that is not there is an error"
-    )
-    add_allow_empty(folders)
-
-
-def add_allow_empty(to: "argparse._ActionsContainer", what: str = "images") -> None:
-    """The option for those to whom an empty input is no surprise, as in a job that runs every night."""
-    to.add_argument("--allow-empty", action="store_true", help=f"an input folder without {what} is no error")
-
-
-def add_config_options(to: argparse.ArgumentParser) -> None:
-    """The options that say how a run is configured."""
-    options = to.add_argument_group("configuration")
-    options.add_argument(
-        "-k",
-        "--config",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="CONFIG",
-        help="YAML file that overlays config/default_config.yml; may be given several times, later ones win",
-    )
-    options.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="set one key, after all files; may be repeated"
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs ``python -m anonymise``; returns the exit code."""
+    """Runs ``anonymise``: a command where the first argument names one, else the main job; returns the exit code."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    if given and not given[0].startswith("-"):
+        return _named(given[0], given[1:])
     arguments = parser(
-        "anonymise",
+        None,
         "Finds people and vehicles in a folder of street images and 360° panoramas, hides them beyond recovery, and "
         "writes the anonymised images, previews and a JSON record of each.",
-        _EXAMPLES,
+        _EXAMPLES.replace("{commands}", "\n".join(f"  {name:21} {does}" for name, does in COMMANDS.items())),
     )
-    _add_options(arguments)
+    add_run_options(arguments)
     arguments.add_argument(
         "-p",
         "--preview_only",
@@ -153,31 +94,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="only cut the previews again, from the anonymised images that are in OUT",
     )
     arguments.add_argument("--version", action=_Version, help="print the version and exit")
-    args = arguments.parse_args(argv)
+    args = arguments.parse_args(given)
     return execute(args, preview_command, "previews") if args.preview_only else execute(args, anonymise_command)
 
 
-def folder_script(
+def _named(name: str, argv: Sequence[str]) -> int:
+    """Runs the command of this name, which may be spelt with underscores."""
+    if (command := name.replace("_", "-")) not in COMMANDS:
+        problem = f"there is no command {name}{did_you_mean(command, COMMANDS)} (anonymise --help lists them all)"
+
+        def complain() -> int:
+            raise UsageError(problem)
+
+        return guarded(complain)
+    module = import_module(f"anonymise.commands.{command.replace('-', '_')}")
+    return int(module.main(argv))
+
+
+def folder_command(
     name: str,
     description: str | None,
     examples: str,
     command: Command,
     job: "JobKind",
     overrides: Sequence[str] = (),
+    argv: Sequence[str] | None = None,
 ) -> int:
-    """Runs a script that does one thing to a folder of images; returns the exit code.
+    """Runs a command that does one thing to a folder of images; returns the exit code.
 
     Args:
-        name: of the script.
+        name: name of the command.
         description: what it does.
-        examples: how to use it.
+        examples: how to use it, as `parser` takes it.
         command: does it.
-        job: what that is.
-        overrides: keys of the configuration, ``key=value``, that the script stands for.
+        job: what kind of command that is.
+        overrides: keys of the configuration, ``key=value``, that the command stands for.
+        argv: the arguments; those of the process if there are none.
     """
-    arguments = parser(f"python -m script.{name}", description or "", examples)
-    _add_options(arguments)
-    args = arguments.parse_args()
+    arguments = parser(name, description or "", examples)
+    add_run_options(arguments)
+    args = arguments.parse_args(argv)
     args.set += overrides
     return execute(args, command, job)
 
@@ -192,17 +148,6 @@ class _Version(argparse.Action):
         from importlib.metadata import version
 
         parser.exit(message=f"anonymise {version('anonymise')}\n")
-
-
-def _add_options(to: argparse.ArgumentParser) -> None:
-    add_folder_options(to)
-    add_config_options(to)
-    to.add_argument("-l", "--log-folder", type=Path, metavar="LOGDIR", help="write a log file into this folder")
-    to.add_argument(
-        "--skip-clear-cache",
-        action="store_true",
-        help="leave the temporary files of an interrupted run where they are",
-    )
 
 
 def anonymise_command(config: "Config", places: "Places", workers: "Workers", progress: "Progress") -> "Report":
@@ -286,70 +231,6 @@ def execute(args: argparse.Namespace, command: Command, job: "JobKind" = "anonym
     return guarded(lambda: _execute(args, command, job))
 
 
-class _Fault(Exception):
-    """An unexpected error.
-
-    Attributes:
-        log_file: the file that has its traceback.
-    """
-
-    def __init__(self, log_file: Path) -> None:
-        super().__init__()
-        self.log_file = log_file
-
-
-def guarded(command: Callable[[], int], *, prints_result: bool = False) -> int:
-    """The exit code of a command, whose errors become a message instead of a traceback.
-
-    Args:
-        command: gives the exit code.
-        prints_result: whether what it prints is what it is for, so that losing that is an error.
-    """
-    streams.make_safe()
-    try:
-        code = command()
-    except UsageError as error:
-        return _complain(error, ExitCode.USAGE)
-    except StopError as error:
-        return _complain(error, ExitCode.STOPPED)
-    except AnonymiseError as error:
-        return _complain(error, ExitCode.IMAGES_FAILED)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        return ExitCode.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - what nobody expected
-        return _apologise(error)
-    if (lost := streams.lost_output()) is not None:
-        print(f"anonymise: the standard output is not complete: {lost}", file=sys.stderr)  # noqa: T201
-        return ExitCode.STOPPED if prints_result else code
-    return code
-
-
-def _apologise(error: Exception) -> int:
-    """Says in one line what happened and where the traceback is."""
-    cause, file = error, None
-    if isinstance(error, _Fault):
-        assert isinstance(error.__cause__, Exception)  # it is raised from nothing else
-        cause, file = error.__cause__, error.log_file
-    else:
-        text = "".join(traceback.format_exception(cause))
-        with contextlib.suppress(OSError):
-            handle, name = tempfile.mkstemp(prefix="anonymise-traceback-", suffix=".txt")
-            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
-                stream.write(text)
-            file = Path(name)
-        if file is None:
-            print(text, file=sys.stderr)  # noqa: T201
-    where = "stands above" if file is None else f"is in {file}"
-    reason = printable(f"{type(cause).__name__}: {cause}")
-    print(  # noqa: T201
-        f"anonymise: a fault of the program: {reason}. What is finished stays. The traceback {printable(where)}; "
-        "please send it to the developers",
-        file=sys.stderr,
-    )
-    return ExitCode.FAULT
-
-
 def _execute(args: argparse.Namespace, command: Command, job: "JobKind") -> int:
     from anonymise import config as configuration
     from anonymise.batch.notify import Notifier, read_email_account
@@ -366,7 +247,7 @@ def _execute(args: argparse.Namespace, command: Command, job: "JobKind") -> int:
     # Log and mail come first, so that they tell of everything else that can fail.
     with contextlib.ExitStack() as stack:
         try:
-            log_file = stack.enter_context(_logging(args.log_folder, config.log))
+            log_file = stack.enter_context(logging_to(args.log_folder, config.log))
         except UsageError as error:
             with Notifier(config.email, account, about=about) as notifier:
                 notifier.uncaught(error)
@@ -376,16 +257,16 @@ def _execute(args: argparse.Namespace, command: Command, job: "JobKind") -> int:
             try:
                 return _execute_checked(args, command, job, config, problems, notifier)
             except AnonymiseError as error:
-                log.error("Ended: %s", error, extra=_FILE_ONLY | _LINES)
-                log.debug("Where that was found", exc_info=error, extra=_FILE_ONLY)
+                log.error("Ended: %s", error, extra=FILE_ONLY | LINES)
+                log.debug("Where that was found", exc_info=error, extra=FILE_ONLY)
                 notifier.uncaught(error)
                 raise
             except Exception as error:
-                log.exception("Ended by an error", extra=_FILE_ONLY)
+                log.exception("Ended by an error", extra=FILE_ONLY)
                 notifier.uncaught(error)
                 if log_file is None or log_file.is_lost:
                     raise
-                raise _Fault(log_file.path) from error
+                raise Fault(log_file.path) from error
 
 
 def _execute_checked(
@@ -413,7 +294,7 @@ def _execute_checked(
     from anonymise.batch.paths import Places
     from anonymise.batch.runlock import run_lock
     from anonymise.batch.storage import clear_temporary_files, prepare
-    from anonymise.core.resources import CONFIG_FOLDER, script_command
+    from anonymise.core.resources import CONFIG_FOLDER, command_line
 
     found = list(problems)
     places = None
@@ -436,14 +317,14 @@ def _execute_checked(
     prepare(places, config.files)  # the run does so too, but the lock stands there, and a model takes long to load
     with (
         run_lock(places.output) as lock,
-        _Interruption() as interruption,
-        _progress(notifier, lock.check, interruption) as (progress, notes),
+        Interruption() as interruption,
+        shown_progress(notifier, lock.check, interruption) as (progress, notes),
     ):
-        log.info("Configuration:\n%s", config.as_yaml(), extra=_FILE_ONLY | _LINES)
+        log.info("Configuration:\n%s", config.as_yaml(), extra=FILE_ONLY | LINES)
         for warning in config.warnings:
             log.warning("%s", warning)
         if config.database.write_exif_to_db and job in ("previews", "records"):
-            log.warning("write_exif_to_db does nothing here; %s sends records", script_command("json_to_db"))
+            log.warning("write_exif_to_db does nothing here; %s sends records", command_line("json-to-db"))
         if not config.appearance.draw_mask:
             log.warning("draw_mask is False: the output images are NOT anonymised")
         if not args.skip_clear_cache and (cleared := clear_temporary_files((places.input, *places.results))):
@@ -452,14 +333,14 @@ def _execute_checked(
         log.info("Stage times in seconds: %s", {k: round(v, 2) for k, v in report.stage_seconds.items()})
         lines = summary(report, notes, hides=config.appearance.draw_mask)
         for line in lines:
-            log.info("%s", line, extra=_FILE_ONLY)
+            log.info("%s", line, extra=FILE_ONLY)
         if report.stopped is not None:
             log.error("Stopped: %s", report.stopped)
             notifier.uncaught(report.stopped)
         else:
             notifier.finished(f"{plural(report.n_done, 'image')} done, {len(report.failed)} failed", lines)
     # After the progress bar is gone.
-    print("\n".join(lines))  # noqa: T201
+    print("\n".join(lines))
     if report.interrupted:
         return ExitCode.INTERRUPTED
     if report.stopped is not None:
@@ -474,266 +355,3 @@ def _run(command: Command, config: "Config", places: "Places", progress: "Progre
     workers = new_workers(run.max_num_async_workers) if run.enable_async else SerialWorkers()
     with contextlib.closing(workers):
         return command(config, places, workers, progress)
-
-
-def summary(report: "Report", notes: Mapping[str, int] = MappingProxyType({}), *, hides: bool = True) -> list[str]:
-    """What a run did, for the operator, a line each.
-
-    Args:
-        report: of the run.
-        notes: what is worth knowing about images that succeeded, and the number of images that it is true of.
-        hides: whether what was found was also hidden (``draw_mask``).
-    """
-    identified = report.n_done + report.n_skipped + len(report.failed) + (report.n_left or 0)
-    rate = f", {report.n_done / report.seconds:.1f} images/s" if report.n_done else ""
-    lines = [
-        f"Folders with images: {report.n_folders}",
-        f"Identified images:   {identified}",
-        f"Skipped (finished):  {report.n_skipped}",
-        f"Failed:              {len(report.failed)}",
-        f"Done:                {report.n_done}",
-        *([] if report.n_left == 0 else [f"Not done:            {report.n_left or 'unknown'}"]),
-    ]
-    if report.has_looked:
-        found = ", ".join(f"{n} {name}" for name, n in report.objects.items()) or "nothing"
-        lines.append(f"Found and hidden:    {found}" if hides else f"Found, NOT hidden:   {found} (draw_mask is False)")
-    lines.append(f"Time:                {_duration(report.seconds)}{rate}")
-    if report.rows is not None:
-        lines.append("Database rows:       " + ", ".join(f"{n} {what}" for what, n in report.rows.items()))
-    if report.n_passed_over:
-        lines.append(f"Previews and masks in the input folder, passed over: {report.n_passed_over}")
-    if report.left_out:
-        counts = [f"{n} {suffix}" for suffix, n in report.left_out.items()]
-        more = f" and {len(counts) - _MAX_SUFFIXES} more kinds" if len(counts) > _MAX_SUFFIXES else ""
-        lines.append(f"Other files in the input folder, left out: {', '.join(counts[:_MAX_SUFFIXES])}{more}")
-    lines += [f"NOTE ({plural(n, 'image')}): {note}" for note, n in notes.items() if n > 1]
-    lines += [f"FAILED {failed.source} ({failed.stage}): {failed.reason}" for failed in report.failed]
-    if not report.n_done and not report.failed and not report.interrupted and report.stopped is None:
-        reason = "everything was finished before" if identified else "there is no image"
-        lines.append(f"Nothing was written: {reason}.")
-    if report.interrupted:
-        lines.append("Interrupted; what is finished stays, and the same command goes on from here.")
-    return [printable(line) for line in lines]
-
-
-def _complain(error: AnonymiseError, code: ExitCode) -> ExitCode:
-    # Several lines where several things are wrong; what is foreign in them is escaped already.
-    print(f"anonymise: {lines_of(error)}", file=sys.stderr)  # noqa: T201
-    return code
-
-
-@contextlib.contextmanager
-def _logging(folder: Path | None, options: "LogOptions") -> Iterator["_LogFile | None"]:
-    """Sends the program's log to the terminal, or the pipe, and to a file in ``folder`` if there is one: that it gives.
-
-    Raises:
-        UsageError: the log file cannot be written.
-    """
-    # Only our own log: at the level DEBUG the libraries fill pages.
-    logger = logging.getLogger("anonymise")
-    console = _Console()
-    # On a terminal the progress bar says that all is well; in a pipe only lines can, and they may be all that is kept.
-    is_terminal = sys.stderr.isatty()
-    console.setLevel(logging.WARNING if is_terminal else logging.INFO)
-    console.addFilter(
-        lambda record: not hasattr(record, "file_only") and not (is_terminal and hasattr(record, "again"))
-    )
-    console.setFormatter(_Lines("%(levelname)s: %(message)s"))
-    handlers: list[logging.Handler] = [console]
-    to_file = None
-    if folder is not None:
-        now = datetime.now().astimezone().strftime(options.datetime_format)
-        file = folder / options.log_file_name.format(datetime=now, hostname=socket.gethostname())
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            to_file = _LogFile(file, encoding="utf-8", errors="backslashreplace")
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise UsageError(f"The log file {file} cannot be written: {reason or error} (-l)") from error
-        to_file.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        handlers.append(to_file)
-    logger.setLevel(options.log_level)
-    logger.propagate = False
-    for handler in handlers:
-        logger.addHandler(handler)
-    try:
-        yield to_file
-    finally:
-        for handler in handlers:
-            logger.removeHandler(handler)
-            with contextlib.suppress(OSError):  # a log share that is gone
-                handler.close()
-
-
-class _Lines(logging.Formatter):
-    """One entry, one line: names and texts from outside cannot begin another."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - as logging has it
-        record.message = lines_of(record.message) if hasattr(record, "lines") else printable(record.message)
-        return super().formatMessage(record)
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802
-        return "\n".join(f"    {printable(line)}" for line in super().formatException(ei).split("\n"))
-
-
-class _Console(logging.StreamHandler[Any]):
-    """Lines on the standard error, above the progress bar if there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
-        try:
-            tqdm.write(self.format(record), file=sys.stderr)
-        except Exception:  # noqa: BLE001 - as every handler of logging does it
-            self.handleError(record)
-
-
-class _LogFile(logging.FileHandler):
-    """A log file whose loss does not stop the run: lines that cannot be written are only on the terminal."""
-
-    is_lost = False
-
-    @property
-    def path(self) -> Path:
-        return Path(self.baseFilename)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - as logging has it
-        if not self.is_lost:
-            self.is_lost = True
-            print(f"anonymise: the log file {printable(self.path)} cannot be written", file=sys.stderr)  # noqa: T201
-
-
-_ONE_REQUEST_SECONDS = 0.2
-"""Signals within this time are one request: ``timeout`` sends one to the process, and one to its group."""
-
-
-class _Interruption:
-    """Lets Ctrl-C, SIGTERM and a closed terminal ask the run to end.
-
-    The second request ends the run at once. Later ones, and those after the run, change nothing, so that what is under
-    way is ended cleanly and the summary is printed.
-    """
-
-    def __init__(self) -> None:
-        self._asked: list[float] = []
-        self._is_over = False
-
-    def is_asked(self) -> bool:
-        """Whether the run is to end."""
-        return bool(self._asked)
-
-    def over(self) -> None:
-        """The run has ended; what follows is not interrupted."""
-        self._is_over = True
-
-    def __enter__(self) -> "_Interruption":
-        from anonymise.batch.workers import STOP_SIGNALS
-
-        # What nohup has switched off stays so.
-        numbers = [n for n in STOP_SIGNALS if n == signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
-        self._before = {number: signal.signal(number, self._ask) for number in numbers}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_IGN if self._asked else handler)  # the process ends very soon
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self._is_over or (self._asked and now - self._asked[-1] < _ONE_REQUEST_SECONDS):
-            return
-        self._asked.append(now)
-        if len(self._asked) == 1:
-            log.warning("Interrupted; finishing what is under way. Once more ends at once.")
-        elif len(self._asked) == 2:
-            signal.default_int_handler(number, frame)
-
-
-@contextlib.contextmanager
-def _progress(
-    notifier: "Notifier", check_lock: Callable[[], None], interruption: _Interruption
-) -> Iterator[tuple["Progress", Mapping[str, int]]]:
-    """Tells the operator how the run goes: a bar on a terminal, else a line every so often, and a mail if images fail.
-
-    Warnings and failures are lines in both cases. What became of each other image is in the log file only, and images
-    that were finished before are counted. Also gives the notes so far, and the number of images with each.
-    """
-    from tqdm import tqdm
-
-    from anonymise.batch.outcomes import Done, Failed, Progress, Skipped
-
-    notes_seen: Counter[str] = Counter()
-    with tqdm(unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
-
-        class Shown(Progress):
-            n = n_worked = n_failed = 0
-            total: int | None = None
-            started = 0.0
-            next_line = 0.0
-
-            def wants_to_stop(self) -> bool:
-                return interruption.is_asked()
-
-            def ended(self) -> None:
-                interruption.over()
-
-            def found(self, n_images: int) -> None:
-                log.info("%s to look at", plural(n_images, "image"))
-                self.total, self.started = n_images, time.monotonic()
-                bar.reset(total=n_images)
-
-            def finished(self, outcome: "Outcome") -> None:
-                check_lock()
-                match outcome:
-                    case Done(source, objects, notes):
-                        found = "done"
-                        if objects is not None:
-                            found = ", ".join(f"{n} {name}" for name, n in objects.items()) or "nothing found"
-                        log.info("%s: %s", source, found, extra=_FILE_ONLY)
-                        for note in notes:
-                            self._note(source, note)
-                        self.n_worked += 1
-                    case Failed():
-                        self._failed(outcome)
-                        self.n_worked += 1
-                    case Skipped(source, reason, finished) if not finished:
-                        log.info("%s: skipped: %s", source, reason)
-                self.n += 1
-                bar.update()
-                self._line(outcome.source)
-
-            def changed(self, outcome: "Outcome") -> None:
-                if isinstance(outcome, Failed):
-                    self._failed(outcome)
-
-            def _note(self, source: Path, note: str) -> None:
-                log.warning("%s: %s", source, note, extra=_AGAIN if note in notes_seen else {})
-                # Some notes are different for each image: only so many are counted.
-                if note in notes_seen or len(notes_seen) < _MAX_NOTES:
-                    notes_seen[note] += 1
-
-            def _failed(self, failed: Failed) -> None:
-                log.error("%s (%s): %s", failed.source, failed.stage, failed.reason)
-                notifier.processing_error(str(failed.source), failed.stage, failed.reason)
-                self.n_failed += 1
-                bar.set_postfix(failed=self.n_failed, refresh=False)
-
-            def _line(self, source: Path) -> None:
-                now = time.monotonic()
-                if not bar.disable or now < self.next_line:
-                    return
-                self.next_line = now + _SECONDS_BETWEEN_LINES
-                of, left = "", ""
-                if self.total is not None:
-                    of = f" of {self.total}"
-                    if self.n_worked:  # those that were finished before take no time
-                        seconds = (self.total - self.n) * (now - self.started) / self.n_worked
-                        left = f", about {_duration(seconds)} left"
-                log.info("%s: image %d%s, %d failed%s", source, self.n, of, self.n_failed, left)
-
-        yield Shown(), notes_seen
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

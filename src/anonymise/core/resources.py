@@ -7,7 +7,7 @@ import platformdirs
 
 from anonymise.core.errors import UsageError
 
-__all__ = ["CATALOG", "CONFIG_FOLDER", "IN_CHECKOUT", "default_model_folder", "script_command", "user_cache"]
+__all__ = ["CATALOG", "CONFIG_FOLDER", "IN_CHECKOUT", "command_line", "default_model_folder", "user_cache"]
 
 _PACKAGE = Path(__file__).parents[1]
 _CHECKOUT = _PACKAGE.parents[1]
@@ -20,9 +20,18 @@ CONFIG_FOLDER = _ROOT / "config"
 CATALOG = _ROOT / "models" / "catalog.yml"
 
 
-def script_command(name: str) -> str:
-    """How a script is called, for advice in messages; an installed wheel has none."""
-    return f"python -m script.{name}" + ("" if IN_CHECKOUT else " (in a checkout of the project)")
+def command_line(name: str | None = None) -> str:
+    """How a command is called where the program runs: for help texts and for advice in messages.
+
+    Args:
+        name: name of the command, with options if there are any; None for the main job.
+    """
+    if name is None:
+        return "python -m anonymise" if IN_CHECKOUT else "anonymise"
+    if not IN_CHECKOUT:
+        return f"anonymise {name}"
+    command, *options = name.split(" ")
+    return " ".join([f"python -m script.{command.replace('-', '_')}", *options])
 
 
 def user_cache() -> Path | None:

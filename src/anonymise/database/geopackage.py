@@ -22,7 +22,7 @@ import shapely
 from shapely import Point
 
 from anonymise.core.errors import DatabaseError, DatabaseUnavailable
-from anonymise.core.resources import script_command
+from anonymise.core.resources import command_line
 from anonymise.database.backend import GeometryAction, Outcome, ResultSet, RowResult, Statement
 from anonymise.database.geometry import from_geopackage, geopackage_bounds, to_geopackage
 from anonymise.database.table import Column, Kind, Row, Table, Value
@@ -251,7 +251,7 @@ class GeoPackageBackend:
             self.disconnect()
         if not self._file.exists():
             if self._file.parent.is_dir():
-                way_out = script_command("create_table")
+                way_out = command_line("create-table")
                 raise DatabaseError(f"there is no GeoPackage {self._file}; make it with: {way_out}")
             raise DatabaseUnavailable(f"the folder {self._file.parent} is out of reach")
         connection = sqlite3.connect(

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from anonymise.core import yamlfile
 from anonymise.core.errors import ConfigError
-from anonymise.core.resources import script_command
+from anonymise.core.resources import command_line
 from anonymise.database.table import check_identifier
 
 __all__ = [
@@ -130,7 +130,7 @@ def load_settings(file: Path) -> Settings:
     try:
         content = yamlfile.load(file)
     except FileNotFoundError:
-        way_out = f"make it with: {script_command('create_db_config')}"
+        way_out = f"make it with: {command_line('create-db-config')}"
         raise ConfigError(
             [f"{file}: there is no such file, so it is not known where the database is; {way_out}"]
         ) from None
@@ -189,7 +189,7 @@ def encrypt(password: str, environ: Mapping[str, str]) -> str:
         raise ConfigError(
             [
                 f"the password cannot be encrypted: the environment variable {KEY_VARIABLES[0]} is not set; "
-                f"make a key with: {script_command('create_db_config --new-key')}"
+                f"make a key with: {command_line('create-db-config --new-key')}"
             ]
         )
     return fernet.encrypt(password.encode("utf-8")).decode("ascii")
@@ -221,7 +221,7 @@ def password_for(settings: Settings, environ: Mapping[str, str], ask: Callable[[
         raise ConfigError(
             [
                 f"there is no password for {settings.user} at {settings.host}: set {PASSWORD_VARIABLE}, or put it into "
-                f"db_config.yml with: {script_command('create_db_config')}"
+                f"db_config.yml with: {command_line('create-db-config')}"
             ]
         )
     return None
@@ -250,7 +250,7 @@ def _fernet(environ: Mapping[str, str]) -> Fernet | None:
     try:
         return Fernet(environ[name])
     except ValueError:
-        way_out = f"make one with: {script_command('create_db_config --new-key')}"
+        way_out = f"make one with: {command_line('create-db-config --new-key')}"
         raise ConfigError(
             [f"the environment variable {name} holds no key (44 characters of base64); {way_out}"]
         ) from None

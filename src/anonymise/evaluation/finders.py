@@ -137,6 +137,7 @@ class Memory:
         self.options: ModelOptions | None = None
 
     def detect(self, pictures: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
+        """The instances of each picture, as `Masker.detect` gives them; the first call alone runs the model."""
         if self._has_looked:
             # Pictures are only taken where someone counts them: a view of a 360° image takes long to make.
             seen = zip(self._seen, pictures, strict=True) if self._takes_pictures else ((p, None) for p in self._seen)
