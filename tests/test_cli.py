@@ -87,7 +87,7 @@ def test_the_log_has_the_configuration_and_a_line_for_every_image(
     folder, result = done
     (log,) = (folder / "logs").iterdir()
     text = log.read_text("utf-8")
-    assert "model_type: Nano" in text
+    assert "model_type: [Nano, Lite]" in text
     for name in ("0.jpg", "1.jpg", "small.png"):
         assert f"INFO anonymise.commands.progress: {folder / 'in' / 'a' / name}: " in text
     assert f"ERROR anonymise.commands.progress: {folder / 'in' / 'broken.jpg'} (read): the file is empty" in text
