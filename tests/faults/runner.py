@@ -16,7 +16,7 @@ from anonymise.batch.outcomes import Progress, Report
 from anonymise.batch.paths import Places
 from anonymise.batch.workers import ProcessWorkers, Workers
 from anonymise.commands.arguments import add_config_options, add_folder_options
-from anonymise.commands.cli import database_sender, execute
+from anonymise.commands.execution import database_sender, execute
 from anonymise.config import Config
 from anonymise.core.resources import CONFIG_FOLDER
 from anonymise.database.client import connect

@@ -6,7 +6,7 @@ images mislead; the era is usually seen in the images themselves.
 
 from collections.abc import Sequence
 
-from anonymise.commands.cli import anonymise_command, folder_command
+from anonymise.commands.execution import anonymise_command, folder_command
 
 _EXAMPLES = """example:
   {me} -i archive_2019 -o published -k {config}lite_config.yml

@@ -5,7 +5,7 @@ What an earlier run found in an image stays in its record.
 
 from collections.abc import Sequence
 
-from anonymise.commands.cli import folder_command, record_command
+from anonymise.commands.execution import folder_command, record_command
 
 _EXAMPLES = """examples:
   {me} -i photos -o records

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from anonymise.commands.cli import folder_command, preview_command
+from anonymise.commands.execution import folder_command, preview_command
 
 _EXAMPLES = """example:
   {me} -i photos -o published --set remote_preview=True --set "preview_dim=[800, 600]"

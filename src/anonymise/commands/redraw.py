@@ -7,7 +7,7 @@ skipped. To correct an image, edit its saved instances and draw it again.
 
 from collections.abc import Sequence
 
-from anonymise.commands.cli import folder_command, redraw_command
+from anonymise.commands.execution import folder_command, redraw_command
 
 _EXAMPLES = """examples:
   {main} -i photos -o published -a originals --create-archive \\

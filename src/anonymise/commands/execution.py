@@ -1,0 +1,278 @@
+"""Runs commands over folders: configuration, checks, log, mails, progress, summary, exit code."""
+
+import argparse
+import contextlib
+import getpass
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from anonymise.commands.arguments import add_run_options, parser
+from anonymise.commands.guard import Fault, guarded
+from anonymise.commands.interruption import Interruption
+from anonymise.commands.logs import FILE_ONLY, LINES, logging_to
+from anonymise.commands.progress import shown_progress
+from anonymise.commands.summary import summary
+from anonymise.core.errors import AnonymiseError, CannotStart, ExitCode, UsageError
+from anonymise.core.plaintext import plural
+
+if TYPE_CHECKING:
+    from anonymise.batch.notify import Notifier
+    from anonymise.batch.outcomes import Progress, Report
+    from anonymise.batch.paths import Places
+    from anonymise.batch.preflight import JobKind
+    from anonymise.batch.workers import Workers
+    from anonymise.config import Config
+    from anonymise.database.sender import Sender
+
+__all__ = [
+    "Command",
+    "anonymise_command",
+    "database_sender",
+    "execute",
+    "folder_command",
+    "preview_command",
+    "record_command",
+    "redraw_command",
+]
+
+log = logging.getLogger(__name__)
+
+Command = Callable[["Config", "Places", "Workers", "Progress"], "Report"]
+"""Something that is done to a whole folder."""
+
+
+def folder_command(
+    name: str,
+    description: str | None,
+    examples: str,
+    command: Command,
+    job: "JobKind",
+    overrides: Sequence[str] = (),
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Runs a command that does one thing to a folder of images; returns the exit code.
+
+    Args:
+        name: name of the command.
+        description: what it does.
+        examples: how to use it, as `parser` takes it.
+        command: does it.
+        job: what kind of command that is.
+        overrides: keys of the configuration, ``key=value``, that the command stands for.
+        argv: the arguments; those of the process if there are none.
+    """
+    arguments = parser(name, description or "", examples)
+    add_run_options(arguments)
+    args = arguments.parse_args(argv)
+    args.set += overrides
+    return execute(args, command, job)
+
+
+def anonymise_command(config: "Config", places: "Places", workers: "Workers", progress: "Progress") -> "Report":
+    """The main job."""
+    from anonymise.batch import runs as pipeline
+    from anonymise.models import load_masker
+
+    with database_sender(config, places) as sender, _reader(config) as reader:
+        masker = load_masker(config.model, progress=sys.stderr.isatty())
+        return pipeline.anonymise(config, places, masker, workers, progress, sender, reader)
+
+
+@contextlib.contextmanager
+def _reader(config: "Config") -> Iterator["Workers | None"]:
+    """A process that decodes images, unless everything is to be done in this one."""
+    from anonymise.batch.workers import new_workers
+
+    if not config.run.enable_async:
+        yield None
+        return
+    with contextlib.closing(new_workers(1)) as reader:
+        yield reader
+
+
+@contextlib.contextmanager
+def database_sender(config: "Config", places: "Places") -> Iterator["Sender | None"]:
+    """What sends rows to the database that the operator has, or to a GeoPackage beside the results.
+
+    Raises:
+        ConfigError: the database's or the table's configuration is not valid.
+    """
+    from anonymise.core.resources import CONFIG_FOLDER
+    from anonymise.database.client import connect
+    from anonymise.database.sender import Sender
+    from anonymise.database.settings import GeoPackageSettings, load_settings, password_for
+    from anonymise.database.table import load_table
+
+    if not config.database.write_exif_to_db or config.record.table_name is None:
+        yield None
+        return
+    table = load_table(config.record.table_name, CONFIG_FOLDER / "db_tables")
+    file = CONFIG_FOLDER / "db_config.yml"
+    if file.is_file():
+        settings = load_settings(file)
+        ask = getpass.getpass if sys.stdin is not None and sys.stdin.isatty() else None
+        client = connect(settings, password_for(settings, os.environ, ask))
+    else:
+        client = connect(
+            GeoPackageSettings(backend="geopackage", file=places.output / f"{config.record.table_name}.gpkg"), None
+        )
+        if not client.has_table(table):
+            client.create_table(table)
+    with contextlib.closing(client):
+        yield Sender(client, table, config.database, flip=config.record.flip_wkt)
+
+
+def preview_command(config: "Config", places: "Places", workers: "Workers", progress: "Progress") -> "Report":
+    """Previews only."""
+    from anonymise.batch import runs as pipeline
+
+    return pipeline.make_previews(config, places, workers, progress)
+
+
+def record_command(config: "Config", places: "Places", workers: "Workers", progress: "Progress") -> "Report":
+    """Records only."""
+    from anonymise.batch import runs as pipeline
+
+    return pipeline.make_records(config, places, workers, progress)
+
+
+def redraw_command(config: "Config", places: "Places", workers: "Workers", progress: "Progress") -> "Report":
+    """The main job with what an earlier run found."""
+    from anonymise.batch import runs as pipeline
+
+    with database_sender(config, places) as sender, _reader(config) as reader:
+        return pipeline.redraw(config, places, workers, progress, sender, reader)
+
+
+def execute(args: argparse.Namespace, command: Command, job: "JobKind" = "anonymise") -> int:
+    """Runs a command over the folders that ``args`` name; returns the exit code."""
+    return guarded(lambda: _execute(args, command, job))
+
+
+def _execute(args: argparse.Namespace, command: Command, job: "JobKind") -> int:
+    from anonymise import config as configuration
+    from anonymise.batch.notify import Notifier, read_email_account
+    from anonymise.core.resources import CONFIG_FOLDER
+
+    has_archive, has_log = args.archive_folder is not None, args.log_folder is not None
+    # Problems are named together with those found below, and told by mail and log too where these can be set up.
+    config, problems = configuration.read(args.config, args.set, has_archive=has_archive, has_log=has_log)
+    account = None
+    if config.email.any_enabled:
+        with contextlib.suppress(UsageError):  # named with all other problems
+            account = read_email_account(CONFIG_FOLDER / "email_config.yml", os.environ)
+    about = f"{args.input_folder.absolute()} → {args.output_folder.absolute()}"
+    # Log and mail come first, so that they tell of everything else that can fail.
+    with contextlib.ExitStack() as stack:
+        try:
+            log_file = stack.enter_context(logging_to(args.log_folder, config.log))
+        except UsageError as error:
+            with Notifier(config.email, account, about=about) as notifier:
+                notifier.uncaught(error)
+            raise
+        file = None if log_file is None else log_file.path
+        with Notifier(config.email, account, about=about, log_file=file) as notifier:
+            try:
+                return _execute_checked(args, command, job, config, problems, notifier)
+            except AnonymiseError as error:
+                log.error("Ended: %s", error, extra=FILE_ONLY | LINES)
+                log.debug("Where that was found", exc_info=error, extra=FILE_ONLY)
+                notifier.uncaught(error)
+                raise
+            except Exception as error:
+                log.exception("Ended by an error", extra=FILE_ONLY)
+                notifier.uncaught(error)
+                if log_file is None or log_file.is_lost:
+                    raise
+                raise Fault(log_file.path) from error
+
+
+def _execute_checked(
+    args: argparse.Namespace,
+    command: Command,
+    job: "JobKind",
+    config: "Config",
+    problems: Sequence[str],
+    notifier: "Notifier",
+) -> int:
+    """Runs a command, once everything is checked that can be known before the first image.
+
+    Args:
+        args: the command line.
+        command: what is run.
+        job: what kind of command that is.
+        config: the configuration.
+        problems: what is wrong with it.
+        notifier: sends mails.
+
+    Raises:
+        UsageError: something is wrong with the configuration or the folders; nothing was created.
+    """
+    from anonymise.batch import preflight
+    from anonymise.batch.paths import Places
+    from anonymise.batch.runlock import run_lock
+    from anonymise.batch.storage import clear_temporary_files, prepare
+    from anonymise.core.resources import CONFIG_FOLDER, command_line
+
+    found = list(problems)
+    places = None
+    try:
+        places = Places.of(args.input_folder, args.output_folder, args.archive_folder, config.files)
+    except UsageError as error:
+        found.append(str(error))
+    is_attended = sys.stdin is not None and sys.stdin.isatty()
+    found += preflight.problems(
+        config,
+        places,
+        job,
+        allow_empty=args.allow_empty,
+        create_archive=args.create_archive,
+        is_attended=is_attended,
+        settings_folder=CONFIG_FOLDER,
+    )
+    if found or places is None:
+        raise CannotStart(found)
+    prepare(places, config.files)  # the run does so too, but the lock stands there, and a model takes long to load
+    with (
+        run_lock(places.output) as lock,
+        Interruption() as interruption,
+        shown_progress(notifier, lock.check, interruption) as (progress, notes),
+    ):
+        log.info("Configuration:\n%s", config.as_yaml(), extra=FILE_ONLY | LINES)
+        for warning in config.warnings:
+            log.warning("%s", warning)
+        if config.database.write_exif_to_db and job in ("previews", "records"):
+            log.warning("write_exif_to_db does nothing here; %s sends records", command_line("json-to-db"))
+        if not config.appearance.draw_mask:
+            log.warning("draw_mask is False: the output images are NOT anonymised")
+        if not args.skip_clear_cache and (cleared := clear_temporary_files((places.input, *places.results))):
+            log.info("Cleared %s of an interrupted run", plural(cleared, "temporary file"))
+        report = _run(command, config, places, progress)
+        log.info("Stage times in seconds: %s", {k: round(v, 2) for k, v in report.stage_seconds.items()})
+        lines = summary(report, notes, hides=config.appearance.draw_mask)
+        for line in lines:
+            log.info("%s", line, extra=FILE_ONLY)
+        if report.stopped is not None:
+            log.error("Stopped: %s", report.stopped)
+            notifier.uncaught(report.stopped)
+        else:
+            notifier.finished(f"{plural(report.n_done, 'image')} done, {len(report.failed)} failed", lines)
+    # After the progress bar is gone.
+    print("\n".join(lines))
+    if report.interrupted:
+        return ExitCode.INTERRUPTED
+    if report.stopped is not None:
+        return ExitCode.STOPPED
+    return ExitCode.IMAGES_FAILED if report.failed else ExitCode.OK
+
+
+def _run(command: Command, config: "Config", places: "Places", progress: "Progress") -> "Report":
+    from anonymise.batch.workers import SerialWorkers, new_workers
+
+    run = config.run
+    workers = new_workers(run.max_num_async_workers) if run.enable_async else SerialWorkers()
+    with contextlib.closing(workers):
+        return command(config, places, workers, progress)
