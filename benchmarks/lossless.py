@@ -26,7 +26,11 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=5, help="the fastest of so many runs counts")
     repeat = parser.parse_args().repeat
     options = images.ImageOptions(
-        jpeg_quality="lossless", output_metadata="redacted", max_decoded_pixels=1 << 28, thumbnail=False
+        jpeg_quality="lossless",
+        output_metadata="redacted",
+        max_decoded_pixels=1 << 28,
+        thumbnail=False,
+        projection="auto",
     )
     print(f"{'size':>11} {'coding':>11} {'masked':>7} {'decode+encode':>14} {'lossless':>9} {'ratio':>6} {'file':>6}")
     worst = 0.0

@@ -12,7 +12,7 @@ from anonymise.batch.outcomes import Done, Failed, Outcome, Progress, Report, Sk
 from anonymise.config import Config
 from anonymise.core.detections import Box, Detections, Instance, RgbImage, Size, full_mask
 from anonymise.core.errors import StopError
-from anonymise.core.projection import PLANAR, panorama
+from anonymise.core.projection import projection_of
 from anonymise.detection.processor import ImageProcessor
 from anonymise.models import Masker
 
@@ -121,5 +121,5 @@ class Ran(Progress):
 
 def found_in(picture: RgbImage, masker: Masker, loaded: Config) -> Detections:
     """What a masker finds in an upright picture, as a configuration has it look."""
-    projection = panorama(Size(picture.shape[1], picture.shape[0]), {})[0] if loaded.record.is_360 else PLANAR
+    projection, _ = projection_of(loaded.projection, Size(picture.shape[1], picture.shape[0]), {})
     return ImageProcessor(masker, loaded.detection).detect(picture, projection)

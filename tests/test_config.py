@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+import anonymise
 from anonymise import config
 from anonymise.core.errors import ConfigError
 from anonymise.core.resources import CONFIG_FOLDER
 from anonymise.detection.tiles import Downscale, Step
 
 DEFAULTS = CONFIG_FOLDER / "default_config.yml"
-SOURCE = Path(config.__file__).parent
+SOURCE = Path(anonymise.__file__).parent
 
 
 def problems(text: str = "", *overrides: str, has_archive: bool = False, folder: Path | None = None) -> list[str]:

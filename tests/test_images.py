@@ -26,7 +26,7 @@ from anonymise.images import png
 
 LIMIT = 10_000_000
 LOSSLESS = images.ImageOptions(
-    jpeg_quality="lossless", output_metadata="redacted", max_decoded_pixels=LIMIT, thumbnail=False
+    jpeg_quality="lossless", output_metadata="redacted", max_decoded_pixels=LIMIT, thumbnail=False, projection="auto"
 )
 
 

@@ -14,7 +14,7 @@ from anonymise.batch.paths import Places
 from anonymise.batch.runs import anonymise
 from anonymise.batch.workers import SerialWorkers
 from anonymise.core.detections import Box, Mask, RgbImage, Size
-from anonymise.core.projection import Projection, panorama
+from anonymise.core.projection import PLANAR, Projection, panorama, projection_of
 from tests.fakes import Ran, RedMasker, street, write_image
 
 FULL = {
@@ -92,6 +92,31 @@ def test_a_shape_that_nothing_explains_is_named(size: tuple[int, int], top: floa
     assert panorama(Size(3072, 1536), {"ProjectionType": "equirectangular"})[1] == ()
 
 
+@pytest.mark.parametrize(
+    ("size", "gpano", "wraps", "note"),
+    [
+        ((3072, 1536), {}, False, ""),  # 2:1 is no proof
+        ((3072, 1536), {"PoseHeadingDegrees": "12"}, False, ""),
+        ((3072, 1536), {"ProjectionType": "cylindrical"}, False, ""),
+        ((3072, 1536), {"ProjectionType": "equirectangular"}, True, "by its GPano"),
+        ((3072, 615), ROWS, True, "by its GPano"),
+        ((1536, 308), ROWS, True, "by its GPano"),
+        ((800, 600), FULL, False, "another shape"),  # cut out of a panorama, whose metadata were copied
+        ((800, 600), {"ProjectionType": "equirectangular"}, False, "not 2:1"),
+        ((3072, 1536), FULL | {"CroppedAreaTopPixels": ""}, False, "not complete"),
+    ],
+)
+def test_auto_believes_gpano_that_fits_the_shape(
+    size: tuple[int, int], gpano: dict[str, str], wraps: bool, note: str
+) -> None:
+    found, notes = projection_of("auto", Size(*size), gpano)
+    assert (found.sphere is not None, found.wraps) == (wraps, wraps)
+    assert len(notes) == bool(note)
+    assert all(note in one and "projection" in one for one in notes)
+    assert projection_of("planar", Size(*size), gpano) == (PLANAR, ())
+    assert projection_of("equirectangular", Size(*size), gpano) == panorama(Size(*size), gpano)
+
+
 def with_gpano(file: Path, gpano: dict[str, str]) -> None:
     """Puts an XMP packet into a JPEG file."""
     properties = " ".join(f'GPano:{name}="{value}"' for name, value in gpano.items())
@@ -157,6 +182,53 @@ def test_as_much_is_hidden_in_a_part_as_in_the_whole(outline: str, tmp_path: Pat
         # Not much more than that, where no edge cuts a car and goes on in red.
         around = cv2.dilate(whole.astype(np.uint8), np.ones((17, 17), np.uint8))[box.slices] > 0
         assert name in ("cut", "corner", "edge") or not (part & ~around).any(), name
+
+
+@pytest.mark.parametrize(
+    ("keys", "meet", "noted"),
+    [
+        (["image_type=Planar"], True, True),
+        (["image_type=Planar", "projection=planar"], False, False),
+        (["image_type=Planar", "projection=equirectangular"], True, False),
+        (["image_type='360'", "projection=planar"], False, False),
+        (["image_type='360'"], True, False),
+    ],
+)
+@pytest.mark.parametrize("looks", [["view_fov=[]"], ["view_fov=[]", "use_cutouts=True", "cutout_dim_downscale=[2, 4]"]])
+def test_whose_edges_meet(keys: list[str], meet: bool, noted: bool, looks: list[str], tmp_path: Path) -> None:
+    done = run(tmp_path, street(SIZE, CARS), {"full": Box(0, 0, *SIZE)}, *keys, *looks)
+    mask = hidden(tmp_path / "out" / "full_mask.png")
+    assert all(mask[car.slices].all() for car in CARS)
+    # The margin of the car at the right edge goes on at the left one.
+    assert mask[150, :2].all() == meet
+    assert not mask[150, 20]
+    assert bool(shape_notes(done["full"])) == noted
+
+
+def test_a_planar_image_that_gpano_calls_a_panorama_is_looked_at_as_a_whole(tmp_path: Path) -> None:
+    # Windows show parts of so large an object only.
+    picture = street(SIZE, [large := Box(100, 60, 560, 300)])
+    keys = [
+        "image_type=Planar",
+        "use_cutouts=True",
+        "cutout_dim_downscale=[4, 4]",
+        "cutout_band=[0, 0.1]",
+        "view_fov=[]",
+    ]
+    run(tmp_path, picture, {"full": Box(0, 0, *SIZE)}, *keys)
+    assert hidden(tmp_path / "out" / "full_mask.png")[large.slices].all()
+
+
+def test_images_are_stale_when_their_projection_changes() -> None:
+    def fingerprints(*keys: str) -> tuple[str, str]:
+        loaded = config.load(overrides=["remote_json=False", *keys])
+        return loaded.model_fingerprint("model"), loaded.settings_fingerprint(None)
+
+    plain = fingerprints()
+    assert fingerprints("image_type=Dekke") == plain
+    for keys in (["projection=planar"], ["projection=equirectangular"], ["image_type='360'"]):
+        assert all(map(str.__ne__, fingerprints(*keys), plain))
+    assert fingerprints("image_type='360'") == fingerprints("projection=equirectangular")
 
 
 def test_the_note_of_a_shape_that_nothing_explains_reaches_the_operator(tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ def street(width: int = 160, height: int = 120) -> bytes:
 
 
 def options(mode: OutputMetadata) -> images.ImageOptions:
-    return images.ImageOptions(jpeg_quality="lossless", output_metadata=mode, max_decoded_pixels=10**7, thumbnail=False)
+    return images.ImageOptions(
+        jpeg_quality="lossless", output_metadata=mode, max_decoded_pixels=10**7, thumbnail=False, projection="auto"
+    )
 
 
 def passed_through(data: bytes, mode: OutputMetadata = "redacted") -> bytes:

@@ -18,10 +18,11 @@ from anonymise import images
 from anonymise import metadata as exif
 from anonymise import redaction as draw
 from anonymise.config import Config
+from anonymise.core import projection
 from anonymise.core.classes import LABELS
 from anonymise.core.detections import Detections, Mask, RgbImage, Size
 from anonymise.core.orientation import to_upright, upright_size
-from anonymise.core.projection import PLANAR, Projection, panorama
+from anonymise.core.projection import PLANAR, Projection
 from anonymise.core.sources import DetectionSource, InputImage
 from anonymise.detection.model_source import ModelSource
 from anonymise.metadata import record
@@ -72,27 +73,27 @@ def read_image(
         pixels, orientation = decoded.pixels, decoded.orientation
     else:
         orientation = images.header(data).orientation
-    projection, notes = projection_of(data, config)
+    around, notes = projection_of(data, config)
     path = PurePath(name) if path is None else path
-    return InputImage(data, pixels, orientation, projection, name, path, modified, notes)
+    return InputImage(data, pixels, orientation, around, name, path, modified, notes)
 
 
 def projection_of(data: bytes, config: Config) -> tuple[Projection, tuple[str, ...]]:
     """How the pixels of an image lie around the camera when it stands upright, and what is odd about that.
 
     Args:
-        data: bytes of the image file, whose GPano says where on the sphere a part of a panorama is.
-        config: says whether the images are panoramas.
+        data: bytes of the image file, whose GPano may say that it is a panorama, or which part of one.
+        config: says what the images are, or that GPano decides.
 
     Raises:
         UnreadableImage: the file has no size.
     """
-    if not config.record.is_360:
+    if config.projection == "planar":
         return PLANAR, ()
     header = images.header(data)
     stored = Size(header.width, header.height)
     gpano = read_gpano(images.embedded(data).xmp, [])  # what cannot be read is noted with the record
-    return panorama(upright_size(stored, header.orientation), gpano)
+    return projection.projection_of(config.projection, upright_size(stored, header.orientation), gpano)
 
 
 def model_source(masker: Masker, config: Config) -> ModelSource:

@@ -20,6 +20,7 @@ from anonymise.config.sections import (
     StorageOptions,
 )
 from anonymise.core import yamlfile
+from anonymise.core.projection import ProjectionKind
 from anonymise.detection.merging import MergeOptions
 from anonymise.detection.outlines import OutlineOptions
 from anonymise.detection.processor import DetectionOptions
@@ -65,7 +66,17 @@ class Config:
     @property
     def detection(self) -> DetectionOptions:
         """The sections that say what is found and where it is looked for."""
-        return DetectionOptions(self.model, self.windows, self.views, self.merging, self.outlines)
+        by_gpano = self.projection == "auto"
+        return DetectionOptions(
+            self.model, self.windows, self.views, self.merging, self.outlines, always_whole=by_gpano
+        )
+
+    @property
+    def projection(self) -> ProjectionKind:
+        """What is known of the projection of all images: the key, or for ``auto``, what ``image_type`` says."""
+        if self.images.projection == "auto" and self.record.image_type == "360":
+            return "equirectangular"
+        return self.images.projection
 
     @property
     def seconds_per_image(self) -> float | None:
@@ -95,8 +106,9 @@ class Config:
             left_out |= PreviewOptions.model_fields.keys()
         has_record = files.wants_any(FileKind.JSON)
         if not has_record:
-            left_out |= (RecordOptions.model_fields.keys() | {"force_older_exif"}) - {"image_type"}
+            left_out |= RecordOptions.model_fields.keys() | {"force_older_exif"}
         values = {key: value for key, value in self._values().items() if key not in left_out}
+        values["projection"] = self.projection
         # A record names its preview.
         contents = [has_record and has_preview, static_mask]
         return _digest(values, contents)
@@ -107,8 +119,9 @@ class Config:
         Args:
             identity: a text that changes with the models and what they look for.
         """
-        keys = (_OF_DETECTION | {"image_type"}) - _WITHOUT_EFFECT_ON_RESULTS
-        return "model:" + _digest({key: value for key, value in self._values().items() if key in keys}, identity)
+        keys = _OF_DETECTION - _WITHOUT_EFFECT_ON_RESULTS
+        values = {key: value for key, value in self._values().items() if key in keys}
+        return "model:" + _digest(values | {"projection": self.projection}, identity)
 
     def _values(self) -> dict[str, Any]:
         return {key: value for name in SECTIONS for key, value in getattr(self, name).model_dump(mode="json").items()}

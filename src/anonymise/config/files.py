@@ -45,25 +45,60 @@ PLACES_OF: Mapping[FileKind, tuple[Place, ...]] = MappingProxyType(
 
 
 class FileOptions(BaseModel):
-    """Keys of the configuration that say which files are read and written, and where."""
+    """Keys of the configuration about files: which ones are read and written, and where."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     image_extensions: tuple[str, ...] = Field(min_length=1)
+    """Suffixes of the files that are images, in upper or lower case: jpg, jpeg, jpe, jfif, mpo, insp (of the latter
+    two only the first picture) and png.
+    """
+
     remote_json: bool
+    """Write the JSON record to the output folder."""
+
     local_json: bool
+    """Write the JSON record to the input folder."""
+
     archive_json: bool
+    """Write the JSON record to the archive folder. Needs `remote_json` and an archive folder (`-a`)."""
+
     remote_preview: bool
+    """Write the preview to the output folder. Needs `preview_dim`."""
+
     local_preview: bool
+    """Write the preview to the input folder. Needs `preview_dim`."""
+
     archive_preview: bool
+    """Write the preview to the archive folder. Needs `remote_preview`, `preview_dim` and an archive folder (`-a`)."""
+
     separate_preview_directory: str | None
+    """Another folder for previews, with the same subfolders. A relative path begins at the folder of the configuration
+    file. Needs `preview_dim`.
+    """
+
     remote_mask: bool
+    """Write the mask (PNG: 0 hidden, 255 kept) to the output folder."""
+
     local_mask: bool
+    """Write the mask to the input folder."""
+
     archive_mask: bool
+    """Write the mask to the archive folder. Needs `remote_mask` and an archive folder (`-a`)."""
+
     colmap_mask_directory: str | None
+    """Another folder for masks under COLMAP's names (`name.jpg.png`), with the same subfolders."""
+
     remote_instances: bool
+    """Write what was found (`name_instances.json`) to the output folder."""
+
     local_instances: bool
+    """Write what was found to the input folder."""
+
     archive_instances: bool
+    """Write what was found to the archive folder, from which `redraw` draws again without a model. Needs an archive
+    folder (`-a`).
+    """
 
     @field_validator("image_extensions")
     @classmethod

@@ -25,28 +25,52 @@ _Level = Annotated[int, Field(ge=0, le=255)]
 
 
 class RunOptions(BaseModel):
-    """Keys about the run as a whole."""
+    """Keys of the configuration about the run as a whole."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     force_remask: bool
+    """Process images again that are finished already."""
+
     lazy_paths: bool
+    """Look for images while the run proceeds, which starts at once, instead of before it, which tells the time left."""
+
     max_failures_in_a_row: int | None = Field(ge=1)
+    """Number of images that may fail one after the other before the run stops; null never stops it."""
+
     copy_originals_to_error_folder: bool
+    """Copy the originals of failed images, with the faces in them, to the error folder next to the output folder."""
+
     enable_async: bool
+    """Write results in other processes while the model works on the next image."""
+
     max_num_async_workers: int | None = Field(ge=1)
+    """Number of processes that write results; null is half the number of CPU cores, at least 2."""
+
     image_memory_megabytes: int = Field(ge=1)
+    """Memory for the pixels of all images that are being processed, in megabytes (millions of bytes). One image may be
+    larger.
+    """
+
     max_image_seconds: float | None = Field(gt=0)
+    """Seconds that a process may take for one image, apart from waiting for a share, before it is ended and the image
+    fails; null sets no limit.
+    """
+
     force_older_exif: bool
+    """Read all images as those from before 2022: the recorder's ImageProperties take precedence over newer metadata."""
 
 
 class PreviewOptions(BaseModel):
-    """Keys about the preview: a part of the anonymised image."""
+    """Keys of the configuration about the preview: a part of the anonymised image."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     preview_dim: Size | None
+    """Size of the preview in pixels, [width, height]; null writes no previews."""
+
     preview_center: Center
+    """Centre of the preview, [height, width], as fractions of the image, 0 to 1."""
 
     @field_validator("preview_dim")
     @classmethod
@@ -64,13 +88,18 @@ class PreviewOptions(BaseModel):
 
 
 class LogOptions(BaseModel):
-    """Keys about the log."""
+    """Keys of the configuration about the log."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     datetime_format: str
+    """Format of `{datetime}` in `log_file_name`, as in Python's strftime."""
+
     log_file_name: str
+    """Name of the log file in the log folder (`-l`); may contain `{datetime}` and `{hostname}`."""
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+    """Least severe level of messages that are logged."""
 
     @field_validator("log_file_name")
     @classmethod
@@ -85,23 +114,39 @@ class LogOptions(BaseModel):
 class StorageOptions(BaseModel):
     """Keys of the configuration about files that cannot be reached, and about deleting the input."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     delete_input: bool
+    """Delete an input image once all its files are written and its copy in the archive is verified. Needs an archive
+    folder (`-a`).
+    """
+
     file_access_retry_seconds: float = Field(gt=0)
+    """Seconds between attempts to reach a folder, such as a share, that is out of reach."""
+
     file_access_timeout_seconds: float = Field(ge=0)
+    """Seconds after which the run stops if a folder stays out of reach."""
+
     max_file_megabytes: int = Field(ge=1)
+    """Size above which a file is refused before it is read, in megabytes (millions of bytes)."""
 
 
 class EmailOptions(BaseModel):
     """Keys of the configuration that say which mails are sent."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     uncaught_exception_email: bool
+    """Send an e-mail when the program ends because of an error."""
+
     processing_error_email: bool
+    """Send an e-mail when images fail: the first at once, later ones gathered."""
+
     finished_email: bool
+    """Send an e-mail when a run has ended."""
+
     email_attach_log_file: bool
+    """Attach the end of the log file, compressed. Needs a log folder (`-l`)."""
 
     @property
     def any_enabled(self) -> bool:
@@ -110,21 +155,23 @@ class EmailOptions(BaseModel):
 
 
 class DatabaseOptions(BaseModel):
-    """Keys of the configuration about the database; which one it is stands in ``db_config.yml`` (see `settings`).
+    """Keys of the configuration about the database, whose settings are in ``db_config.yml``."""
 
-    Attributes:
-        write_exif_to_db: whether the record of every finished image becomes a row.
-        db_max_n_accumulated_rows: rows that are gathered before they are sent together.
-        db_max_n_errors: rows that the database may refuse before the run stops.
-        db_max_cache_size: rows that may wait for a database that is away before the run stops.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     write_exif_to_db: bool
+    """Write the record of every finished image to the database. Needs `table_name`."""
+
     db_max_n_accumulated_rows: int = Field(ge=1, le=10_000)
+    """Number of rows that are sent to the database together."""
+
     db_max_n_errors: int = Field(ge=1)
+    """Number of rows that the database may refuse before sending stops."""
+
     db_max_cache_size: int = Field(ge=1)
+    """Number of rows that may wait for a database that is not reachable before the run stops; at least
+    `db_max_n_accumulated_rows`.
+    """
 
     @model_validator(mode="after")
     def _a_batch_fits(self) -> Self:
@@ -136,21 +183,50 @@ class DatabaseOptions(BaseModel):
 class EvaluationOptions(BaseModel):
     """Keys of the configuration that say what is counted, and how sure the numbers are."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     evaluation_label_classes: Mapping[str, _Level]
+    """Classes in label images: name and pixel value (0 to 255). The defaults are CamVid's."""
+
     evaluation_label_void: tuple[_Level, ...]
+    """Pixel values (0 to 255) in label images that are unknown and count nowhere."""
+
     evaluation_class_synonyms: Mapping[str, str | None]
+    """Classes of the ground truth that the models do not have, and the class that a model finds them as; null leaves a
+    class out.
+    """
+
     evaluation_size_groups: tuple[_Share, _Share]
+    """Object size as a fraction of the image's area: small below the first value, large from the second on, medium in
+    between.
+    """
+
     evaluation_min_object_pixels: int = Field(ge=1)
+    """Smallest number of pixels of a connected area in a label image that counts as an object."""
+
     evaluation_covered_share: float = Field(gt=0, le=1)
+    """Fraction of an object's pixels from which on the object is covered."""
+
     evaluation_missed_share: float = Field(gt=0, le=1)
+    """Fraction of an object's pixels below which the object is missed; at most `evaluation_covered_share`."""
+
     evaluation_bootstrap_samples: int = Field(ge=100)
+    """Number of resamplings of the images from which the confidence intervals are computed."""
+
     evaluation_bootstrap_seed: int = Field(ge=0)
+    """Seed of the random numbers of the resampling."""
+
     evaluation_confidence: _Share
+    """Confidence level of the intervals."""
+
     evaluation_min_group: int = Field(ge=1)
+    """Number of objects below which a group of an attribute is marked, and left out of the largest gap."""
+
     evaluation_thresholds: tuple[_Share, ...] = Field(min_length=1, max_length=200)
+    """Score thresholds of the curves, in ascending order."""
+
     evaluation_gallery: int = Field(ge=0)
+    """Number of the worst misses that the page shows."""
 
     @field_validator("evaluation_size_groups")
     @classmethod

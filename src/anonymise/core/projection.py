@@ -7,10 +7,14 @@ FullPanoWidthPixels and its five companions (developers.google.com/streetview/sp
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from anonymise.core.detections import Size
 
-__all__ = ["PLANAR", "Projection", "panorama"]
+__all__ = ["PLANAR", "Projection", "ProjectionKind", "panorama", "projection_of"]
+
+ProjectionKind = Literal["auto", "planar", "equirectangular"]
+"""What is known of the projection of images before they are read; ``auto`` asks each image's GPano."""
 
 _CROP_FIELDS = (
     *("FullPanoWidthPixels", "FullPanoHeightPixels", "CroppedAreaImageWidthPixels", "CroppedAreaImageHeightPixels"),
@@ -59,6 +63,40 @@ class Projection:
 PLANAR = Projection()
 
 
+def projection_of(kind: ProjectionKind, size: Size, gpano: Mapping[str, str]) -> tuple[Projection, tuple[str, ...]]:
+    """How the pixels of an upright image lie around the camera, and what is odd about that, one line each.
+
+    With ``auto`` an image is equirectangular if its GPano says so and fits its shape. GPano that does not fit is noted,
+    and the image is planar: programs that cut a flat picture out of a panorama copy its metadata.
+
+    Args:
+        kind: what is known of the projection.
+        size: size of the upright image.
+        gpano: GPano properties of the image's XMP by their names.
+    """
+    if kind == "planar":
+        return PLANAR, ()
+    if kind == "equirectangular":
+        return panorama(size, gpano)
+    claims = gpano.get("ProjectionType", "").strip().lower() == "equirectangular"
+    found, problem = _by_crop_fields(size, gpano)
+    if found is None and claims and problem is None:
+        if _is_about(size.width, 2 * size.height):
+            found = _whole_sphere(size)
+        else:
+            problem = f"its {size.width}×{size.height} pixels are not 2:1, and it has no GPano crop fields"
+    if found is not None:
+        return found, (
+            "360° image by its GPano: its edges are handled, but the configuration is for planar images; "
+            "see the key projection",
+        )
+    if claims and problem is not None:
+        return PLANAR, (
+            f"GPano says that this is a 360° image, but {problem}: taken for planar; see the key projection",
+        )
+    return PLANAR, ()
+
+
 def panorama(size: Size, gpano: Mapping[str, str]) -> tuple[Projection, tuple[str, ...]]:
     """Where on the sphere an equirectangular image is, and what is odd about that, one line each.
 
@@ -67,7 +105,7 @@ def panorama(size: Size, gpano: Mapping[str, str]) -> tuple[Projection, tuple[st
 
     Args:
         size: of the upright image. It may be scaled: the crop fields count in pixels of their own.
-        gpano: the properties of the image's XMP by their names, as `exif.gpano.read_gpano` gives them.
+        gpano: the properties of the image's XMP by their names, as `metadata.gpano.read_gpano` gives them.
     """
     by_gpano, problem = _by_crop_fields(size, gpano)
     if by_gpano is not None:
@@ -75,12 +113,16 @@ def panorama(size: Size, gpano: Mapping[str, str]) -> tuple[Projection, tuple[st
     notes = () if problem is None else (f"360° image: {problem}",)
     width, height = size
     if _is_about(width, 2 * height):
-        return Projection((float(width), float(height)), wraps=True), notes
+        return _whole_sphere(size), notes
     shape = f"360° image of {width}×{height} pixels, which is not 2:1, without GPano crop fields that explain it: "
     if width > 2 * height:
         rows = Projection((float(width), width / 2), top=(width / 2 - height) / 2, wraps=True)
         return rows, (*notes, f"{shape}taken for the middle rows of a whole panorama")
-    return Projection((float(width), float(height)), wraps=True), (*notes, f"{shape}taken for a whole panorama")
+    return _whole_sphere(size), (*notes, f"{shape}taken for a whole panorama")
+
+
+def _whole_sphere(size: Size) -> Projection:
+    return Projection((float(size.width), float(size.height)), wraps=True)
 
 
 def _by_crop_fields(size: Size, gpano: Mapping[str, str]) -> tuple[Projection | None, str | None]:

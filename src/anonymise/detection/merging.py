@@ -31,14 +31,29 @@ _ROUNDING = 1e-6
 class MergeOptions(BaseModel):
     """Keys of the configuration that say which detections are one object, and what becomes of them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     merging_method: MergingMethod
+    """What becomes of overlapping detections: `union` hides all that any of them covers, across classes. Of one class,
+    `nms` keeps the best, `nmm` hides the envelope, `wbf` hides the average box.
+    """
+
     merge_min_overlap: float = Field(ge=0, le=1)
+    """`union`: fraction of the smaller mask above which two detections are one object; 0 is any pixel."""
+
     merge_iou_threshold: float = Field(ge=0, le=1)
+    """`nms`, `nmm`, `wbf`: intersection over union of the boxes above which two detections are one object."""
+
     area_method: AreaMethod
+    """`nms`, `nmm`, `wbf`: area of a box; `float` is (x1 - x0) * (y1 - y0), `int` is (x1 - x0 + 1) * (y1 - y0 + 1)."""
+
     pre_merge_score_threshold: float | None = Field(ge=0, lt=1)
+    """Score below which detections are dropped before merging; null drops none."""
+
     post_merge_score_threshold: float | None = Field(ge=0, lt=1)
+    """Score below which objects are dropped after merging; null drops none. The score of an object is the best of its
+    detections.
+    """
 
 
 def merge(passes: Sequence[Sequence[Instance]], options: MergeOptions) -> tuple[Instance, ...]:

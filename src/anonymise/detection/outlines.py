@@ -22,11 +22,18 @@ _AT_EDGE = 0.02
 class OutlineOptions(BaseModel):
     """Keys of the configuration about the outlines of objects."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     outline: Outline
+    """Shape of the masks of models that find boxes only: `box`, `ellipse` (around the box, larger) or `superellipse`
+    (inside the box, without its corners).
+    """
+
     outline_exponent: float = Field(ge=2, le=16)
+    """Exponent n of the superellipse |x/a|^n + |y/b|^n <= 1: 2 is an ellipse, higher ones come closer to the box."""
+
     mask_dilation_pixels: int = Field(ge=0)
+    """Number of pixels by which masks are grown, so that objects are covered completely; 0 is off."""
 
 
 def superellipse(instance: Instance, exponent: float, size: Size | None = None) -> Instance:

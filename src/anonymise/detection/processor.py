@@ -24,13 +24,19 @@ _Passes = tuple[tuple[Instance, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class DetectionOptions:
-    """The sections of the configuration that say what is found and where it is looked for."""
+    """The sections of the configuration that say what is found and where it is looked for.
+
+    Attributes:
+        always_whole: whether the model looks at the whole of panoramas, too, even where views or windows replace it.
+            Options for planar images count on that, and GPano may call a planar image a panorama.
+    """
 
     model: ModelOptions
     tiles: WindowOptions
     views: ViewOptions
     merging: MergeOptions
     outlines: OutlineOptions
+    always_whole: bool = False
 
 
 class ImageProcessor:
@@ -87,7 +93,15 @@ class ImageProcessor:
             return instance if is_cut else self._before_merging(instance)
 
         found = detect_around(
-            image, self._found, options.tiles, options.views, options.merging, projection, outline, self._close_ups
+            image,
+            self._found,
+            options.tiles,
+            options.views,
+            options.merging,
+            projection,
+            outline,
+            self._close_ups,
+            whole=options.always_whole,
         )
         if not projection.wraps:
             return tuple(self._grown(self._after_merging(instance, size), size) for instance in found)

@@ -71,15 +71,34 @@ TakeCloseUp = Callable[[Instance, float], CloseUp]
 class WindowOptions(BaseModel):
     """Keys of the configuration that say which windows of an image are looked at, and how."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     use_cutouts: bool
+    """Let the model look at sliding windows of the image as well: finds more in large images, and takes longer."""
+
     cutout_dim_downscale: Downscale | Annotated[tuple[Downscale, ...], Field(min_length=1)]
+    """Size of a window: how many times smaller than the image it is, [height, width], or a list of such pairs for
+    several scales.
+    """
+
     cutout_step_factor: Step
+    """Step of the window in pixels, [height, width]. Steps longer than a window are shortened to it."""
+
     cutout_overlap: float | None = Field(ge=0, lt=1)
+    """Overlap of neighbouring windows as a fraction of the window, used instead of `cutout_step_factor`; null uses the
+    step.
+    """
+
     cutout_band: Band | None
+    """Rows that windows cover, [top, bottom], as fractions of the image's height; null covers all rows."""
+
     enlarged_regions_n: int = Field(ge=0)
+    """Number n of the n × n equal parts of the image that the model looks at as well, each enlarged to its input; 0
+    and 1 are off.
+    """
+
     mirror_image: bool
+    """Let the model look at the mirror image of everything as well, which doubles its work."""
 
     @field_validator("cutout_band")
     @classmethod

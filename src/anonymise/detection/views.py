@@ -57,11 +57,16 @@ _CLOSE_UP_SIDE = (64, 1024)
 class ViewOptions(BaseModel):
     """Keys of the configuration about the perspective views of 360° images."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     view_fov: tuple[Annotated[float, Field(ge=10, le=120)], ...]
+    """360° images: fields of view, in degrees, of the perspective views that cover the sphere; [] has no views."""
+
     view_overlap: float = Field(ge=0.1, le=0.8)
+    """Overlap of neighbouring views as a fraction of the view."""
+
     view_side: int = Field(ge=32, le=4096)
+    """Width and height of a view in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +349,8 @@ def detect_around(
     projection: Projection | None = None,
     outline: _Outline = lambda instance, _: instance,
     reconsider: Reconsider | None = None,
+    *,
+    whole: bool = False,
 ) -> tuple[Instance, ...]:
     """All objects in an equirectangular image: those of its windows and of its views, merged across the seam.
 
@@ -359,6 +366,7 @@ def detect_around(
         projection: of the image; None is by its shape, as in `projection.panorama`.
         outline: gives an object in a picture its outline, and is told whether an edge of the image cuts the object.
         reconsider: chooses what is merged.
+        whole: whether the full image is looked at in any case.
 
     Returns:
         Instances as `core.wraparound` has them; `split_at_seam` cuts them into what is in frame. Where the edges of the
@@ -372,7 +380,7 @@ def detect_around(
     cameras = [v for v in cameras if (outside := _outside(around, size, v, side)) is None or not outside.all()]
     if not around.wraps:
         cameras = list(dict.fromkeys((*cameras, *(_moved_inside(v, around, size) for v in cameras))))
-    if not around.wraps or not (window_options.use_cutouts or cameras):
+    if whole or not around.wraps or not (window_options.use_cutouts or cameras):
         boxes = tuple(dict.fromkeys((Box(0, 0, size.width, size.height), *boxes)))
     levels = _halved(image, 6 if cameras or reconsider else 0)
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from anonymise.core.detections import Mask, RgbImage
 from anonymise.core.errors import UnreadableImage
+from anonymise.core.projection import ProjectionKind
 from anonymise.images import container, dct, jpeg, jpegfile, png
 from anonymise.images.exifwriter import OutputMetadata
 from anonymise.images.sanitise import clean_chunks, clean_segments
@@ -48,14 +49,31 @@ _SAMPLINGS = frozenset({(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)})  # those that O
 
 
 class ImageOptions(BaseModel):
-    """How anonymised images are written and which ones are too large to read."""
+    """Keys of the configuration about image files: how they are read, and how anonymised ones are written."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     jpeg_quality: Literal["lossless"] | Annotated[int, Field(strict=True, ge=1, le=100)]
+    """`lossless` keeps everything outside the masks bit for bit; 1 to 100 encodes the whole JPEG again with that
+    quality.
+    """
+
     output_metadata: OutputMetadata
+    """Metadata in the anonymised image: `redacted` keeps place, time and camera but nothing about persons, `none`
+    keeps nothing, `all` keeps all text. Embedded pictures never stay.
+    """
+
     max_decoded_pixels: Annotated[int, Field(strict=True, ge=1)]
+    """Number of pixels above which an image is refused before it is decoded."""
+
+    projection: ProjectionKind
+    """How the pixels lie around the camera. `planar`: a flat picture. `equirectangular`: a 360° panorama, or the part
+    of one that GPano describes; its left and right edges meet, and perspective views look at it. `auto`:
+    equirectangular where `image_type` is "360" or the image's GPano says so and fits its shape, else planar.
+    """
+
     thumbnail: bool
+    """Write a thumbnail of the anonymised picture into JPEGs."""
 
 
 class Header(NamedTuple):

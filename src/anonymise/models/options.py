@@ -24,30 +24,88 @@ _DEFAULT = "default"
 class ModelOptions(BaseModel):
     """Keys of the configuration that choose the models and what they look for."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
     model_type: _Name | Annotated[tuple[_Name, ...], Field(min_length=1)]
+    """Model, or a list of models that all look at each image: a name of `models/catalog.yml`, or the folder (with a
+    slash) of a SavedModel with the signature of TensorFlow's Object Detection API.
+    """
+
     model_folder: str | None
+    """Folder of the fetched models; null is `models/` in a checkout, else the user's cache folder."""
+
     targets: tuple[Target, ...] = Field(min_length=1)
+    """What is hidden. `vehicle` is bicycle, car, motorcycle, bus and truck; `plate` is looked for within vehicles."""
+
     mask_classes: Annotated[tuple[str, ...], Field(min_length=1)] | None
+    """Classes that are hidden instead of those that `targets` stands for; null uses `targets`."""
+
     score_threshold: _Score | Mapping[str, _Score]
+    """Score below which detections are dropped, one number or by class with `default` for the others."""
+
     box_padding: _Share | Mapping[str, _Share]
+    """Models without masks: how far boxes are grown on each side, as a fraction of their width and height, one number
+    or by class with `default` for the others.
+    """
+
     nms_iou_threshold: float = Field(gt=0, le=1)
+    """Models without masks: intersection over union above which the weaker of two boxes of a class is dropped."""
+
     input_scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    """Networks of open input size, such as Nano and CenterFace: model input sizes that see each tile, as multiples of
+    the network's own size.
+    """
+
     largest_scale_band: tuple[_Share, _Share] | None
+    """Rows that are seen at the largest of several `input_scales`, [top, bottom], as fractions of the image's height;
+    null is all rows.
+    """
+
     batch_size: int = Field(ge=1)
+    """Lite on TensorFlow: number of tiles that go through the model together."""
+
     within: Mapping[str, str]
+    """Small parts, and the class or target within which each is looked for in close-ups; {} looks for them in the
+    whole image.
+    """
+
     within_score_threshold: _Score
+    """Score from which on a detection is searched for its parts. It hides nothing by itself."""
+
     within_margin: float = Field(ge=0, le=2)
+    """Margin of these close-ups on each side, as a fraction of the detection's longer side."""
+
     within_from_pixels: int = Field(ge=1)
+    """Length of a detection's longer side in pixels below which it gets no close-up, because its parts cannot be read.
+    """
+
     hide_whole_without_parts: bool
+    """Hide a detection as a whole where none of its parts is found. It must reach `score_threshold`."""
+
     verify_with: _Name | None
+    """Model that looks again, in close-ups, at doubtful detections; null looks once."""
+
     verify_below: _Score | Mapping[str, _Score]
+    """Score below which a detection is doubtful, one number or by class with `default` for the others."""
+
     verify_sum: _Sum | Mapping[str, _Sum]
+    """Smallest sum of the detection's score and its best score in the close-up with which a doubtful detection stays,
+    one number or by class with `default` for the others.
+    """
+
     verify_surroundings: float = Field(ge=1, le=10)
+    """Side of the close-ups of doubtful detections, as a multiple of the detection's longer side."""
+
     runtime: Runtime
+    """Library that runs the model; `auto` is TensorFlow where it sees a GPU, else OpenVINO where that can run the
+    model.
+    """
+
     model_threads: int | None = Field(ge=1)
+    """Number of CPU threads of the model; null uses all cores."""
+
     max_num_pixels: int = Field(ge=1)
+    """Number of pixels above which an image is scaled down for the model only."""
 
     @field_validator("model_type")
     @classmethod

@@ -21,17 +21,38 @@ _NEUTRAL: Rgb = (128, 128, 128)
 class Appearance(BaseModel):
     """Keys of the configuration that control the appearance of the anonymised regions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     draw_mask: bool
+    """Hide what is found. False publishes the pixels as they are; masks and records are still written."""
+
     appearance: Kind | None
+    """How objects are hidden; null is `blur`, or `color` where `blur` is null."""
+
     mask_color: Rgb | None
+    """One colour [red, green, blue], 0 to 255, for all objects; null uses `mask_colors`."""
+
     mask_colors: Mapping[str, Rgb]
+    """Colours [red, green, blue], 0 to 255, of the classes for the appearance `color`."""
+
     blur: int | None = Field(ge=1, le=100)
+    """Strength of the blur: its kernel in thousandths of the image's width. It is never too weak to hide. null uses
+    coloured masks.
+    """
+
     gray_blur: bool
+    """Take the colour out of hidden objects."""
+
     normalized_gray_blur: bool
+    """Give all hidden objects the same mean grey, so that bright and dark ones cannot be told apart. Needs
+    `gray_blur`.
+    """
+
     feather: float = Field(ge=0, le=0.25)
+    """Width of a soft edge outside the mask, as a fraction of the object's longer side."""
+
     inpaint_radius: int = Field(ge=1, le=64)
+    """Radius in pixels of the appearance `inpaint`."""
 
     @field_validator("mask_colors")
     @classmethod
@@ -65,13 +86,24 @@ class Appearance(BaseModel):
 class StaticMaskOptions(BaseModel):
     """Keys of the configuration for a mask that is applied to every image of a run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     static_mask: str | None
+    """PNG (0 hides) that is applied to every image of the run; null has none. A relative path begins at the folder of
+    the configuration file.
+    """
+
     static_mask_resize: bool
+    """Scale the static mask to images of another size; False makes another size an error."""
+
     static_mask_appearance: Kind | None
+    """Appearance of the static mask; null is the appearance of the objects."""
+
     static_mask_color: Rgb | None
+    """Colour [red, green, blue], 0 to 255, of the static mask; null is the colour of the objects."""
+
     static_mask_blur: int | None = Field(ge=1, le=100)
+    """Strength of the static mask's blur; null is that of the objects."""
 
     def appearance(self, base: Appearance) -> Appearance:
         """How the static mask is drawn: as ``base``, except for what the keys of the static mask say."""

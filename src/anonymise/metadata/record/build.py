@@ -71,41 +71,48 @@ _DERIVED: Mapping[str, str | None] = MappingProxyType(
 
 
 class RecordOptions(BaseModel):
-    """What the record takes from the configuration.
+    """Keys of the configuration about the record."""
 
-    Attributes:
-        data_eier: who owns the data.
-        fylkesnummer: county or municipality number, for images that name none.
-        force_fylke: whether ``fylkesnummer`` replaces what the image says.
-        image_type: ``Planar`` or ``360``; part of the record and of the id.
-        exif_mappenavn: pattern of the record's folder name, with fields in braces.
-        exif_top_dir: the folder below which ``relative_input_dir`` begins.
-        remove_imagetype_filepath: whether a planar, dekke or 360 folder after the year is left out.
-        flip_wkt: whether longitude and latitude change places when a record is read for the database.
-        application_version: for ``versjon``.
-        table_name: database table whose NOT NULL columns the record must fill.
-        table_primary_key: column or record key that must have a value when ``table_name`` is set; None takes the
-            table's own.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     data_eier: str | None
-    fylkesnummer: int | None = Field(ge=1, le=9999)
-    force_fylke: bool
-    image_type: str = Field(min_length=1, max_length=8)
-    exif_mappenavn: str = Field(min_length=1)
-    exif_top_dir: str
-    remove_imagetype_filepath: bool
-    flip_wkt: bool
-    application_version: str
-    table_name: str | None
-    table_primary_key: str | None
+    """Owner of the data; goes into the record."""
 
-    @property
-    def is_360(self) -> bool:
-        """Whether the images are equirectangular panoramas of the whole sphere, whose left and right edges meet."""
-        return self.image_type == "360"
+    fylkesnummer: int | None = Field(ge=1, le=9999)
+    """County or municipality number for images that name none, or for all images with `force_fylke`."""
+
+    force_fylke: bool
+    """Use `fylkesnummer` for images that name another county, too. Needs `fylkesnummer`."""
+
+    image_type: str = Field(min_length=1, max_length=8)
+    """Kind of the images, usually `Planar` or `360`; goes into the record and the image's id. "360" also makes the
+    projection equirectangular where `projection` is `auto`.
+    """
+
+    exif_mappenavn: str = Field(min_length=1)
+    """Pattern of the record's `mappenavn`. Fields: aar, maaned, dag, fylke, vegkat, vegstat, vegnr, hp, meter,
+    feltkode, strekningreferanse, relative_input_dir.
+    """
+
+    exif_top_dir: str
+    """Folder below which `relative_input_dir` begins."""
+
+    remove_imagetype_filepath: bool
+    """Leave a planar, dekke or 360 folder that follows the year out of `mappenavn`."""
+
+    flip_wkt: bool
+    """Swap longitude and latitude when a record is read for the database."""
+
+    application_version: str
+    """Version of the application in the record's `versjon`: `P<application_version>_K<day of the configuration's
+    change>`.
+    """
+
+    table_name: str | None
+    """Database table whose NOT NULL columns a record must fill; null checks nothing."""
+
+    table_primary_key: str | None
+    """Column or record key that must have a value where `table_name` is set; null is the table's own."""
 
     @field_validator("exif_mappenavn")
     @classmethod
