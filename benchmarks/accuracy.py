@@ -23,7 +23,7 @@ from anonymise import config
 from anonymise.anonymiser import model_source, read_image
 from anonymise.config import Config
 from anonymise.core.classes import LABELS, label_of
-from anonymise.core.detections import Instance, Mask
+from anonymise.core.detections import Detections, Instance, Mask
 from anonymise.detection.model_source import ModelSource
 from anonymise.evaluation.coco_annotations import annotated_by_coco
 from anonymise.evaluation.intervals import bootstrap_ratios, wilson
@@ -41,10 +41,10 @@ _GROUPS = {
 }
 """Column → the classes in it."""
 
-_COMPLETE = ("empty_norway", "empty_roads", "kitti_road", "dashcam", "lund", "vistas", "coco_val", "street")
+COMPLETE = ("empty_norway", "empty_roads", "kitti_road", "dashcam", "lund", "vistas", "coco_val", "street")
 """Sets in which all people and vehicles are labelled."""
 
-_EMPTY = ("empty_norway", "empty_roads")
+EMPTY = ("empty_norway", "empty_roads")
 
 _PARTS = {"faces": "person", "romania_plates": "car"}
 """Sets of parts → what covers them where the whole is hidden."""
@@ -86,11 +86,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-k", "--config", type=Path, action="append", metavar="CONFIG.yml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--only", nargs="+", default=[*_COMPLETE, *_PARTS], metavar="SET")
+    parser.add_argument("--only", nargs="+", default=[*COMPLETE, *_PARTS], metavar="SET")
     parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of the shared pictures")
     arguments = parser.parse_args()
     files = arguments.config or [Path("lite_config.yml")]
-    sets = {name: _annotated(name, arguments.shared, files, arguments.set) for name in arguments.only}
+    sets = {name: annotated_of(name, arguments.shared, files, arguments.set) for name in arguments.only}
     sets = {name: found for name, found in sets.items() if found}
     if not sets:
         raise SystemExit(f"Nothing is measured: {arguments.shared} has no measuring sets (--shared, ANONYMISE_SHARED).")
@@ -100,12 +100,12 @@ def main() -> None:
     tallies = {name: [_tally(model, settings, *pair) for pair in found] for name, found in sets.items()}
     n_images = sum(map(len, tallies.values()))
     print(f"{n_images} images, {(time.process_time() - started) / n_images * 1000:.0f} ms of CPU time an image\n")
-    _print_sets({name: found for name, found in tallies.items() if name in _COMPLETE})
-    _print_sizes([t for name, found in tallies.items() if name in _COMPLETE and name != "street" for t in found])
+    _print_sets({name: found for name, found in tallies.items() if name in COMPLETE})
+    _print_sizes([t for name, found in tallies.items() if name in COMPLETE and name != "street" for t in found])
     _print_attributes({name: found for name, found in tallies.items() if name in _PARTS})
 
 
-def _annotated(
+def annotated_of(
     name: str, shared: Path, files: Sequence[Path], overrides: Sequence[str]
 ) -> list[tuple[Path, Annotated]]:
     """The images of a set and their labels, in the order of their names."""
@@ -129,9 +129,13 @@ def _annotated(
 
 
 def _tally(model: ModelSource, settings: Config, file: Path, annotated: Annotated) -> Tally:
-    truth = annotated.load()
     image = read_image(file.read_bytes(), settings, name=file.name)
-    detections = model.of(image.name).find(image)
+    return tally_of(model.of(image.name).find(image), settings, annotated)
+
+
+def tally_of(detections: Detections, settings: Config, annotated: Annotated) -> Tally:
+    """The counts of an image in which something was found."""
+    truth = annotated.load()
     hidden = detections.union()
     tally = Tally()
     anything = _anything(truth)
@@ -167,8 +171,8 @@ def _is_false(instance: Instance, labelled: Mask) -> bool:
 
 
 def _print_sets(sets: dict[str, list[Tally]]) -> None:
-    empty = [tally for name in _EMPTY for tally in sets.get(name, [])]
-    labelled = [tally for name, found in sets.items() if name not in (*_EMPTY, "street") for tally in found]
+    empty = [tally for name in EMPTY for tally in sets.get(name, [])]
+    labelled = [tally for name, found in sets.items() if name not in (*EMPTY, "street") for tally in found]
     rows = {**sets, "**empty roads**": empty, "**all but street and empty**": labelled}
     heads = ("set", "images", *_GROUPS, "over-blur", "missed people", "missed vehicles", "false an image (people)")
     print("| " + " | ".join(heads) + " |")

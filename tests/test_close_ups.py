@@ -7,6 +7,7 @@ import pytest
 
 from anonymise import config
 from anonymise.config import Config
+from anonymise.core import saved_instances
 from anonymise.core.classes import label_of
 from anonymise.core.detections import Box, Detections, Instance, RgbImage, Size, full_mask
 from anonymise.detection.tiles import close_up
@@ -189,6 +190,29 @@ def test_what_a_certain_find_covers_is_not_looked_at() -> None:
     assert masker.verifier.sizes == []
 
 
+def test_in_a_crowd_the_most_doubtful_are_looked_at_and_the_others_stay() -> None:
+    people = [found(_PERSON, 0.31 + 0.01 * n, Box(40 * n, 100, 40 * n + 20, 160)) for n in range(8)]
+    masker = Finds(always(*people), verifier=Finds(always()))
+    kept = objects(detect(picture(), masker, "verify_at_most=3"))
+    assert kept == {(_PERSON, person.box) for person in people[3:]}
+    assert objects(detect(picture(), masker, "verify_at_most=null")) == set()
+
+
+@pytest.mark.parametrize("overrides", [[], ["image_type='360'"]], ids=["flat", "360"])
+def test_what_the_second_look_throws_out_can_be_kept_for_people_to_judge(overrides: list[str]) -> None:
+    masker = Finds(
+        always(found(_PERSON, 0.9, Box(20, 100, 50, 190)), found(_PERSON, 0.4, MAN)), verifier=Finds(always())
+    )
+    image = picture(size=Size(400, 200))
+    found_there = detect(image, masker, "keep_doubtful=True", *overrides)
+    assert [instance.box for instance in found_there.doubtful] == [MAN]
+    assert not found_there.union()[MAN.slices].any()
+    again = saved_instances.loads(saved_instances.dumps(found_there, "a.jpg"))
+    assert [(i.label, i.box, round(i.score, 4)) for i in again.doubtful] == [(_PERSON, MAN, 0.4)]
+    assert len(again.instances) == 1
+    assert detect(image, masker, *overrides).doubtful == ()
+
+
 def test_verification_is_by_class() -> None:
     masker = Finds(always(found(_PERSON, 0.4, MAN), found(_CAR, 0.4, Box(10, 10, 90, 60))), verifier=Finds(always()))
     kept = objects(detect(picture(), masker, "verify_below={default: 0.5, person: 0.3}"))
@@ -222,10 +246,12 @@ def placed(back: Callable[[Instance], tuple[Instance, ...]], box: Box) -> list[B
 
 def test_close_ups_are_square_inside_the_image_where_it_is_large_enough() -> None:
     image = np.arange(60 * 100, dtype=np.uint8).reshape(60, 100, 1).repeat(3, axis=2)
-    shown, back = close_up(image, Box(90, 10, 100, 30), 2)
+    shown, place, back = close_up(image, Box(90, 10, 100, 30), 2)
+    assert place == Box(30, 10, 40, 30)
     assert np.array_equal(shown, image[0:40, 60:100])
     assert placed(back, Box(1, 2, 3, 4)) == [Box(61, 2, 63, 4)]
-    shown, back = close_up(image, Box(0, 10, 80, 30), 1)
+    shown, place, back = close_up(image, Box(0, 10, 80, 30), 1)
+    assert place == Box(0, 30, 80, 50)
     assert np.array_equal(shown[20:], image[:60, :80])  # 20 rows are above the image
     assert not shown[:20].any()
     assert placed(back, Box(0, 15, 80, 25)) == [Box(0, 0, 80, 5)]

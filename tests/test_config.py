@@ -96,6 +96,15 @@ def test_overlays_hold_only_keys_that_differ(name: str) -> None:
     config.load([CONFIG_FOLDER / name])
 
 
+@pytest.mark.parametrize("name", ["careful_config.yml", "signs_stay_config.yml"])
+def test_presets_go_over_the_small_models_and_hold_only_keys_that_differ(name: str) -> None:
+    overlay = yaml.safe_load((CONFIG_FOLDER / name).read_text("utf-8"))
+    below = yaml.safe_load((CONFIG_FOLDER / "lite_config.yml").read_text("utf-8"))
+    assert [key for key, value in overlay.items() if below.get(key) == value] == []
+    loaded = config.load([CONFIG_FOLDER / "lite_config.yml", CONFIG_FOLDER / name])
+    assert loaded.model.verify_with == "Lite"
+
+
 def test_a_full_file_in_the_old_style_works(tmp_path: Path) -> None:
     old = tmp_path / "old.yml"
     old.write_text(yaml.safe_dump(_USERS_TABLES | {"blur": None}), "utf-8")

@@ -193,10 +193,12 @@ class Detections:
     Attributes:
         size: of the full image.
         instances: in a stable order.
+        doubtful: what was found and is not hidden, for people to judge; empty unless that is wanted.
     """
 
     size: Size
     instances: tuple[Instance, ...] = ()
+    doubtful: tuple[Instance, ...] = ()
 
     def dilated(self, pixels: int) -> "Detections":
         """All objects grown by ``pixels``."""

@@ -50,11 +50,11 @@ def detections_to_stored(detections: Detections, orientation: int) -> Detections
     if orientation == 1:
         return detections
     stored = upright_size(detections.size, orientation)
-    return replace(
-        detections,
-        size=stored,
-        instances=tuple(_instance_to_stored(i, stored, orientation) for i in detections.instances),
+    instances, doubtful = (
+        tuple(_instance_to_stored(instance, stored, orientation) for instance in some)
+        for some in (detections.instances, detections.doubtful)
     )
+    return replace(detections, size=stored, instances=instances, doubtful=doubtful)
 
 
 def _turned(pixels: NDArray[_Scalar], orientation: int) -> NDArray[_Scalar]:

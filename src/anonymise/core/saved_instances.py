@@ -3,7 +3,8 @@
 Objects are written as COCO's results format has them (https://cocodataset.org/#format-results): ``category_id``,
 ``score``, ``bbox`` [left, top, width, height] and ``segmentation``, the run-length encoded mask of the full image.
 ``category`` is the name of the class; besides COCO's there are face and plate (`labels.LABELS`). ``continues`` is true
-for the rest of an object that crosses the left and right edge of a 360° image.
+for the rest of an object that crosses the left and right edge of a 360° image. ``doubtful``, where it is there, lists
+in the same way what was found and is not hidden (key ``keep_doubtful``).
 """
 
 import json
@@ -30,22 +31,25 @@ ask for any amount of memory otherwise."""
 def dumps(detections: Detections, file_name: str) -> str:
     """The file's text for one image, in pixels as they are stored in the image file."""
     size = detections.size
-    content = {
+    content: dict[str, Any] = {
         "version": VERSION,
         "image": {"file_name": file_name, "width": size.width, "height": size.height},
-        "instances": [
-            {
-                "category_id": instance.label,
-                "category": LABELS[instance.label],
-                "score": round(instance.score, 4),
-                "bbox": [instance.box.left, instance.box.top, instance.box.width, instance.box.height],
-                "segmentation": _encoded(instance, size),
-                "continues": instance.continues,
-            }
-            for instance in detections.instances
-        ],
+        "instances": [_entry(instance, size) for instance in detections.instances],
     }
+    if detections.doubtful:
+        content["doubtful"] = [_entry(instance, size) for instance in detections.doubtful]
     return json.dumps(content, ensure_ascii=False, indent=2)
+
+
+def _entry(instance: Instance, size: Size) -> dict[str, Any]:
+    return {
+        "category_id": instance.label,
+        "category": LABELS[instance.label],
+        "score": round(instance.score, 4),
+        "bbox": [instance.box.left, instance.box.top, instance.box.width, instance.box.height],
+        "segmentation": _encoded(instance, size),
+        "continues": instance.continues,
+    }
 
 
 def load(file: Path, size: Size) -> Detections:
@@ -101,16 +105,17 @@ def loads(text: str, size: Size | None = None) -> Detections:
             raise InstancesError(f"version {content['version']} of the saved instances is not known here")
         claimed = Size(_whole(content["image"]["width"]), _whole(content["image"]["height"]))
         check_size(claimed)
-        entries = content["instances"]
-        if not isinstance(entries, list):
+        lists = content["instances"], content.get("doubtful", [])
+        if not all(isinstance(entries, list) for entries in lists):
             raise TypeError("instances is no list")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InstancesError(f"no saved instances: {_described(error)}") from error
     if size not in (None, claimed):
         raise InstancesError(f"of an image of {claimed.width}×{claimed.height} pixels, not {size.width}×{size.height}")
-    found: list[Instance] = []
+    found: list[list[Instance]] = [[], []]
     left = _MAX_COVER * claimed.width * claimed.height
-    for number, entry in enumerate(entries, start=1):
+    numbered = enumerate(((kind, entry) for kind, entries in enumerate(lists) for entry in entries), start=1)
+    for number, (kind, entry) in numbered:
         try:
             instance = _decoded(entry, claimed)
         except (ValueError, KeyError, TypeError) as error:
@@ -118,8 +123,8 @@ def loads(text: str, size: Size | None = None) -> Detections:
         left -= 0 if instance.fills_box else instance.box.area
         if left < 0:
             raise InstancesError(f"the masks of {number} objects are {_MAX_COVER} times as large as the image")
-        found.append(instance)
-    return Detections(claimed, tuple(found))
+        found[kind].append(instance)
+    return Detections(claimed, *map(tuple, found))
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

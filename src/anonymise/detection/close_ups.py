@@ -7,14 +7,15 @@ in the whole picture, where road signs are taken for them.
 Not here: how a close-up is taken, which depends on the image (`windows.close_up`, `sphere.close_up`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anonymise.core.classes import kind_of
-from anonymise.core.detections import Instance, RgbImage
+from anonymise.core.detections import Box, Instance, RgbImage
 from anonymise.detection.merging import corners, ious
 from anonymise.detection.tiles import CloseUp, TakeCloseUp
 from anonymise.models import CloseMasker, Masker, ModelOptions
@@ -60,12 +61,15 @@ class CloseUps:
         self._options = options
         self._wholes = options.wholes
 
-    def __call__(self, passes: Sequence[Sequence[Instance]], take: TakeCloseUp) -> list[list[Instance]]:
+    def __call__(
+        self, passes: Sequence[Sequence[Instance]], take: TakeCloseUp, doubtful: list[Instance]
+    ) -> list[list[Instance]]:
         """What is to be hidden, in the same passes; the parts are one pass more.
 
         Args:
             passes: what was found in the image.
             take: takes a close-up of an object in the image.
+            doubtful: takes what the second look throws out.
 
         Raises:
             ModelError: a model cannot be run.
@@ -74,10 +78,11 @@ class CloseUps:
         groups = _grouped(instance for one in passes for instance in one)
         candidates = [group for group in groups if group.best.label in options.hidden and self._reaches(group.best)]
         kept = [*self._verified(candidates, take)]
+        stays = {id(group) for group in kept}
+        doubtful += (group.best for group in candidates if id(group) not in stays)
         parts: list[Instance] = []
         if self._parts is not None:
-            hidden = {id(group) for group in kept}
-            regions = [group for group in groups if self._may_have_parts(group.best) and id(group) not in hidden]
+            regions = [group for group in groups if self._may_have_parts(group.best) and id(group) not in stays]
             parts = self._parts_of(self._parts, _outermost(regions), take)
             if options.hide_whole_without_parts:
                 bare = [group for group in _without_parts(regions, parts) if self._reaches(group.best)]
@@ -101,8 +106,7 @@ class CloseUps:
         if self._verifier is None:
             yield from groups
             return
-        options = self._options
-        certain = [group for group in groups if group.best.score >= of_class(options.verify_below, group.best.label)]
+        certain = [group for group in groups if self._is_certain(group.best)]
         yield from certain
         boxes = {
             kind: corners([group.best for group in certain if kind_of(group.best.label) == kind])
@@ -110,39 +114,53 @@ class CloseUps:
         }
         doubtful = []
         for group in groups:
-            if group.best.score >= of_class(options.verify_below, group.best.label):
+            if self._is_certain(group.best):
                 continue
             if _is_covered(group.best, boxes[kind_of(group.best.label)]):
                 yield group
             else:
                 doubtful.append(group)
-        close_ups = (take(group.best, options.verify_surroundings) for group in doubtful)
-        for group, found in zip(doubtful, _found(self._verifier, close_ups), strict=True):
-            second = max((instance.score for instance in found if _is_same(instance, group.best)), default=0.0)
-            if group.best.score + second >= of_class(options.verify_sum, group.best.label):
+        # In a crowd the most doubtful ones are looked at; the time stays the same, and nobody is left out for it.
+        doubtful.sort(key=lambda group: group.best.score)
+        limit = self._options.verify_at_most
+        if limit is not None:
+            yield from doubtful[limit:]
+            doubtful = doubtful[:limit]
+        close_ups = (take(group.best, self._options.verify_surroundings) for group in doubtful)
+        for group, (close_up, found) in zip(doubtful, _found(self._verifier, close_ups), strict=True):
+            both = group.best.score + _second_score(found, close_up.place, group.best.label)
+            if both >= of_class(self._options.verify_sum, group.best.label):
                 yield group
+
+    def _is_certain(self, instance: Instance) -> bool:
+        """Whether no second look could throw an object out, or none is wanted."""
+        options = self._options
+        return instance.score >= min(
+            of_class(options.verify_below, instance.label), of_class(options.verify_sum, instance.label)
+        )
 
     def _parts_of(self, masker: Masker, regions: Sequence[_Group], take: TakeCloseUp) -> list[Instance]:
         close_ups = (take(region.best, 1 + 2 * self._options.within_margin) for region in regions)
         return [
-            part
-            for region, found in zip(regions, _found(masker, close_ups), strict=True)
+            placed
+            for region, (close_up, found) in zip(regions, _found(masker, close_ups), strict=True)
             for part in found
             if region.best.label in self._wholes.get(part.label, ())
+            for placed in close_up.back(part)
         ]
 
 
-def _found(masker: Masker, close_ups: Iterable[CloseUp]) -> Iterator[list[Instance]]:
-    """What is in each close-up, in the image."""
-    backs: list[Callable[[Instance], tuple[Instance, ...]]] = []
+def _found(masker: Masker, close_ups: Iterable[CloseUp]) -> Iterator[tuple[CloseUp, list[Instance]]]:
+    """Each close-up and what is in it, in its pixels."""
+    waiting: deque[CloseUp] = deque()
 
     def pictures() -> Iterator[RgbImage]:
         for close_up in close_ups:
-            backs.append(close_up.back)
+            waiting.append(close_up)
             yield close_up.picture
 
-    for number, passes in enumerate(masker.detect(pictures())):
-        yield [part for one in passes for instance in one for part in backs[number](instance)]
+    for passes in masker.detect(pictures()):
+        yield waiting.popleft(), [instance for one in passes for instance in one]
 
 
 def _grouped(instances: Iterable[Instance]) -> list[_Group]:
@@ -159,9 +177,11 @@ def _grouped(instances: Iterable[Instance]) -> list[_Group]:
     return groups
 
 
-def _is_same(first: Instance, second: Instance) -> bool:
-    is_one = ious(corners([first])[0], corners([second]), "float")[0] > _SAME
-    return kind_of(first.label) == kind_of(second.label) and bool(is_one)
+def _second_score(found: Sequence[Instance], place: Box, label: int) -> float:
+    """The best score in a close-up of an object of the same kind in the same place; 0 where there is none."""
+    same_kind = [instance for instance in found if kind_of(instance.label) == kind_of(label)]
+    overlaps = ious(np.array([place.left, place.top, place.right, place.bottom]), corners(same_kind), "float")
+    return max((i.score for i, overlap in zip(same_kind, overlaps, strict=True) if overlap > _SAME), default=0.0)
 
 
 def _is_covered(instance: Instance, boxes: NDArray[np.float64]) -> bool:

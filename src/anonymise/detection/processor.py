@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 
@@ -62,10 +63,14 @@ class ImageProcessor:
             ModelError: the model cannot be run.
         """
         size = Size(image.shape[1], image.shape[0])
-        found = self._flat(image, size) if projection.sphere is None else self._around(image, size, projection)
-        return Detections(size, found)
+        doubtful: list[Instance] = []
+        if projection.sphere is None:
+            found = self._flat(image, size, doubtful)
+        else:
+            found = self._around(image, size, projection, doubtful)
+        return Detections(size, found, split_at_seam(doubtful, size.width) if self._options.model.keep_doubtful else ())
 
-    def _flat(self, image: RgbImage, size: Size) -> tuple[Instance, ...]:
+    def _flat(self, image: RgbImage, size: Size, doubtful: list[Instance]) -> tuple[Instance, ...]:
         options = self._options
         looks = (Box(0, 0, size.width, size.height), *windows(size, options.tiles))
         found = self._found(image[look.slices] for look in looks)
@@ -78,20 +83,23 @@ class ImageProcessor:
         if self._close_ups is not None:
 
             def take(instance: Instance, factor: float) -> CloseUp:
-                picture, back = close_up(image, instance.box, factor)
-                return CloseUp(picture, lambda found: tuple(self._before_merging(i, size) for i in back(found)))
+                plain = close_up(image, instance.box, factor)
+                return plain._replace(back=lambda i: tuple(self._before_merging(part, size) for part in plain.back(i)))
 
-            passes = self._close_ups(passes, take)
+            passes = self._close_ups(passes, take, doubtful)
         merged = [self._after_merging(instance, size) for instance in merge(passes, options.merging)]
         return tuple(self._grown(instance, size) for instance in merged)
 
-    def _around(self, image: RgbImage, size: Size, projection: Projection) -> tuple[Instance, ...]:
+    def _around(
+        self, image: RgbImage, size: Size, projection: Projection, doubtful: list[Instance]
+    ) -> tuple[Instance, ...]:
         options = self._options
 
         def outline(instance: Instance, is_cut: bool) -> Instance:
             # In the picture, as a box is no box any more on the sphere. What an edge cuts keeps its corners there.
             return instance if is_cut else self._before_merging(instance)
 
+        reconsider = None if self._close_ups is None else partial(self._close_ups, doubtful=doubtful)
         found = detect_around(
             image,
             self._found,
@@ -100,7 +108,7 @@ class ImageProcessor:
             options.merging,
             projection,
             outline,
-            self._close_ups,
+            reconsider,
             whole=options.always_whole,
         )
         if not projection.wraps:

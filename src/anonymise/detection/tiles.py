@@ -57,10 +57,12 @@ class CloseUp(NamedTuple):
 
     Attributes:
         picture: the pixels.
+        place: the box of the object in the picture.
         back: what was found in the picture → the same in the image, in no, one or several pieces.
     """
 
     picture: RgbImage
+    place: Box
     back: Callable[[Instance], tuple[Instance, ...]]
 
 
@@ -215,7 +217,7 @@ def close_up(image: RgbImage, box: Box, factor: float) -> CloseUp:
             return ()
         return (replace(moved, box=inside, mask=moved.mask[inside.within(moved.box).slices]),)
 
-    return CloseUp(picture, back)
+    return CloseUp(picture, box.moved(-left, -top), back)
 
 
 def _start(twice_the_middle: int, side: int, length: int) -> int:

@@ -465,11 +465,20 @@ def close_up(
     box = instance.box
     yaw = (((box.left + box.right) / 2 + projection.left) / width - 0.5) * 2 * math.pi
     pitch = (0.5 - ((box.top + box.bottom) / 2 + projection.top) / height) * math.pi
-    across = box.width / width * 2 * math.pi * math.cos(pitch)
-    fov = min(max(_CLOSE_UP_FOV[0], factor * max(across, box.height / height * math.pi)), _CLOSE_UP_FOV[1])
+    extent = box.width / width * 2 * math.pi * math.cos(pitch), box.height / height * math.pi
+    fov = min(max(_CLOSE_UP_FOV[0], factor * max(extent)), _CLOSE_UP_FOV[1])
     side = min(max(_CLOSE_UP_SIDE[0], math.ceil(fov / (2 * math.pi) * width)), _CLOSE_UP_SIDE[1])
     view = View(yaw, pitch, fov)
+    # As if the picture were part of the sphere; it is about that in its middle.
+    across, down = (max(1.0, angle / fov * side) / 2 for angle in extent)
+    place = Box(
+        math.floor(side / 2 - across),
+        math.floor(side / 2 - down),
+        math.ceil(side / 2 + across),
+        math.ceil(side / 2 + down),
+    )
     return CloseUp(
         render(levels, view, side, projection),
+        place,
         lambda found: to_sphere(outline(found), view, side, size, projection),
     )

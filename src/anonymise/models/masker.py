@@ -153,7 +153,7 @@ def _paste(probabilities: NDArray[np.floating], box: Box, visible: Box) -> NDArr
     return inside[visible.within(box).slices]
 
 
-_VERIFIED_FROM = 0.02
+_VERIFIED_FROM = 0.1
 """Score from which on the verifier's finds count; lower ones would not change a sum of two scores by much."""
 
 

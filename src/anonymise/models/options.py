@@ -96,6 +96,14 @@ class ModelOptions(BaseModel):
     verify_surroundings: float = Field(ge=1, le=10)
     """Side of the close-ups of doubtful detections, as a multiple of the detection's longer side."""
 
+    verify_at_most: int | None = Field(ge=0)
+    """Number of doubtful detections of an image that are looked at again, the least certain first; the others stay.
+    null is all.
+    """
+
+    keep_doubtful: bool
+    """Keep what the second look throws out in the saved instances, in the list `doubtful`. It is not hidden."""
+
     runtime: Runtime
     """Library that runs the model; `auto` is TensorFlow where it sees a GPU, else OpenVINO where that can run the
     model.
