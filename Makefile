@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 MODELS := $(VENV)/.models
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo picture test lint types layers unit postgis wheel lock benchmark clean
+.PHONY: help setup demo picture test lint types layers unit postgis wheel docs lock benchmark clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -77,6 +77,10 @@ benchmark: setup
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel --no-isolation
+
+# After a change of a key of the configuration.
+docs: $(READY)
+	$(BIN)/python -m anonymise.config.reference docs/configuration.md
 
 # After a change of the dependencies in pyproject.toml; writes hashes but no registry's address.
 lock:
