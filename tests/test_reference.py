@@ -24,7 +24,7 @@ def test_the_page_has_every_key_once() -> None:
 def test_every_key_says_what_it_means(section: type[BaseModel]) -> None:
     fields = section.model_fields
     unclear = [
-        name for name, field in fields.items() if not re.match(r"[A-Z`].+\.\s*$", field.description or "", re.DOTALL)
+        name for name, field in fields.items() if not re.match(r"[A-Z\d`].+\.\s*$", field.description or "", re.DOTALL)
     ]
     assert unclear == []
 
