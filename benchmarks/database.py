@@ -15,7 +15,6 @@ from pathlib import Path
 import psycopg
 
 from anonymise.config import DatabaseOptions
-from anonymise.core.resources import CONFIG_FOLDER
 from anonymise.database import outbox
 from anonymise.database.client import DatabaseClient, connect
 from anonymise.database.sender import Sender
@@ -35,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=100, help="rows in a batch (default: 100)")
     parser.add_argument("--folder", type=Path, help="where the GeoPackage is written, such as a share")
     arguments = parser.parse_args(argv)
-    table = load_table("VEGBILDER", CONFIG_FOLDER / "db_tables")
+    table = load_table("VEGBILDER")
     texts = [dumps(_record(n)) for n in range(arguments.rows)]
     size = sum(map(len, texts)) / len(texts) / 1024
     print(

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -150,31 +149,35 @@ def settings(folder: Path, **files: str) -> Path:
     ],
 )
 def test_settings_of_mail_and_database_are_read_before_the_run(
-    tmp_path: Path, file: str, text: str, reason: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str, reason: str
 ) -> None:
     images(tmp_path)
     values = ["data_eier=x", "table_name=VEGBILDER", "write_exif_to_db=True", "finished_email=True", "model_type=Nano"]
-    folder = settings(tmp_path / "settings", **{file: text})
+    settings(tmp_path / "config", **{file: text})
+    monkeypatch.chdir(tmp_path)
     places = Places(tmp_path / "in", tmp_path / "out")
-    found = problems(load(overrides=values), places, "anonymise", environment={}, settings_folder=folder)
+    found = problems(load(overrides=values), places, "anonymise", environment={})
     assert any(reason in problem for problem in found), found
     assert not any("secret" in problem.replace("secrets", "") for problem in found if file == "email_config")
 
 
 @pytest.mark.parametrize("kind", ["anonymise", "records"])
-def test_a_column_for_previews_needs_a_key_for_previews(tmp_path: Path, kind: JobKind) -> None:
+def test_a_column_for_previews_needs_a_key_for_previews(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: JobKind
+) -> None:
     images(tmp_path)
-    folder = settings(tmp_path / "settings")
+    folder = settings(tmp_path / "config")
+    monkeypatch.chdir(tmp_path)
     table = folder / "db_tables" / "VEGBILDER.yml"
     text = table.read_text("utf-8")
     assert "exif_filnavn_preview\n    extra: null" in text
     table.write_text(text.replace("_preview\n    extra: null", "_preview\n    extra: NOT NULL"), "utf-8")
     places = Places(tmp_path / "in", tmp_path / "out")
     values = ["data_eier=x", "table_name=VEGBILDER"]
-    (problem,) = problems(load(overrides=values), places, kind, settings_folder=folder)
+    (problem,) = problems(load(overrides=values), places, kind)
     assert "PreviewFilnavn must have a value" in problem
     assert "remote_preview" in problem
-    assert problems(load(overrides=[*values, "remote_preview=True"]), places, kind, settings_folder=folder) == []
+    assert problems(load(overrides=[*values, "remote_preview=True"]), places, kind) == []
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no picture", "folder", pytest.param("pipe", marks=posix_only)])
@@ -533,14 +536,14 @@ def mailbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox
         port = probe.getsockname()[1]
     controller = Controller(box, hostname="127.0.0.1", port=port)
     controller.start()
-    folder = tmp_path / "settings"
-    shutil.copytree(CONFIG_FOLDER, folder)
+    folder = tmp_path / "settings" / "config"
+    folder.mkdir(parents=True)
     text = (CONFIG_FOLDER / "email_config.example.yml").read_text("utf-8")
     changed = {"host": "127.0.0.1", "port": port, "security": "none"}
     for key, value in changed.items():
         text = re.sub(rf"(?m)^{key}: .*", f"{key}: {value}", text)
     (folder / "email_config.yml").write_text(text, "utf-8")
-    monkeypatch.setattr("anonymise.core.resources.CONFIG_FOLDER", folder)
+    monkeypatch.chdir(folder.parent)
     yield box
     controller.stop()
 

@@ -10,7 +10,6 @@ import psycopg
 import pytest
 import shapely
 
-from anonymise.core.resources import CONFIG_FOLDER
 from anonymise.database.backend import Backend
 from anonymise.database.client import DatabaseClient
 from anonymise.database.geopackage import GeoPackageBackend
@@ -147,7 +146,7 @@ def _remove_tables(target: Target, *tables: Table) -> None:
 
 @pytest.fixture(scope="session")
 def vegbilder() -> Table:
-    return load_table("VEGBILDER", CONFIG_FOLDER / "db_tables")
+    return load_table("VEGBILDER")
 
 
 @pytest.fixture(scope="session")

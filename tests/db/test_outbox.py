@@ -16,7 +16,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from anonymise.batch.journal import Journal, journal_file
 from anonymise.config import DatabaseOptions
 from anonymise.core.errors import DatabaseError, DatabaseUnavailable
-from anonymise.core.resources import CONFIG_FOLDER
 from anonymise.database import outbox
 from anonymise.database.client import DatabaseClient
 from anonymise.database.geopackage import GeoPackageBackend
@@ -283,7 +282,7 @@ class RowsArriveOnce(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.server = Server()
-        self.table = load_table("VEGBILDER", CONFIG_FOLDER / "db_tables")
+        self.table = load_table("VEGBILDER")
         self.clock = Clock()
         self.journal = sqlite3.connect(":memory:", isolation_level=None)
         outbox.create_table(self.journal)

@@ -18,7 +18,6 @@ from anonymise.batch.workers import ProcessWorkers, Workers
 from anonymise.commands.arguments import add_config_options, add_folder_options
 from anonymise.commands.execution import database_sender, execute
 from anonymise.config import Config
-from anonymise.core.resources import CONFIG_FOLDER
 from anonymise.database.client import connect
 from anonymise.database.sender import Sender
 from anonymise.database.settings import load_settings, password_for
@@ -36,7 +35,7 @@ def command(
             reader = stack.enter_context(closing(ProcessWorkers(1))) if has_reader else None
             return pipeline.anonymise(config, places, RedMasker(), workers, progress, sender, reader)
     settings = load_settings(database)
-    table = load_table("VEGBILDER", CONFIG_FOLDER / "db_tables")
+    table = load_table("VEGBILDER")
     with closing(connect(settings, password_for(settings, {"ANONYMISE_DB_PASSWORD": PASSWORD}))) as client:
         sender = Sender(client, table, config.database)
         return pipeline.anonymise(config, places, RedMasker(), workers, progress, sender)

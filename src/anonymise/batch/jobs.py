@@ -18,7 +18,8 @@ from anonymise.core import saved_instances as instances
 from anonymise.core.detections import Detections, RgbImage, Size
 from anonymise.core.errors import ImageError, InstancesError, RecordError
 from anonymise.core.orientation import to_upright
-from anonymise.core.resources import CONFIG_FOLDER
+from anonymise.core.resources import command_line
+from anonymise.database.table import table_file
 from anonymise.metadata import record
 
 __all__ = [
@@ -127,7 +128,7 @@ class ExifWorker:
             preview_name=paths.preview_name if has_preview else None,
         )
         if config.record.table_name is not None:
-            table = CONFIG_FOLDER / "db_tables" / f"{config.record.table_name}.yml"
+            table = table_file(config.record.table_name)
             try:
                 record.check_not_null(described.record, *record.required_keys(table, config.record.table_primary_key))
             except RecordError as error:
@@ -239,7 +240,7 @@ def _keep_foreign_instances(job: Job, config: Config) -> dict[str, str]:
         if storage.is_written(file.path) and storage.sha256_of(file.path) not in job.own_instances | {sha256}:
             raise InstancesError(
                 f"{file.path} is not as a run wrote it and would be replaced. Draw the image with it: "
-                "python -m script.redraw. To have what the model finds, move it away"
+                f"{command_line('redraw')}. To have what the model finds, move it away"
             )
     return {"instances": sha256}
 

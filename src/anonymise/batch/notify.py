@@ -28,6 +28,7 @@ from anonymise.config import EmailOptions
 from anonymise.core import yamlfile
 from anonymise.core.errors import AnonymiseError, ConfigError
 from anonymise.core.plaintext import printable
+from anonymise.core.resources import CONFIG_FOLDER, settings_folders
 
 __all__ = ["KEY_VARIABLE", "PASSWORD_VARIABLE", "EmailAccount", "Notifier", "read_email_account"]
 
@@ -66,23 +67,31 @@ class EmailAccount(BaseModel):
     max_log_megabytes: float = Field(gt=0)
 
 
-def read_email_account(file: Path, environment: Mapping[str, str]) -> EmailAccount:
+def read_email_account(file: Path | None, environment: Mapping[str, str]) -> EmailAccount:
     """How mails are sent, from a file as ``config/email_config.example.yml`` shows it.
 
     Args:
-        file: ``email_config.yml``.
+        file: ``email_config.yml``; None where it was not found in the folders of settings.
         environment: the environment variables; ``ANONYMISE_EMAIL_PASSWORD`` holds the password, or
             ``ANONYMISE_EMAIL_KEY`` the key of the encrypted one in the file.
 
     Raises:
         ConfigError: with all problems at once.
     """
+    example = CONFIG_FOLDER / "email_config.example.yml"
+    if file is None:
+        raise ConfigError(
+            [
+                f"there is no email_config.yml in {', '.join(map(str, settings_folders()))}; copy {example} to one of "
+                "these folders under that name, or switch the e-mail keys off"
+            ]
+        )
     try:
         values = yamlfile.load(file)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(
-            [f"{file}: cannot be read: {reason}; copy email_config.example.yml to it, or switch the e-mail keys off"]
+            [f"{file}: cannot be read: {reason}; copy {example} to it, or switch the e-mail keys off"]
         ) from error
     if not isinstance(values, dict):
         raise ConfigError([f"{file}: must be lines of the form key: value, as in email_config.example.yml"])

@@ -6,7 +6,6 @@ Every command that runs over folders asks `problems` before it creates anything.
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from anonymise.batch import runs as pipeline
@@ -15,9 +14,9 @@ from anonymise.batch.paths import Paths, Places, TreeWalker, WalkProblem
 from anonymise.batch.storage import check_archive
 from anonymise.config import Config, FileKind, Place
 from anonymise.core.errors import AnonymiseError, CannotStart, ConfigError, ModelError, RecordError
-from anonymise.core.resources import CONFIG_FOLDER, command_line
+from anonymise.core.resources import command_line, find_settings
 from anonymise.database.settings import GeoPackageSettings, load_settings, password_for
-from anonymise.database.table import load_table
+from anonymise.database.table import load_table, table_file
 from anonymise.metadata import record
 from anonymise.models.selection import select
 from anonymise.redaction.static import StaticMask
@@ -39,7 +38,6 @@ class _Job:
         create_archive: whether the operator says that the archive is new.
         is_attended: whether somebody sits at the terminal, who can be asked for a password.
         environment: the environment variables.
-        settings_folder: the folder with the files of the e-mail account, the database and its tables.
     """
 
     config: Config
@@ -49,11 +47,6 @@ class _Job:
     create_archive: bool
     is_attended: bool
     environment: Mapping[str, str]
-    settings_folder: Path
-
-    @property
-    def tables(self) -> Path:
-        return self.settings_folder / "db_tables"
 
 
 def problems(
@@ -65,7 +58,6 @@ def problems(
     create_archive: bool = False,
     is_attended: bool = False,
     environment: Mapping[str, str] = os.environ,
-    settings_folder: Path = CONFIG_FOLDER,
 ) -> list[str]:
     """Everything that keeps a run from succeeding and that can be known before it starts, a line each.
 
@@ -77,9 +69,8 @@ def problems(
         create_archive: whether the operator says that the archive is new.
         is_attended: whether somebody can be asked for a password.
         environment: the environment variables.
-        settings_folder: the folder with ``email_config.yml``, ``db_config.yml`` and ``db_tables``.
     """
-    job = _Job(config, places, kind, allow_empty, create_archive, is_attended, environment, settings_folder)
+    job = _Job(config, places, kind, allow_empty, create_archive, is_attended, environment)
     found: dict[str, None] = {}
     for kinds, check in _CHECKS:
         if kind in kinds:
@@ -137,7 +128,7 @@ def _static_mask(job: _Job) -> Iterator[str]:
 
 def _email(job: _Job) -> Iterator[str]:
     if job.config.email.any_enabled:
-        read_email_account(job.settings_folder / "email_config.yml", job.environment)  # raises what is wrong
+        read_email_account(find_settings("email_config.yml"), job.environment)  # raises what is wrong
     yield from ()
 
 
@@ -146,8 +137,8 @@ def _table(job: _Job) -> Iterator[str]:
     options = job.config.record
     if options.table_name is None:
         return
-    table = load_table(options.table_name, job.tables)
-    record.required_keys(job.tables / f"{table.name}.yml", options.table_primary_key)
+    table = load_table(options.table_name)
+    record.required_keys(table_file(table.name), options.table_primary_key)
     values = record.configured_values(options, job.config.changed)
     if not _wants(job, FileKind.PREVIEW):
         values["exif_filnavn_preview"] = "", "remote_preview, or another key for previews"
@@ -163,8 +154,7 @@ def _table(job: _Job) -> Iterator[str]:
 
 def _database(job: _Job) -> Iterator[str]:
     """Where the database is and how to log in; whether it is there is not asked, as a run waits for it."""
-    file = job.settings_folder / "db_config.yml"
-    if job.config.database.write_exif_to_db and file.exists():
+    if job.config.database.write_exif_to_db and (file := find_settings("db_config.yml")) is not None:
         ask: Callable[[str], str] | None = (lambda _: "asked for later") if job.is_attended else None
         settings = load_settings(file)
         password_for(settings, job.environment, ask)

@@ -1,4 +1,7 @@
-"""Writes config/db_config.yml, which says where the database is.
+"""Writes db_config.yml, which says where the database is.
+
+It goes to ``config`` in the current folder where there is such a folder, else to the user's configuration folder, where
+the other commands look for it.
 
 The password is asked for, or comes from the environment variable ANONYMISE_DB_PASSWORD, and is encrypted with the key
 in ANONYMISE_DB_KEY. It is never an argument: those can be seen by every user of the machine.
@@ -12,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from anonymise.commands.arguments import parser
-from anonymise.commands.database import DB_CONFIG
 from anonymise.commands.guard import guarded
 from anonymise.core.errors import ExitCode, UsageError
 
@@ -41,7 +43,9 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     arguments.add_argument("--user", help="postgis, oracle: who logs in")
     arguments.add_argument("--schema", help="postgis, oracle: where the tables are, if not in the user's own schema")
     arguments.add_argument("--no-password", action="store_true", help="put none into the file")
-    arguments.add_argument("-o", "--output", type=Path, default=DB_CONFIG, metavar="FILE", help="config/db_config.yml")
+    arguments.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="where to write it, instead of the usual place"
+    )
     arguments.add_argument("--force", action="store_true", help="replace a file that is there")
     arguments.add_argument("--dry-run", action="store_true", help="check what is given, and write nothing")
     arguments.add_argument("--new-key", action="store_true", help="only print a fresh key for ANONYMISE_DB_KEY")
@@ -57,8 +61,9 @@ def _create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         return ExitCode.OK
     if args.backend is None:
         raise UsageError("which kind of database? Give geopackage, postgis or oracle")
-    if args.output.exists() and not args.force:
-        raise UsageError(f"{args.output} is there already; give --force to replace it, or -o for another file")
+    output = args.output or _usual_place()
+    if output.exists() and not args.force:
+        raise UsageError(f"{output} is there already; give --force to replace it, or -o for another file")
     given = {name: value for name in _SETTINGS if (value := getattr(args, name)) is not None}
     if args.file is not None:  # in the file, a relative path would begin at the file's folder
         given["file"] = str(Path(args.file).absolute())
@@ -66,11 +71,36 @@ def _create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if not isinstance(settings, GeoPackageSettings) and not args.no_password:
         settings = settings.model_copy(update={"encrypted_password": encrypt(_password(environ), environ)})
     if args.dry_run:
-        print(f"would write {args.output}")
+        print(f"would write {output}")
     else:
-        save_settings(settings, args.output)
-        print(f"wrote {args.output}")
+        if args.output is None:
+            _make_folder(output.parent)
+        save_settings(settings, output)
+        print(f"wrote {output}")
     return ExitCode.OK
+
+
+def _usual_place() -> Path:
+    """The file that commands find; where there is none, one in the first folder that can be written to.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    from anonymise.core.resources import CONFIG_FOLDER, IN_CHECKOUT, find_settings, writable_settings_folder
+
+    found = find_settings("db_config.yml")
+    if found is not None and (IN_CHECKOUT or found.parent != CONFIG_FOLDER):
+        return found
+    if (folder := writable_settings_folder()) is None:
+        raise UsageError("there is no folder of settings to write to; make a folder named config here, or give -o")
+    return folder / "db_config.yml"
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror or error}; give -o for another file") from error
 
 
 def _password(environ: Mapping[str, str]) -> str:

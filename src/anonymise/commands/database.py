@@ -1,4 +1,4 @@
-"""What the database scripts share; no command."""
+"""What the commands about the database share; no command."""
 
 import argparse
 import getpass
@@ -8,23 +8,24 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anonymise.core.resources import CONFIG_FOLDER
+from anonymise.core.resources import find_settings
 
 if TYPE_CHECKING:
     from anonymise.database.backend import Statement
     from anonymise.database.client import DatabaseClient
     from anonymise.database.table import Table
 
-__all__ = ["DB_CONFIG", "add_database_options", "add_table_options", "named_table", "opened", "show"]
-
-DB_CONFIG = CONFIG_FOLDER / "db_config.yml"
+__all__ = ["add_database_options", "add_table_options", "named_table", "opened", "show"]
 
 
 def add_database_options(to: argparse.ArgumentParser) -> None:
     """The options that name the database."""
     which = to.add_argument_group("database").add_mutually_exclusive_group()
     which.add_argument(
-        "--db-config", type=Path, default=DB_CONFIG, metavar="FILE", help="where the database is (config/db_config.yml)"
+        "--db-config",
+        type=Path,
+        metavar="FILE",
+        help="where the database is, instead of the db_config.yml that is found",
     )
     which.add_argument("--geopackage", type=Path, metavar="FILE.gpkg", help="use this GeoPackage instead")
 
@@ -35,9 +36,8 @@ def add_table_options(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "--table-folder",
         type=Path,
-        default=CONFIG_FOLDER / "db_tables",
         metavar="FOLDER",
-        help="where table files are (config/db_tables)",
+        help="where table files are, instead of the folders db_tables that are found",
     )
     to.add_argument("--dry-run", action="store_true", help="show the SQL, and change nothing")
 
@@ -69,7 +69,7 @@ def opened(args: argparse.Namespace, *, dry: bool = False, environ: Mapping[str,
 
     if args.geopackage is not None:
         return connect(GeoPackageSettings(backend="geopackage", file=args.geopackage), None)
-    settings = load_settings(args.db_config)
+    settings = load_settings(args.db_config or find_settings("db_config.yml"))
     ask = getpass.getpass if sys.stdin.isatty() else None
     return connect(settings, None if dry else password_for(settings, environ, ask))
 

@@ -100,7 +100,7 @@ def database_sender(config: "Config", places: "Places") -> Iterator["Sender | No
     Raises:
         ConfigError: the database's or the table's configuration is not valid.
     """
-    from anonymise.core.resources import CONFIG_FOLDER
+    from anonymise.core.resources import find_settings
     from anonymise.database.client import connect
     from anonymise.database.sender import Sender
     from anonymise.database.settings import GeoPackageSettings, load_settings, password_for
@@ -109,9 +109,8 @@ def database_sender(config: "Config", places: "Places") -> Iterator["Sender | No
     if not config.database.write_exif_to_db or config.record.table_name is None:
         yield None
         return
-    table = load_table(config.record.table_name, CONFIG_FOLDER / "db_tables")
-    file = CONFIG_FOLDER / "db_config.yml"
-    if file.is_file():
+    table = load_table(config.record.table_name)
+    if (file := find_settings("db_config.yml")) is not None:
         settings = load_settings(file)
         ask = getpass.getpass if sys.stdin is not None and sys.stdin.isatty() else None
         client = connect(settings, password_for(settings, os.environ, ask))
@@ -155,7 +154,7 @@ def execute(args: argparse.Namespace, command: Command, job: "JobKind" = "anonym
 def _execute(args: argparse.Namespace, command: Command, job: "JobKind") -> int:
     from anonymise import config as configuration
     from anonymise.batch.notify import Notifier, read_email_account
-    from anonymise.core.resources import CONFIG_FOLDER
+    from anonymise.core.resources import find_settings
 
     has_archive, has_log = args.archive_folder is not None, args.log_folder is not None
     # Problems are named together with those found below, and told by mail and log too where these can be set up.
@@ -163,7 +162,7 @@ def _execute(args: argparse.Namespace, command: Command, job: "JobKind") -> int:
     account = None
     if config.email.any_enabled:
         with contextlib.suppress(UsageError):  # named with all other problems
-            account = read_email_account(CONFIG_FOLDER / "email_config.yml", os.environ)
+            account = read_email_account(find_settings("email_config.yml"), os.environ)
     about = f"{args.input_folder.absolute()} → {args.output_folder.absolute()}"
     # Log and mail come first, so that they tell of everything else that can fail.
     with contextlib.ExitStack() as stack:
@@ -215,7 +214,7 @@ def _execute_checked(
     from anonymise.batch.paths import Places
     from anonymise.batch.runlock import run_lock
     from anonymise.batch.storage import clear_temporary_files, prepare
-    from anonymise.core.resources import CONFIG_FOLDER, command_line
+    from anonymise.core.resources import command_line
 
     found = list(problems)
     places = None
@@ -231,7 +230,6 @@ def _execute_checked(
         allow_empty=args.allow_empty,
         create_archive=args.create_archive,
         is_attended=is_attended,
-        settings_folder=CONFIG_FOLDER,
     )
     if found or places is None:
         raise CannotStart(found)

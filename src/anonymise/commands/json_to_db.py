@@ -62,7 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _write(args: argparse.Namespace) -> int:
     from anonymise import config as configuration
     from anonymise.core.errors import DatabaseError
-    from anonymise.core.resources import CONFIG_FOLDER
     from anonymise.database.backend import Outcome
     from anonymise.database.table import load_table
 
@@ -70,7 +69,7 @@ def _write(args: argparse.Namespace) -> int:
     name = args.table or config.record.table_name
     if name is None:
         raise UsageError("which table? Give --table, or table_name in the configuration")
-    table = load_table(name, CONFIG_FOLDER / "db_tables")
+    table = load_table(name)
     folder = args.input_folder.resolve()
     if not folder.is_dir():
         raise UsageError(f"{args.input_folder} is no folder (-i)")

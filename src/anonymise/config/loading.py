@@ -19,7 +19,7 @@ from anonymise.config.rules import EFFECTS, RULES
 from anonymise.core import yamlfile
 from anonymise.core.errors import ConfigError
 from anonymise.core.plaintext import did_you_mean, plural, shown
-from anonymise.core.resources import CONFIG_FOLDER
+from anonymise.core.resources import CONFIG_FOLDER, find_settings, settings_folders
 
 __all__ = ["load", "load_config", "read"]
 
@@ -45,8 +45,8 @@ def load(
     """The configuration: the defaults, overlaid by each of the files in turn, then by single keys.
 
     Args:
-        files: YAML files with some or all of the keys. A bare name that is not in the current folder may be that of a
-            configuration that comes with the program.
+        files: YAML files with some or all of the keys. A bare name that is not in the current folder is looked for in
+            ``config`` there, in the user's configuration folder, and among those that come with the program.
         overrides: ``key=value``, the value written as in the files.
         has_archive: whether the run has an archive folder.
         has_log: whether the run writes a log file.
@@ -100,7 +100,7 @@ def read(
         try:
             text = yamlfile.read(layer)
         except OSError as error:
-            problems.append(f"{layer}: cannot be read: {_why_unreadable(error)}")
+            problems.append(f"{layer}: cannot be read: {_why_unreadable(layer, error)}")
         except ConfigError as error:
             problems += error.problems
         else:
@@ -226,16 +226,16 @@ def _day_of(seconds: float) -> date:
 
 
 def _find(file: Path) -> Path:
-    """The file, or the one of this name that comes with the program; a path with folders only means itself."""
-    shipped = CONFIG_FOLDER / file.name
-    return shipped if len(file.parts) == 1 and not file.exists() and shipped.is_file() else file
+    """The file, or the one of this name in the folders of settings; a path with folders only means itself."""
+    return (find_settings(file.name) if len(file.parts) == 1 and not file.exists() else None) or file
 
 
-def _why_unreadable(error: OSError) -> str:
+def _why_unreadable(file: Path, error: OSError) -> str:
     if not isinstance(error, FileNotFoundError):
         return error.strerror or str(error)
+    where = "" if len(file.parts) > 1 else f", neither here nor in {', '.join(map(str, settings_folders()))}"
     shipped = ", ".join(sorted(file.name for file in CONFIG_FOLDER.glob("*_config.yml") if file.name in _SHIPPED))
-    return f"there is no such file. These come with the program, and are meant by their names alone: {shipped}"
+    return f"there is no such file{where}. These come with the program, and are meant by their names alone: {shipped}"
 
 
 _SHIPPED = frozenset({"default_config.yml", "lite_config.yml", "360_default_config.yml", "360_lite_config.yml"})

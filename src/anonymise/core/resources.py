@@ -1,13 +1,28 @@
-"""The YAML files that travel with the program: beside the code in an installed wheel, at the top of a checkout."""
+"""Files around the program: those that come with it, the user's settings, and the user's cache.
+
+What comes with the program stands next to the code in an installed wheel, and at the top of a checkout. Settings are
+looked for in several folders, of which the program writes to the user's own only.
+"""
 
 import contextlib
+import os
 from pathlib import Path
 
 import platformdirs
 
 from anonymise.core.errors import UsageError
 
-__all__ = ["CATALOG", "CONFIG_FOLDER", "IN_CHECKOUT", "command_line", "default_model_folder", "user_cache"]
+__all__ = [
+    "CATALOG",
+    "CONFIG_FOLDER",
+    "IN_CHECKOUT",
+    "command_line",
+    "default_model_folder",
+    "find_settings",
+    "settings_folders",
+    "user_cache",
+    "writable_settings_folder",
+]
 
 _PACKAGE = Path(__file__).parents[1]
 _CHECKOUT = _PACKAGE.parents[1]
@@ -32,6 +47,62 @@ def command_line(name: str | None = None) -> str:
         return f"anonymise {name}"
     command, *options = name.split(" ")
     return " ".join([f"python -m script.{command.replace('-', '_')}", *options])
+
+
+def settings_folders() -> tuple[Path, ...]:
+    """Folders in which settings are looked for, in this order.
+
+    They are ``config`` in the current folder, the user's configuration folder, and the one that comes with the program,
+    which is ``config`` of a checkout. They need not exist.
+    """
+    folders = [folder for folder in (_current_config(), _user_config()) if folder is not None]
+    # In the root of a checkout the first and the last are one folder.
+    return (*(folder for folder in folders if not _is_same(folder, CONFIG_FOLDER)), CONFIG_FOLDER)
+
+
+def find_settings(name: str) -> Path | None:
+    """The first file of this name in the folders of settings; None if there is none.
+
+    Args:
+        name: such as ``db_config.yml`` or ``db_tables/VEGBILDER.yml``.
+    """
+    # A link that leads nowhere counts: reading it says so, where looking further would take another file in silence.
+    return next((folder / name for folder in settings_folders() if os.path.lexists(folder / name)), None)
+
+
+def writable_settings_folder() -> Path | None:
+    """The first folder of the user's own that settings can be written to; None if there is none.
+
+    ``config`` in the current folder only counts where it exists; the user's configuration folder may have to be made.
+    """
+    own = settings_folders() if IN_CHECKOUT else settings_folders()[:-1]
+    user = _user_config()
+    for folder in own:
+        there = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
+        if folder in (there, user) and there.is_dir() and os.access(there, os.W_OK):
+            return folder
+    return None
+
+
+def _current_config() -> Path | None:
+    with contextlib.suppress(OSError):  # a current folder that was deleted
+        return Path.cwd() / "config"
+    return None
+
+
+def _user_config() -> Path | None:
+    # See user_cache.
+    with contextlib.suppress(RuntimeError):
+        folder = platformdirs.user_config_path("anonymise", appauthor=False)
+        if folder.is_absolute():
+            return folder
+    return None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return one.samefile(other)
+    return one == other
 
 
 def user_cache() -> Path | None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from anonymise.core import yamlfile
 from anonymise.core.errors import ConfigError
-from anonymise.core.resources import command_line
+from anonymise.core.resources import command_line, settings_folders
 from anonymise.database.table import check_identifier
 
 __all__ = [
@@ -121,16 +121,24 @@ def parse_settings(values: Mapping[str, Any], source: str) -> Settings:
         raise ConfigError([_described(source, detail) for detail in error.errors(include_input=False)]) from None
 
 
-def load_settings(file: Path) -> Settings:
+def load_settings(file: Path | None) -> Settings:
     """The settings in a file; the path of a GeoPackage is absolute.
+
+    Args:
+        file: ``db_config.yml``; None where it was not found in the folders of settings.
 
     Raises:
         ConfigError: it is missing or not valid.
     """
+    way_out = f"make it with: {command_line('create-db-config')}"
+    if file is None:
+        where = ", ".join(map(str, settings_folders()))
+        raise ConfigError(
+            [f"there is no db_config.yml in {where}, so it is not known where the database is; {way_out}"]
+        )
     try:
         content = yamlfile.load(file)
     except FileNotFoundError:
-        way_out = f"make it with: {command_line('create-db-config')}"
         raise ConfigError(
             [f"{file}: there is no such file, so it is not known where the database is; {way_out}"]
         ) from None

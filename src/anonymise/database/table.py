@@ -4,6 +4,7 @@ What every database would refuse is refused here, in the same words: a missing v
 the column's bounds. Names and types are checked when the file is loaded, so that no SQL is ever made of others.
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing_extensions import Self
 from anonymise.core import yamlfile
 from anonymise.core.errors import ConfigError, RecordError
 from anonymise.core.plaintext import did_you_mean
+from anonymise.core.resources import find_settings, settings_folders
 from anonymise.database.formatters import (
     FORMATTERS,
     JSON_FORMATTERS,
@@ -318,26 +320,42 @@ class Table(BaseModel):
         return tuple(column.value(record) for column in self.columns)
 
 
-def load_table(name: str, folder: Path) -> Table:
-    """The table that ``<name>.yml`` in a folder describes.
+def table_file(name: str, folder: Path | None = None) -> Path:
+    """The file that describes a table.
+
+    Args:
+        name: name of the table.
+        folder: folder with ``<name>.yml``; None looks into ``db_tables`` of the folders of settings.
 
     Raises:
-        ConfigError: the name cannot be one, or the file is missing or describes no table; with all problems.
+        ConfigError: the name cannot be one, or there is no such file.
     """
     try:
         check_identifier(name)
     except ValueError as error:
         raise ConfigError([f"table_name is {name!r}: {error}"]) from None
-    file = folder / f"{name}.yml"
+    file = find_settings(f"db_tables/{name}.yml") if folder is None else folder / f"{name}.yml"
+    if file is None or not os.path.lexists(file):
+        folders = [parent / "db_tables" for parent in settings_folders()] if folder is None else [folder]
+        known = sorted({path.stem for parent in folders for path in parent.glob("*.yml")})
+        raise ConfigError(
+            [
+                f"table_name is {name}: there is no {name}.yml in {', '.join(map(str, folders))}; tables there: "
+                f"{', '.join(known) or 'none'}{did_you_mean(name, known)}"
+            ]
+        )
+    return file
+
+
+def load_table(name: str, folder: Path | None = None) -> Table:
+    """The table of this name, as its file describes it (see `table_file`).
+
+    Raises:
+        ConfigError: the name cannot be one, or the file is missing or describes no table; with all problems.
+    """
+    file = table_file(name, folder)
     try:
         content = yamlfile.load(file)
-    except FileNotFoundError:
-        known = sorted(path.stem for path in folder.glob("*.yml"))
-        listed = ", ".join(known) or "none"
-        hint = did_you_mean(name, known)
-        raise ConfigError(
-            [f"table_name is {name}: there is no {file}; tables in that folder: {listed}{hint}"]
-        ) from None
     except OSError as error:
         raise ConfigError([f"{file}: cannot be read: {error.strerror or error}"]) from None
     if not isinstance(content, dict):
