@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from anonymise.core.detections import Box, Detections, Instance, Mask, RgbImage, Size, full_mask
 from anonymise.core.projection import Projection
-from anonymise.core.wraparound import split_at_seam
+from anonymise.core.wraparound import Frame, split_at_seam
 from anonymise.detection.merging import MergeOptions
-from anonymise.detection.tiles import WindowOptions, crop_wrapped
+from anonymise.detection.tiles import WindowOptions
 from anonymise.detection.views import View, ViewOptions, detect_around, render, to_sphere, views
 from samples.scene import draw_panorama
 
@@ -158,7 +158,7 @@ def test_what_is_found_in_a_part_of_a_panorama_is_what_is_found_in_the_whole(
     for one in found:
         assert one.mask.any()
     found = split_at_seam(found, size.width) if projection.wraps else found
-    expected = crop_wrapped(np.repeat(whole[..., np.newaxis], 3, axis=2), where)[..., 0]
+    expected = Frame(SIZE, wraps=True).read(whole, where)
     # Corners of polygons are rounded to a sixteenth of a pixel from another origin.
     assert np.count_nonzero(Detections(size, found).union() != expected) <= 0.02 * np.count_nonzero(whole) + 4
 
@@ -170,7 +170,7 @@ def test_a_part_of_a_panorama_is_shown_where_it_is(view: View, part: tuple[Box, 
     panorama = np.random.default_rng(0).integers(0, 255, (SIZE.height, SIZE.width, 3), np.uint8)
     panorama = cv2.GaussianBlur(panorama, None, 2)
     whole = render([panorama], view, SIDE)
-    found = render([np.ascontiguousarray(crop_wrapped(panorama, where))], view, SIDE, projection)
+    found = render([np.ascontiguousarray(Frame(SIZE, wraps=True).read(panorama, where))], view, SIDE, projection)
     # The column and row of each pixel of the view, as in the whole panorama.
     right, up = np.meshgrid(*[((np.arange(SIDE) + 0.5) / SIDE * 2 - 1) * view.extent] * 2)
     cos, sin = math.cos(view.pitch), math.sin(view.pitch)

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymise.core.detections import Box, Size
-from anonymise.detection.tiles import Band, Downscale, Step, WindowOptions, crop_wrapped, grid, windows, wrapping_grid
+from anonymise.core.wraparound import Frame
+from anonymise.detection.tiles import Band, Downscale, Step, WindowOptions, grid, windows, wrapping_grid
 
 sides = st.integers(1, 3000)
 scales = st.floats(1, 12, allow_nan=False)
@@ -176,8 +177,9 @@ def test_a_window_as_wide_as_the_image_needs_no_others() -> None:
 
 def test_a_crop_across_the_seam_goes_on_at_the_left() -> None:
     image = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
-    assert np.array_equal(crop_wrapped(image, Box(3, 0, 7, 2)), np.roll(image, 2, axis=1)[:, :4])
-    assert crop_wrapped(image, Box(1, 0, 5, 1)).base is not None  # no copy where none is needed
+    frame = Frame(Size(5, 2), wraps=True)
+    assert np.array_equal(frame.read(image, Box(3, 0, 7, 2)), np.roll(image, 2, axis=1)[:, :4])
+    assert frame.read(image, Box(1, 0, 5, 1)).base is not None  # no copy where none is needed
 
 
 def test_a_band_without_rows_is_refused() -> None:

@@ -21,7 +21,6 @@ __all__ = [
     "TakeCloseUp",
     "WindowOptions",
     "close_up",
-    "crop_wrapped",
     "grid",
     "windows",
     "wrapping_grid",
@@ -179,15 +178,6 @@ def wrapping_grid(size: Size, window: Size, step: Step) -> tuple[Box, ...]:
     n = 1 if window.width == size.width else math.ceil(size.width / min(step.width, window.width))
     lefts = [number * size.width // n for number in range(n)]
     return _product(_starts(size.height, window.height, step.height), lefts, window)
-
-
-def crop_wrapped(image: RgbImage, box: Box) -> RgbImage:
-    """The part of a 360° image inside ``box``; a copy only where it crosses the seam."""
-    width = image.shape[1]
-    if box.right <= width:
-        return image[box.slices]
-    rows = slice(box.top, box.bottom)
-    return np.concatenate([image[rows, box.left :], image[rows, : box.right - width]], axis=1)
 
 
 def close_up(image: RgbImage, box: Box, factor: float) -> CloseUp:

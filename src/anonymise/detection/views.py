@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from anonymise.core.detections import Box, Instance, Mask, RgbImage, Size
 from anonymise.core.projection import Projection, panorama
-from anonymise.core.wraparound import placed
+from anonymise.core.wraparound import Frame, placed
 from anonymise.detection.merging import MergeOptions, merge, merge_around
-from anonymise.detection.tiles import CloseUp, TakeCloseUp, WindowOptions, crop_wrapped, windows
+from anonymise.detection.tiles import CloseUp, TakeCloseUp, WindowOptions, windows
 
 __all__ = ["Reconsider", "View", "ViewOptions", "close_up", "detect_around", "render", "to_sphere", "views"]
 
@@ -391,9 +391,10 @@ def detect_around(
         moved = instance.moved(look.left, look.top)
         return (placed(moved, size.width) if around.wraps else moved,)
 
+    frame = Frame(size, around.wraps)
     # Pictures are made while the model is busy with those before.
     looks: tuple[Box | View, ...] = (*boxes, *cameras)
-    found = detect(render(levels, k, side, around) if isinstance(k, View) else crop_wrapped(image, k) for k in looks)
+    found = detect(render(levels, k, side, around) if isinstance(k, View) else frame.read(image, k) for k in looks)
     passes = [
         [part for instance in one for part in back(look, instance)]
         for look, passes_of_look in zip(looks, found, strict=True)

@@ -8,9 +8,10 @@ import numpy as np
 
 from anonymise.core.detections import Box, Detections, Mask, RgbImage, Size
 from anonymise.core.errors import DrawError
+from anonymise.core.wraparound import Frame, join_seam
 from anonymise.redaction.appearance import Appearance
 from anonymise.redaction.fills import Scene, fill
-from anonymise.redaction.regions import Frame, Region, join_seam, partition
+from anonymise.redaction.regions import Region, partition
 
 __all__ = ["Center", "Drawn", "Layer", "draw", "preview"]
 

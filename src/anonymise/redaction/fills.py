@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anonymise.core.detections import Box, Mask, RgbImage, Size
+from anonymise.core.wraparound import Frame
 from anonymise.redaction.appearance import Appearance, Kind
-from anonymise.redaction.regions import Frame, Region, any_within
+from anonymise.redaction.regions import Region, any_within
 
 __all__ = ["MAX_CELLS", "MIN_CELL_PX", "NOISE_RATIO", "Scene", "cells_across", "fill"]
 
