@@ -21,6 +21,7 @@ from anonymise.batch.runner import Book, Task
 from anonymise.batch.tracked import is_same_file, is_same_input, noted, own_instances, tracked_path
 from anonymise.config import Config, FileKind
 from anonymise.core.errors import DatabaseUnavailable, ImageError, InstancesError, StorageError, WriteError
+from anonymise.core.resources import command_line
 from anonymise.core.sources import DetectionSource, Source
 from anonymise.database import outbox
 from anonymise.database.sender import Sender
@@ -137,9 +138,9 @@ class JournalBook(Book):
             log.warning("The configuration or the model has changed: %d finished images are done again", count)
         if corrected:
             log.warning(
-                "%d images were finished with corrected instances and another configuration: python -m script.redraw "
-                "draws those again",
+                "%d images were finished with corrected instances and another configuration: %s draws those again",
                 corrected,
+                command_line("redraw"),
             )
 
     def begin(self, paths: Paths) -> Begun | None:
@@ -206,7 +207,7 @@ class JournalBook(Book):
             move = f"move {corrections[0].name} away and " if corrections else ""
             raise InstancesError(
                 f"it was finished with corrected instances{where}; what a model finds would undo them. Draw them with "
-                f"this configuration: python -m script.redraw. To give them up, {move}set force_remask: True"
+                f"this configuration: {command_line('redraw')}. To give them up, {move}set force_remask: True"
             )
 
     def _tidied(self, paths: Paths, source: Source, entry: Entry | None) -> tuple[Written, ...]:

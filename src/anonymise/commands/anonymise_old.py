@@ -1,6 +1,6 @@
 """The main job for archives of images from before 2022: their ImageProperties are trusted before everything else.
 
-The same as ``python -m anonymise ... --set force_older_exif=True``. It is needed only where the newer blobs in old
+The same as the main job with --set force_older_exif=True. It is needed only where the newer blobs in old
 images mislead; the era is usually seen in the images themselves.
 """
 

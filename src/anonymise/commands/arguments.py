@@ -61,7 +61,8 @@ def add_config_options(to: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="CONFIG",
-        help="YAML file that overlays config/default_config.yml; may be given several times, later ones win",
+        help="YAML file that overlays default_config.yml; a bare name is also looked for in your settings and among "
+        "the files that come with the program; may be given several times, later ones win",
     )
     options.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="set one key, after all files; may be repeated"

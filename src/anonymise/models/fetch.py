@@ -19,8 +19,8 @@ import requests
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anonymise.core.classes import COCO
-from anonymise.core.errors import ModelError
-from anonymise.core.resources import IN_CHECKOUT, default_model_folder
+from anonymise.core.errors import ModelError, UsageError
+from anonymise.core.resources import IN_CHECKOUT, command_line, default_model_folder
 from anonymise.models import tfjs
 from anonymise.models.catalog import (
     DetectorModel,
@@ -94,9 +94,8 @@ def verify(folder: Path) -> None:
     if reason := _damage(folder):
         raise ModelError(
             f"The model in {folder} is damaged: {reason}. It would miss what it should find. Ways on: "
-            + (f"{_command(folder)}; or " if IN_CHECKOUT else "")
-            + "delete this folder and start again, which fetches the model again; or copy the folder from a computer "
-            "where it is whole."
+            f"{_command(folder)}; or delete this folder and start again, which fetches the model again; or copy the "
+            "folder from a computer where it is whole."
         )
 
 
@@ -119,9 +118,11 @@ def _damage(folder: Path) -> str | None:
 
 def _command(folder: Path) -> str:
     """The command that fetches a model into its folder."""
-    is_usual = IN_CHECKOUT and folder.parent.absolute() == default_model_folder()
+    is_usual = False
+    with contextlib.suppress(UsageError):  # without a home folder no folder is the usual one
+        is_usual = folder.parent.absolute() == default_model_folder()
     options = "" if is_usual else f' --model-folder "{folder.parent}"'
-    return f"python -m script.fetch_models {folder.name}{options}"
+    return command_line(f"fetch-models {folder.name}{options}")
 
 
 def sha256(file: Path) -> str:
@@ -198,8 +199,7 @@ def fetch(name: str, model: Model, folder: Path, *, progress: bool, repair: bool
 
 def _ways_on(name: str, model: Model, folder: Path) -> list[str]:
     """What an operator can do about a model that could not be fetched."""
-    command = _command(folder / name) if IN_CHECKOUT else "the same command"
-    ways = [f"run {command} where there is a connection and copy the folder {folder / name} from there"]
+    ways = [f"run {_command(folder / name)} where there is a connection and copy the folder {folder / name} from there"]
     if model.labels <= frozenset(COCO):
         small = [other for other in SMALL_MODELS if other != name and origin_of(folder / other)]
         prefix = "config/" if IN_CHECKOUT else ""
