@@ -26,6 +26,7 @@ from anonymise.images.png import Chunk
 from anonymise.images.sanitise import clean_segments, clean_xmp
 from anonymise.metadata import Embedded, tags
 from anonymise.metadata.gpano import read_gpano
+from tests.roadimages import Fields, exif_block
 
 MODES: list[OutputMetadata] = ["redacted", "none", "all"]
 SECRET = "Kari Nordmann"
@@ -93,10 +94,12 @@ def exif_bytes(**directories: dict[int, object]) -> bytes:
 
 
 def tiff(ifd0: Mapping[int, tuple[int, bytes]], exif: Mapping[int, tuple[int, bytes]] | None = None) -> bytes:
-    """An EXIF block with any tags, big-endian."""
-    fields = {tag: tags.Field(kind, data, ">") for tag, (kind, data) in ifd0.items()}
-    more = {tag: tags.Field(kind, data, ">") for tag, (kind, data) in (exif or {}).items()}
-    return exifwriter._tiff(">", fields, more, {}, None)
+    """An EXIF block with any tags, little-endian."""
+
+    def counted(fields: Mapping[int, tuple[int, bytes]]) -> Fields:
+        return {tag: (kind, len(data) // tags.TYPE_BYTES[kind], data) for tag, (kind, data) in fields.items()}
+
+    return exif_block(counted(ifd0), counted(exif or {}))
 
 
 def icc_tagged(extra: dict[bytes, bytes], instead: bool = False) -> bytes:
@@ -283,8 +286,8 @@ def everything() -> bytes:
     kept = {
         0x010F: (2, b"Ricoh\0"),
         0x0110: (2, b"Theta\0"),
-        0x0112: (3, b"\0\6"),
-        0x011A: (5, struct.pack(">II", 96, 1)),
+        0x0112: (3, b"\6\0"),
+        0x011A: (5, struct.pack("<II", 96, 1)),
     }
     block = tiff(
         {
