@@ -21,8 +21,8 @@ from anonymise.database.sender import Sender
 from anonymise.database.settings import GeoPackageSettings, PostgisSettings
 from anonymise.database.table import Table, load_table
 from anonymise.metadata.record import Record, dumps, loads
-from tests.db.postgres import PASSWORD, USER, Cluster, find_binaries
-from tests.db.records import road_record
+from tests.database.postgres import PASSWORD, USER, Cluster, find_binaries
+from tests.database.records import road_record
 
 __all__ = ["main"]
 

@@ -8,7 +8,7 @@ knows how they were hidden:
   of a range of kernels and noise levels is chosen with the originals at hand, as no real attacker can.
 
 Written are ``strength.csv``, ``identification.png``, ``detail.png`` (what survives by size) and ``contact_sheet.png``.
-``tests/test_strength.py`` holds the same measures to bounds.
+``tests/redaction/test_strength.py`` holds the same measures to bounds.
 """
 
 import argparse

@@ -98,7 +98,7 @@ def _panoramas(folder: Path, n_images: int, shared: Path) -> None:
 
 
 def _slow_model(folder: Path, n_images: int, _shared: Path) -> None:
-    from tests.masker import savedmodel
+    from tests.models import savedmodel
 
     model = savedmodel.build(folder / "slow_model", n_products=60)
     source = _drawn_street(folder, max(4, n_images // 4))

@@ -22,7 +22,7 @@ from anonymise.database.client import connect
 from anonymise.database.sender import Sender
 from anonymise.database.settings import load_settings, password_for
 from anonymise.database.table import load_table
-from tests.db.postgres import PASSWORD
+from tests.database.postgres import PASSWORD
 from tests.fakes import RedMasker
 
 
