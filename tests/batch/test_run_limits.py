@@ -14,11 +14,12 @@ from anonymise.batch import inputs
 from anonymise.batch import loader as loading
 from anonymise.batch import runs as pipeline
 from anonymise.batch.inputs import check_inputs
-from anonymise.batch.jobs import Job, Work, finish, make_record
+from anonymise.batch.jobs import Job, JobOptions, finish, make_record
 from anonymise.batch.journal import JournalReader, State
 from anonymise.batch.paths import Paths, Places, TreeWalker
 from anonymise.batch.sharing import decode_into
-from anonymise.batch.workers import ProcessWorkers, SerialWorkers, Workers
+from anonymise.batch.tasks import Work
+from anonymise.batch.workers import Executor, ProcessWorkers, SerialWorkers
 from anonymise.config import Config
 from tests.fakes import Ran, RedMasker, street, write_image
 
@@ -29,7 +30,7 @@ def settings(*keys: str) -> Config:
     return config.load(overrides=["file_access_timeout_seconds=0", *keys])
 
 
-def run(folder: Path, *keys: str, workers: Workers | None = None, reader: Workers | None = None) -> Ran:
+def run(folder: Path, *keys: str, workers: Executor | None = None, reader: Executor | None = None) -> Ran:
     ran = Ran()
     places = Places(folder / "in", folder / "out")
     loaded = settings(f"enable_async={workers is not None}", *keys)
@@ -100,7 +101,7 @@ def test_images_that_the_main_job_failed_on_do_not_stop_the_other_jobs(tmp_path:
 
 @contextmanager
 def processes(n: int) -> Iterator[ProcessWorkers]:
-    """Workers that have started, which on a busy machine may take longer than the limit."""
+    """Executor that have started, which on a busy machine may take longer than the limit."""
     with closing(ProcessWorkers(n)) as workers:
         workers.restart()
         yield workers
@@ -120,11 +121,11 @@ class Stuck:
         return self.function(*args, **kwargs)
 
 
-def name_of_job(job: Job, _: Config) -> str:
+def name_of_job(job: Job, _: JobOptions) -> str:
     return job.paths.relative.name
 
 
-def name_of_paths(paths: Paths, _: Config) -> str:
+def name_of_paths(paths: Paths, _: JobOptions) -> str:
     return paths.relative.name
 
 
@@ -195,6 +196,6 @@ def test_without_a_limit_nothing_is_ended(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(ran.done) == 2
 
 
-def _slowly(seconds: float, job: Job, loaded: Config) -> Work:
+def _slowly(seconds: float, job: Job, options: JobOptions) -> Work:
     time.sleep(seconds)
-    return finish(job, loaded)
+    return finish(job, options)

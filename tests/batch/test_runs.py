@@ -15,14 +15,15 @@ from PIL import Image
 from anonymise import config
 from anonymise.batch import runs as pipeline
 from anonymise.batch import storage
-from anonymise.batch.jobs import Job, Work, finish
+from anonymise.batch.jobs import Job, JobOptions, finish
 from anonymise.batch.journal import JournalReader
 from anonymise.batch.outcomes import Done, Outcome, Progress
 from anonymise.batch.paths import Places
 from anonymise.batch.processes import process_name
 from anonymise.batch.runs import anonymise, make_previews, make_records
 from anonymise.batch.sharing import SharedPixels
-from anonymise.batch.workers import ProcessWorkers, SerialWorkers, Workers
+from anonymise.batch.tasks import Work
+from anonymise.batch.workers import Executor, ProcessWorkers, SerialWorkers
 from anonymise.config import Config
 from anonymise.core.detections import Box, Instance, RgbImage, full_mask
 from anonymise.core.errors import ModelError, StorageError
@@ -48,9 +49,9 @@ def run(places: Places, *overrides: str, masker: RedMasker | None = None) -> Ran
     return ran
 
 
-def run_each(work: object, places: Places, workers: Workers, *overrides: str) -> Ran:
+def run_each(work: object, places: Places, workers: Executor, *overrides: str) -> Ran:
     ran = Ran()
-    ran.report = pipeline._each(work, settings(*overrides), places, workers, ran)  # type: ignore[arg-type]
+    ran.report = pipeline.each_image(work, settings(*overrides), places, workers, ran)  # type: ignore[arg-type]
     return ran
 
 
@@ -175,7 +176,7 @@ class DiesAfterDrawing:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, job: Job, config: Config) -> Work:
+    def __call__(self, job: Job, options: JobOptions) -> Work:
         tried = self.folder / job.paths.relative.name
         if job.paths.relative.name == "2.jpg" and not tried.exists():
             tried.touch()
@@ -184,7 +185,7 @@ class DiesAfterDrawing:
             name = f"{process_name()}-0.part"
             (job.paths.places.output / ".anonymise" / "tmp" / name).write_bytes(b"half")
             os._exit(9)
-        return finish(job, config)
+        return finish(job, options)
 
 
 def test_what_a_dead_worker_drew_on_is_decoded_again_and_what_it_began_to_write_is_gone(
@@ -454,7 +455,7 @@ class Deadly:
         self.victim = victim
 
     def __call__(self, paths: object, config: object) -> object:
-        from anonymise.batch.jobs import Work, make_record
+        from anonymise.batch.jobs import make_record
 
         if paths.relative.name == self.victim:  # type: ignore[attr-defined]
             os._exit(9)
@@ -481,8 +482,6 @@ class FailsOnce:
         self.folder = folder
 
     def __call__(self, paths: object, config: object) -> object:
-        from anonymise.batch.jobs import Work
-
         tried = self.folder / paths.relative.name  # type: ignore[attr-defined]
         if not tried.exists():
             tried.touch()

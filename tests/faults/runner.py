@@ -14,7 +14,7 @@ from pathlib import Path
 from anonymise.batch import runs as pipeline
 from anonymise.batch.outcomes import Progress, Report
 from anonymise.batch.paths import Places
-from anonymise.batch.workers import ProcessWorkers, Workers
+from anonymise.batch.workers import Executor, ProcessWorkers
 from anonymise.commands.arguments import add_config_options, add_folder_options
 from anonymise.commands.execution import database_sender, execute
 from anonymise.config import Config
@@ -27,7 +27,7 @@ from tests.fakes import RedMasker
 
 
 def command(
-    database: Path | None, has_reader: bool, config: Config, places: Places, workers: Workers, progress: Progress
+    database: Path | None, has_reader: bool, config: Config, places: Places, workers: Executor, progress: Progress
 ) -> Report:
     if database is None:
         with ExitStack() as stack:

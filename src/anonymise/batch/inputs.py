@@ -10,7 +10,7 @@ from pathlib import Path
 
 from anonymise.batch.paths import Paths, WalkProblem
 from anonymise.batch.storage import read_input
-from anonymise.batch.workers import WorkerDied, Workers, each_alone, has_ended
+from anonymise.batch.workers import Executor, WorkerDied, alone, has_ended
 from anonymise.config import StorageOptions
 from anonymise.core.errors import TimeLimitError, UnreadableImage
 from anonymise.images import decode
@@ -76,7 +76,7 @@ def check_input(path: Path, root: Path, max_pixels: int, options: StorageOptions
 
 def check_inputs(
     found: Iterable[Paths | WalkProblem],
-    workers: Workers,
+    workers: Executor,
     *,
     max_pixels: int,
     options: StorageOptions,
@@ -122,7 +122,9 @@ def check_inputs(
         # Where one died, nobody knows on which one: each that was under way again, alone.
         suspects = [paths for paths, _ in waiting]
         waiting.clear()
-        for paths, again in zip(suspects, each_alone(workers, map(check, suspects), seconds), strict=True):
+        workers.restart()
+        for paths in suspects:
+            again = alone(workers, check(paths), seconds)
             match again.exception():
                 case WorkerDied():
                     yield CheckedInput(paths.source, Fault.UNDECODABLE, "the decoder crashed or ran out of memory")

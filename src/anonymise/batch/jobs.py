@@ -2,31 +2,35 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from anonymise import images
 from anonymise import redaction as draw
-from anonymise.anonymiser import Describer, Redactor, objects_of, read_image, timed
+from anonymise.anonymiser import Describer, Redactor, objects_of, timed
 from anonymise.batch import storage
 from anonymise.batch.paths import ExpectedFile, Paths, expected_files
 from anonymise.batch.sharing import SharedPixels
+from anonymise.batch.tasks import Work
 from anonymise.batch.tracked import input_content
 from anonymise.batch.workers import collected_log
-from anonymise.config import Config, FileKind, Place
+from anonymise.config import FileKind, FileOptions, Place, PreviewOptions, StorageOptions
 from anonymise.core import saved_instances as instances
 from anonymise.core.detections import Detections, RgbImage, Size
 from anonymise.core.errors import ImageError, InstancesError, RecordError
 from anonymise.core.orientation import to_upright
+from anonymise.core.projection import Projection
 from anonymise.core.resources import command_line
+from anonymise.core.sources import InputImage
 from anonymise.database.table import table_file
 from anonymise.metadata import record
+from anonymise.metadata.record import RecordOptions
 
 __all__ = [
     "ExifWorker",
     "Job",
+    "JobOptions",
     "SaveWorker",
-    "Work",
     "delete_input",
     "finish",
     "make_preview",
@@ -43,7 +47,10 @@ class Job:
         data: its file, as it was read.
         detections: in pixels as they are stored in the file.
         modified: time of the file's last change, in seconds since the epoch.
-        mtime_ns: the same in nanoseconds, as the file system has it, for the archive's copy.
+        orientation: EXIF orientation, 1 to 8.
+        projection: how the pixels of the upright image lie around the camera.
+        notes: what is odd about the image, one line each.
+        mtime_ns: time of the last change in nanoseconds, as the file system has it, for the archive's copy.
         pixels: of the file, uint8 (height, width, 3) in this process's own memory, or in shared memory, which is drawn
             on; None if they have to be decoded.
         static: what is hidden in every image of the run, in pixels as they are stored; None hides nothing more.
@@ -54,6 +61,9 @@ class Job:
     data: bytes
     detections: Detections
     modified: float
+    orientation: int
+    projection: Projection
+    notes: tuple[str, ...] = ()
     pixels: SharedPixels | RgbImage | None = None
     static: Detections | None = None
     own_instances: frozenset[str] = frozenset()
@@ -61,20 +71,28 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What a worker did.
+class JobOptions:
+    """What a worker reads of the configuration.
 
     Attributes:
-        notes: what the operator should know although it succeeded.
-        seconds: stage → time that it took.
-        record: the image's record as JSON text, if it is to become a row of the database.
-        contents: as in `outcomes.Done`.
+        files: which files an image has.
+        storage: how long a share is waited for.
+        preview: size and place of the preview.
+        max_pixels: number of pixels above which an image is refused.
+        redactor: hides what was found.
+        describer: makes records.
+        record: table of the database that records must satisfy.
+        wants_row: whether the record of a finished image becomes a row of the database.
     """
 
-    notes: tuple[str, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
-    record: str | None = None
-    contents: Mapping[str, str] = field(default_factory=dict)
+    files: FileOptions
+    storage: StorageOptions
+    preview: PreviewOptions
+    max_pixels: int
+    redactor: Redactor
+    describer: Describer
+    record: RecordOptions
+    wants_row: bool
 
 
 class Recorded(NamedTuple):
@@ -94,8 +112,8 @@ class Recorded(NamedTuple):
 class ExifWorker:
     """Writes the JSON record of an image to the places that the configuration names."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, options: JobOptions) -> None:
+        self._options = options
 
     def __call__(
         self, paths: Paths, data: bytes, size: Size, modified: float, objects: Mapping[str, int] | None
@@ -113,13 +131,13 @@ class ExifWorker:
             RecordError: the record lacks what the database insists on.
             WriteError, StorageError: it cannot be written.
         """
-        config = self._config
-        expected = expected_files(paths, config.files)
+        options = self._options
+        expected = expected_files(paths, options.files)
         files = [file for file in expected if file.kind is FileKind.JSON]
-        if not files and not config.database.write_exif_to_db:
+        if not files and not options.wants_row:
             return Recorded()
         has_preview = any(file.kind is FileKind.PREVIEW for file in expected)
-        described = Describer(config).describe(
+        described = options.describer.describe(
             data,
             size,
             paths.source,
@@ -127,22 +145,22 @@ class ExifWorker:
             objects=objects,
             preview_name=paths.preview_name if has_preview else None,
         )
-        if config.record.table_name is not None:
-            table = table_file(config.record.table_name)
+        if options.record.table_name is not None:
+            table = table_file(options.record.table_name)
             try:
-                record.check_not_null(described.record, *record.required_keys(table, config.record.table_primary_key))
+                record.check_not_null(described.record, *record.required_keys(table, options.record.table_primary_key))
             except RecordError as error:
                 raise RecordError(str(error), record.dumps(described.record)) from error
         text = record.dumps(described.record)
-        _write(files, text.encode("utf-8"), config)
+        _write(files, text.encode("utf-8"), options.storage)
         return Recorded(described.notes, text, bool(files) and described.has_file_time)
 
 
 class SaveWorker:
     """Draws over what was found, and writes the image, the preview, the masks and the archive copy."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, options: JobOptions) -> None:
+        self._options = options
 
     def __call__(self, job: Job, seconds: dict[str, float]) -> tuple[str, ...]:
         """Writes the files; returns what was odd about the image.
@@ -156,45 +174,45 @@ class SaveWorker:
             DrawError: a region cannot be hidden.
             WriteError, StorageError: a file cannot be written.
         """
-        config, paths = self._config, job.paths
-        pixels = _pixels(job, config, seconds)
-        image = read_image(job.data, config, pixels=pixels, name=paths.key)
-        hidden = Redactor(config).redact(image, job.detections, static=job.static)
+        options, paths = self._options, job.paths
+        pixels = _pixels(job, options.max_pixels, seconds)
+        image = InputImage(job.data, pixels, job.orientation, job.projection, paths.key, notes=job.notes)
+        hidden = options.redactor.redact(image, job.detections, static=job.static)
         seconds |= hidden.seconds
-        expected = expected_files(paths, config.files)
+        expected = expected_files(paths, options.files)
         # The original is safe before anything is published.
         if (archived := paths.file(FileKind.IMAGE, Place.ARCHIVE)) is not None and paths.places.archive is not None:
             with timed(seconds, "archive"):
                 root, ns = paths.places.archive, job.mtime_ns
-                storage.write_verified_copy(archived, job.data, root, config.storage, source=paths.source, mtime_ns=ns)
+                storage.write_verified_copy(archived, job.data, root, options.storage, source=paths.source, mtime_ns=ns)
         if previews := [f for f in expected if f.kind is FileKind.PREVIEW]:
             with timed(seconds, "preview"):
-                dim = config.preview.preview_dim
+                dim = options.preview.preview_dim
                 assert dim is not None  # the configuration's rules see to it
-                _write(previews, hidden.preview(dim, config.preview.preview_center), config)
+                _write(previews, hidden.preview(dim, options.preview.preview_center), options.storage)
         if found := [f for f in expected if f.kind is FileKind.INSTANCES]:
-            _write(found, _encoded_instances(job), config)
+            _write(found, _encoded_instances(job), options.storage)
         if masks := [f for f in expected if f.kind in (FileKind.MASK, FileKind.COLMAP_MASK)]:
             with timed(seconds, "mask"):
-                _write(masks, hidden.mask(), config)
+                _write(masks, hidden.mask(), options.storage)
         with timed(seconds, "write"):
             # Last: an image that is published has all its files.
             published = [file for file in expected if (file.kind, file.place) == (FileKind.IMAGE, Place.REMOTE)]
-            _write(published, hidden.data, config)
+            _write(published, hidden.data, options.storage)
         return hidden.notes
 
 
-def _pixels(job: Job, config: Config, seconds: dict[str, float]) -> RgbImage:
+def _pixels(job: Job, max_pixels: int, seconds: dict[str, float]) -> RgbImage:
     """The job's pixels; writeable if nobody else needs them as they are."""
     if isinstance(job.pixels, SharedPixels):
         return job.pixels.open()
     if job.pixels is not None:
         return job.pixels
     with timed(seconds, "decode"):
-        return images.decode(job.data, max_pixels=config.images.max_decoded_pixels).pixels
+        return images.decode(job.data, max_pixels=max_pixels).pixels
 
 
-def finish(job: Job, config: Config) -> Work:
+def finish(job: Job, options: JobOptions) -> Work:
     """Everything that is left to do with an image once it is known what to hide.
 
     Raises:
@@ -206,15 +224,15 @@ def finish(job: Job, config: Config) -> Work:
         # Before anything is written.
         if (archived := job.paths.file(FileKind.IMAGE, Place.ARCHIVE)) is not None:
             storage.keep_other_original(archived, job.data, job.paths.source)
-        saved = _keep_foreign_instances(job, config)
+        saved = _keep_foreign_instances(job, options.files)
         with timed(seconds, "record"):
             objects = objects_of(job.detections)
-            recorded = ExifWorker(config)(job.paths, job.data, job.detections.size, job.modified, objects)
-        notes = recorded.notes + SaveWorker(config)(job, seconds)
+            recorded = ExifWorker(options)(job.paths, job.data, job.detections.size, job.modified, objects)
+        notes = recorded.notes + SaveWorker(options)(job, seconds)
     mtime_ns = job.mtime_ns if job.mtime_ns is not None else int(job.modified * 1e9)
     time = mtime_ns // 10**9 if recorded.has_file_time else None
     contents = {"input": input_content(hashlib.sha256(job.data).hexdigest(), time), **saved}
-    record = recorded.text if config.database.write_exif_to_db else None
+    record = recorded.text if options.wants_row else None
     return Work((*notes, *logged), seconds, record, contents)
 
 
@@ -223,7 +241,7 @@ def _encoded_instances(job: Job) -> bytes:
     return instances.dumps(job.detections, job.paths.relative.name).encode("utf-8", "backslashreplace")
 
 
-def _keep_foreign_instances(job: Job, config: Config) -> dict[str, str]:
+def _keep_foreign_instances(job: Job, options: FileOptions) -> dict[str, str]:
     """Makes sure, before anything is written, that only saved instances are replaced that a run wrote.
 
     Returns:
@@ -232,7 +250,7 @@ def _keep_foreign_instances(job: Job, config: Config) -> dict[str, str]:
     Raises:
         InstancesError: saved instances that somebody else wrote or changed are in the way.
     """
-    files = [file for file in expected_files(job.paths, config.files) if file.kind is FileKind.INSTANCES]
+    files = [file for file in expected_files(job.paths, options) if file.kind is FileKind.INSTANCES]
     if not files:
         return {}
     sha256 = hashlib.sha256(_encoded_instances(job)).hexdigest()
@@ -245,7 +263,7 @@ def _keep_foreign_instances(job: Job, config: Config) -> dict[str, str]:
     return {"instances": sha256}
 
 
-def delete_input(paths: Paths, config: Config) -> Work:
+def delete_input(paths: Paths, options: FileOptions) -> Work:
     """Deletes the input image of a finished image, if everything is in its place.
 
     Raises:
@@ -253,29 +271,29 @@ def delete_input(paths: Paths, config: Config) -> Work:
     """
     archived = paths.file(FileKind.IMAGE, Place.ARCHIVE)
     assert archived is not None  # the configuration's rules see to it
-    expected = [file.path for file in expected_files(paths, config.files)]
+    expected = [file.path for file in expected_files(paths, options)]
     storage.delete_verified_input(paths.source, paths.places.input, archived=archived, expected=expected)
     return Work()
 
 
-def make_preview(paths: Paths, config: Config) -> Work:
+def make_preview(paths: Paths, options: JobOptions) -> Work:
     """Cuts the previews of one image from its anonymised image, never from the original.
 
     Raises:
         ImageError: there is no anonymised image, or a preview cannot be written.
         StorageError: the run cannot go on.
     """
-    files = [file for file in expected_files(paths, config.files) if file.kind is FileKind.PREVIEW]
+    files = [file for file in expected_files(paths, options.files) if file.kind is FileKind.PREVIEW]
     if not paths.output_image.is_file():
         raise ImageError(f"there is no anonymised image {paths.output_image} yet; anonymise it first")
-    data = storage.read(paths.output_image, paths.places.output, config.storage, images.check_kind)
-    image = images.decode(data, max_pixels=config.images.max_decoded_pixels)
+    data = storage.read(paths.output_image, paths.places.output, options.storage, images.check_kind)
+    image = images.decode(data, max_pixels=options.max_pixels)
     upright = to_upright(image.pixels, image.orientation)
-    _write(files, _encoded_preview(upright, config), config)
+    _write(files, _encoded_preview(upright, options.preview), options.storage)
     return Work()
 
 
-def make_record(paths: Paths, config: Config) -> Work:
+def make_record(paths: Paths, options: JobOptions) -> Work:
     """Writes the record of one image anew, without looking at its pixels.
 
     What an earlier run found in the image stays in the record.
@@ -284,15 +302,15 @@ def make_record(paths: Paths, config: Config) -> Work:
         ImageError: the image or an earlier record cannot be read, or the record cannot be written.
         StorageError: the run cannot go on.
     """
-    data = storage.read_input(paths.source, paths.places.input, config.storage, images.check_kind)
+    data = storage.read_input(paths.source, paths.places.input, options.storage, images.check_kind)
     header = images.header(data)
     size = Size(header.width, header.height)
     modified = paths.source.stat().st_mtime
-    return Work(ExifWorker(config)(paths, data, size, modified, _recorded_objects(paths, config)).notes)
+    return Work(ExifWorker(options)(paths, data, size, modified, _recorded_objects(paths, options.files)).notes)
 
 
-def _recorded_objects(paths: Paths, config: Config) -> dict[str, int] | None:
-    for file in expected_files(paths, config.files):
+def _recorded_objects(paths: Paths, options: FileOptions) -> dict[str, int] | None:
+    for file in expected_files(paths, options):
         if file.kind is FileKind.JSON and file.path.is_file():
             try:
                 found = record.loads(file.path.read_text("utf-8")).get("detekterte_objekter")
@@ -303,13 +321,13 @@ def _recorded_objects(paths: Paths, config: Config) -> dict[str, int] | None:
     return None
 
 
-def _encoded_preview(upright: RgbImage, config: Config) -> bytes:
-    dim = config.preview.preview_dim
+def _encoded_preview(upright: RgbImage, options: PreviewOptions) -> bytes:
+    dim = options.preview_dim
     assert dim is not None  # the configuration's rules see to it
-    return images.encode_jpeg(draw.preview(upright, dim, config.preview.preview_center))
+    return images.encode_jpeg(draw.preview(upright, dim, options.preview_center))
 
 
-def _write(files: list[ExpectedFile], data: bytes, config: Config) -> None:
+def _write(files: list[ExpectedFile], data: bytes, access: StorageOptions) -> None:
     """Writes the same bytes to each of the files."""
     for file in files:
-        storage.write_atomically(file.path, data, file.root, config.storage)
+        storage.write_atomically(file.path, data, file.root, access)

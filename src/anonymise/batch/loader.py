@@ -6,19 +6,33 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
-from anonymise.batch.jobs import Work
-from anonymise.batch.outcomes import Skipped
+from anonymise.batch.outcomes import Outcome
 from anonymise.batch.paths import Paths
-from anonymise.batch.recorder import Begun, JournalBook
 from anonymise.batch.sharing import PixelMemory, SharedPixels, decode_into
 from anonymise.batch.storage import read_input
-from anonymise.batch.workers import WorkerDied, Workers, has_ended
-from anonymise.config import Config
+from anonymise.batch.tasks import Work
+from anonymise.batch.workers import Executor, WorkerDied, has_ended
+from anonymise.config import StorageOptions
 from anonymise.core.detections import RgbImage, Size
 from anonymise.core.errors import TimeLimitError, UnreadableImage
 from anonymise.images import check_kind, decode, header
 
-__all__ = ["Loaded", "Loader"]
+__all__ = ["Loaded", "Loader", "LoaderOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderOptions:
+    """The options that a loader reads.
+
+    Attributes:
+        storage: how long a share is waited for, and how large a file may be.
+        max_pixels: number of pixels above which an image is refused.
+        seconds: time that another process may take to decode one image; None sets no limit.
+    """
+
+    storage: StorageOptions
+    max_pixels: int
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,74 +40,56 @@ class Loaded:
     """An image that is ready for the model.
 
     Attributes:
-        paths: of the image.
-        data: its file.
-        size: of the picture as it is stored.
-        orientation: EXIF orientation, 1 to 8.
-        modified: time of the file's last change, in seconds since the epoch.
-        pixels: as they are stored.
+        paths: paths of the image.
+        data: bytes of its file.
+        pixels: pixels as they are stored.
         seconds: stage → time that it took.
-        begun: what the book knows of it.
     """
 
     paths: Paths
     data: bytes
-    size: Size
-    orientation: int
-    modified: float
     pixels: SharedPixels | RgbImage
     seconds: Mapping[str, float]
-    begun: Begun
 
 
 class Loader:
-    """Loads images, those in another process that a damaged file may crash."""
+    """Loads images, and has them decoded in another process that a damaged file may crash.
 
-    def __init__(self, config: Config, book: JournalBook, reader: Workers, memory: PixelMemory) -> None:
-        """Nothing is loaded yet.
+    Args:
+        options: options of the loader.
+        reader: decodes.
+        memory: takes the pixels, if the reader is another process.
+    """
 
-        Args:
-            config: the configuration.
-            book: knows what need not be loaded.
-            reader: decodes.
-            memory: takes the pixels, if the reader is another process.
-        """
-        self._config = config
-        self._book = book
+    def __init__(self, options: LoaderOptions, reader: Executor, memory: PixelMemory) -> None:
+        self._options = options
         self._reader = reader
         self._memory = memory
 
-    def load(self, paths: Paths) -> Loaded | Skipped:
-        """One image, unless it is finished.
+    def load(self, paths: Paths) -> Loaded:
+        """Reads and decodes one image.
 
         Raises:
             UnreadableImage: it cannot be read or decoded.
+            TimeLimitError: decoding it took too long.
             StorageError: the run cannot go on.
         """
-        config = self._config
         started = time.perf_counter()
-        try:
-            begun = self._book.begin(paths)
-        except OSError as error:
-            raise UnreadableImage(f"the file cannot be read: {error.strerror or error}") from error
-        if begun is None:
-            return Skipped(paths.source, "finished by an earlier run; force_remask: True does it again")
-        data = read_input(paths.source, paths.places.input, config.storage, check_kind)
-        width, height, _, orientation = header(data, max_pixels=config.images.max_decoded_pixels)
-        size = Size(width, height)
+        data = read_input(paths.source, paths.places.input, self._options.storage, check_kind)
+        width, height, _, _ = header(data, max_pixels=self._options.max_pixels)
         is_read = time.perf_counter()
-        pixels = self._decoded(data, size)
+        pixels = self._decoded(data, Size(width, height))
         seconds = {"read": is_read - started, "decode": time.perf_counter() - is_read}
-        return Loaded(paths, data, size, orientation, begun.identity.mtime_ns / 1e9, pixels, seconds, begun)
+        return Loaded(paths, data, pixels, seconds)
 
     def _decoded(self, data: bytes, size: Size) -> SharedPixels | RgbImage:
-        max_pixels = self._config.images.max_decoded_pixels
+        max_pixels = self._options.max_pixels
         shared = None if self._reader.in_process else self._memory.take(size)
         if shared is None:
             return decode(data, max_pixels=max_pixels).pixels
         try:
             future = self._reader.submit(partial(decode_into, shared, data, max_pixels))
-            if (seconds := self._config.seconds_per_image) is not None and not has_ended(future, seconds):
+            if (seconds := self._options.seconds) is not None and not has_ended(future, seconds):
                 self._reader.kill()
                 self._reader.restart()
                 self._memory.discard(shared)
@@ -112,12 +108,12 @@ class Loader:
         """The pixels of an image, uint8 (height, width, 3)."""
         return self._memory.view(loaded.pixels) if isinstance(loaded.pixels, SharedPixels) else loaded.pixels
 
-    def release(self, loaded: Loaded, done: "Future[Work] | None" = None) -> None:
-        """The image is done with.
+    def release(self, loaded: Loaded, done: "Future[Work | Outcome] | None" = None) -> None:
+        """Gives the memory of an image's pixels back.
 
         Args:
             loaded: the image.
-            done: what was done with its pixels in another process; None is nothing.
+            done: future of what another process did with the pixels; None if there was nothing.
         """
         if not isinstance(loaded.pixels, SharedPixels):
             return

@@ -1,301 +1,203 @@
-"""Runs tasks over all images of a folder: looks ahead, keeps the workers busy, gathers the outcomes.
+"""Runs calls on an executor: tasks in, results out. What the calls do is no concern of this module.
 
-What a task does is no concern of this module. A failure is a value: what goes wrong with one image is caught in
-`outcome_of`, reported, and the run goes on.
+Tasks are taken in their order, and only as many at a time as the executor has work for, so memory stays flat however
+many there are. Results come as they are ready. An error is a value (`Failure`); only a `StopError` ends the run.
 """
 
 import itertools
-import logging
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path, PurePath
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from anonymise.batch.jobs import Work
-from anonymise.batch.outcomes import Done, Failed, Outcome, Progress, Report, Skipped
-from anonymise.batch.paths import Paths, Places, TreeWalker, WalkProblem
-from anonymise.batch.storage import clear_temporary_files
-from anonymise.batch.workers import WorkerDied, Workers, each_alone
-from anonymise.config import Config
-from anonymise.core import transient
-from anonymise.core.errors import ImageError, RecordError, StopError, TimeLimitError
+from anonymise.batch.workers import Executor, WorkerDied, alone
+from anonymise.core.errors import StopError, TimeLimitError
 
-__all__ = ["Book", "Found", "Task", "ahead", "outcome_of", "problem_outcome", "run"]
+__all__ = ["Ending", "Failure", "Limits", "Observer", "Result", "Success", "Task", "attempt", "prefetch", "run"]
 
-log = logging.getLogger(__name__)
-
+_Item = TypeVar("_Item")
+_Value = TypeVar("_Value")
+_ValueOut = TypeVar("_ValueOut", covariant=True)
 _S = TypeVar("_S")
 _T = TypeVar("_T")
 
-Found = Paths | WalkProblem
-"""What the walk over the input folder gives."""
 
-_TRIES = 2
-"""How often each step of an image is tried; shares have hiccups."""
+@dataclass(frozen=True, slots=True)
+class Task(Generic[_Item, _Value]):
+    """A call that is ready for an executor.
+
+    Attributes:
+        item: what the call is about. It comes back with the result and stays in this process.
+        call: the call; with the executor's rules for what can be sent.
+        retry: the call of later attempts; None makes the same call again.
+        release: called when the first attempt has ended, with its future, or with None if it was never submitted.
+    """
+
+    item: _Item
+    call: Callable[[], _Value]
+    retry: Callable[[], _Value] | None = None
+    release: Callable[[Future[_Value] | None], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """Work on one image that is ready for a worker, and what is known about the image by then.
+class Success(Generic[_Item, _ValueOut]):
+    """The result of a call that returned.
 
     Attributes:
-        paths: of the image.
-        work: what the worker calls.
-        again: what it calls if it has to be tried again; None is the same.
-        release: is told when the first try has ended, with its result, or None if it was never made.
-        stage: how the log calls it.
-        objects: class name → number of objects that were found in the image; None where nobody looked.
-        seconds: stage → time that it took so far.
-        is_follow_up: whether the image had its outcome already; only a failure changes that.
+        item: item of the task.
+        value: what the call returned.
     """
 
-    paths: Paths
-    work: Callable[[], Work]
-    again: Callable[[], Work] | None = None
-    release: Callable[[Future[Work] | None], None] | None = None
-    stage: str = "write"
-    objects: Mapping[str, int] | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    is_follow_up: bool = False
+    item: _Item
+    value: _ValueOut
 
 
-class Book:
-    """Is told of every outcome, and may answer with more tasks; this one writes nothing down.
+@dataclass(frozen=True, slots=True)
+class Failure(Generic[_Item]):
+    """The result of a call that failed at its last attempt.
 
-    Args:
-        known_failures: `Paths.key` of the images that failed in an earlier run.
+    Attributes:
+        item: item of the task.
+        error: error of the last attempt: what the call raised, `WorkerDied` where its worker died, or
+            `TimeLimitError` where it was ended.
     """
 
-    def __init__(self, known_failures: Collection[str] = ()) -> None:
-        self._known_failures = frozenset(known_failures)
+    item: _Item
+    error: Exception
 
-    def failed_before(self, key: str) -> bool:
-        """Whether an earlier run failed on an image, so that another failure is no news."""
-        return key in self._known_failures
 
-    def expect(self, keys: Iterable[str]) -> None:
-        """All images are known by `Paths.key` before the work starts."""
+Result = Success[_Item, _Value] | Failure[_Item]
 
-    def note(self, outcome: Outcome) -> Iterable[Task]:  # noqa: ARG002 - for those who write it down
-        """An image has its outcome."""
-        return ()
 
-    def close(self) -> Iterable[Task]:
-        """All images have their outcomes."""
-        return ()
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of a run.
 
-    def rows(self) -> Mapping[str, int] | None:
-        """What became of rows for the database → how many; None if there are none."""
-        return None
+    Attributes:
+        seconds: time that an executor in other processes may take for one call; None sets no limit.
+        attempts: number of times that a call which raises an error is made.
+        in_flight: calls that are submitted at a time, for each call that the executor makes in parallel. With two, no
+            worker is idle while the next task is prepared.
+    """
+
+    seconds: float | None = None
+    attempts: int = 2
+    in_flight: int = 2
+
+
+class Observer(Protocol[_Item, _Value]):
+    """Observer of a run. All its methods are called from the thread that runs."""
+
+    def completed(self, result: Result[_Item, _Value]) -> Iterable[Task[_Item, _Value]]:
+        """Called for each result; gives the tasks that follow from it.
+
+        Raises:
+            StopError: the run ends once everything that is under way has its result.
+        """
+        ...
+
+    def close(self) -> Iterable[Task[_Item, _Value]]:
+        """Called when all tasks have their results; gives the last tasks.
+
+        Raises:
+            StopError: as for `completed`.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended.
+
+    Attributes:
+        stopped: the first error that stopped it; None if nothing did.
+        interrupted: whether a KeyboardInterrupt ended it at once, with tasks given up.
+        has_killed: whether workers died or were killed, which may have left unfinished files.
+    """
+
+    stopped: StopError | None
+    interrupted: bool
+    has_killed: bool
 
 
 def run(
-    config: Config,
-    places: Places,
-    tasks: Callable[[Iterable[Found]], Generator[Task | Outcome]],
-    workers: Workers,
-    progress: Progress,
-    book: Book,
-) -> Report:
-    """Walks over the input folder, has every task done, and reports.
+    tasks: Generator[Task[_Item, _Value] | Result[_Item, _Value]],
+    executor: Executor,
+    observer: Observer[_Item, _Value],
+    limits: Limits = Limits(),
+) -> Ending:
+    """Runs all tasks. What is under way when the run ends early is finished all the same.
 
     Args:
-        config: the configuration.
-        places: the folders.
-        tasks: turns what the walk gives into tasks, or into outcomes where no work is needed or possible.
-        workers: do the tasks.
-        progress: is told how many images there are, and of every outcome.
-        book: likewise, and keeps it.
+        tasks: the tasks, and the results of what needs no call. It is closed where the run ends early.
+        executor: makes the calls.
+        observer: is given every result.
+        limits: of the run.
     """
-    started = time.perf_counter()
-    if n_swept := transient.sweep():
-        log.warning("Removed raw pixels that a killed run left in memory or temporary files: %d", n_swept)
-    walker = TreeWalker(places, config.files)
-    gathering = _Gathering(config.run.max_failures_in_a_row, progress, places, book)
-    flight = _Flight(workers, config.seconds_per_image)
+    in_flight = _InFlight[_Item, _Value](executor, limits)
     stopped: StopError | None = None
-    interrupted = False
-    n_known: int | None = None
 
-    def settle(arrived: Iterable[tuple[Task | None, Outcome]]) -> None:
-        for task, outcome in arrived:
-            if task is not None and task.is_follow_up:
-                gathering.change(outcome)
-                continue
-            stop = gathering.add(outcome)
-            for follow_up in book.note(outcome):
-                settle(flight.launch(follow_up))
-            if stop is not None:
-                raise stop
+    def settle(results: Iterable[Result[_Item, _Value]]) -> None:
+        for result in results:
+            if isinstance(result, Failure) and isinstance(result.error, StopError):
+                raise result.error
+            follow_up(observer.completed(result))
 
-    def until_stopped(found: Iterable[Found]) -> Iterator[Found]:
-        return itertools.takewhile(lambda _: not progress.wants_to_stop(), found)
+    def follow_up(more: Iterable[Task[_Item, _Value]]) -> None:
+        for task in more:
+            settle(in_flight.submit(task))
 
-    def work() -> None:
-        nonlocal n_known
-        found: Iterable[Found] = until_stopped(walker.walk())
-        if not config.run.lazy_paths:
-            # Kept as texts: half a million paths as objects take a few hundred megabytes.
-            known = [paths.key if isinstance(paths, Paths) else paths for paths in found]
-            keys = [key for key in known if isinstance(key, str)]
-            if not progress.wants_to_stop():
-                n_known = len(keys)
-            progress.found(len(keys))
-            book.expect(keys)
-            found = (Paths(PurePath(key), places) if isinstance(key, str) else key for key in known)
-        ready = tasks(until_stopped(_known_failures_last(found, book, places)))
-        # Closed at once also where the run stops, so that nothing goes on being read.
-        with closing(ready):
-            for task in ready:
-                settle([(None, task)] if not isinstance(task, Task) else flight.launch(task))
+    def take() -> None:
+        # Closed at once also where the run stops, so that nothing more is prepared.
+        with closing(tasks):
+            for task in tasks:
+                settle(in_flight.submit(task) if isinstance(task, Task) else [task])
 
-    def land() -> None:
-        settle(flight.land())
+    def drain() -> None:
+        settle(in_flight.drain())
 
-    def close() -> None:
-        for follow_up in book.close():
-            settle(flight.launch(follow_up))
-
-    # What is under way when the run ends early is finished all the same.
-    steps = deque([work, land, close, land])
+    steps = deque([take, drain, lambda: follow_up(observer.close()), drain])
     while steps:
         step = steps.popleft()
         try:
             step()
         except StopError as error:
             stopped = stopped or error
-            if step is land:  # those that are left may fare better
-                steps.appendleft(land)
+            if step is drain:  # those that are left may fare better
+                steps.appendleft(drain)
         except KeyboardInterrupt:  # at once
-            interrupted = True
-            flight.abandon()
-            break
-    progress.ended()
-    if flight.has_killed:
-        clear_temporary_files((places.input, *places.results))
-    ended_early = stopped is not None or interrupted or progress.wants_to_stop()
-    n_left = 0 if n_known is None else n_known - gathering.n_images
-    return Report(
-        n_done=gathering.n_done,
-        n_skipped=gathering.n_skipped,
-        failed=tuple(sorted(gathering.failed.values(), key=lambda failed: str(failed.source))),
-        objects=dict(gathering.objects.most_common()),
-        stage_seconds=dict(gathering.seconds),
-        n_folders=walker.n_folders,
-        n_passed_over=walker.n_passed_over,
-        seconds=time.perf_counter() - started,
-        stopped=stopped,
-        interrupted=interrupted or progress.wants_to_stop(),
-        rows=book.rows(),
-        left_out=dict(walker.left_out.most_common()),
-        has_looked=gathering.has_looked,
-        n_left=None if ended_early and n_known is None else n_left,
-    )
+            in_flight.abandon()
+            return Ending(stopped, interrupted=True, has_killed=True)
+    return Ending(stopped, interrupted=False, has_killed=in_flight.has_killed)
 
 
-def _known_failures_last(found: Iterable[Found], book: Book, places: Places) -> Iterator[Found]:
-    """The same images; those that failed before come when all others have had their turn."""
-    put_off: list[str] = []
-    for item in found:
-        if isinstance(item, Paths) and book.failed_before(item.key):
-            put_off.append(item.key)
-        else:
-            yield item
-    yield from (Paths(PurePath(key), places) for key in put_off)
+def attempt(
+    item: _Item, function: Callable[[], _T], attempts: int = Limits().attempts
+) -> Success[_Item, _T] | Failure[_Item]:
+    """The result of a function that is called here and now, at most so many times.
 
-
-class _Gathering:
-    """The sum of the outcomes so far."""
-
-    def __init__(self, max_failures_in_a_row: int | None, progress: Progress, places: Places, book: Book) -> None:
-        self._limit = max_failures_in_a_row
-        self._progress = progress
-        self._places = places
-        self._book = book
-        self._failures_in_a_row = 0
-        self.n_images = 0
-        self.n_done = 0
-        self.n_skipped = 0
-        self.failed: dict[Path, Failed] = {}
-        self.objects: Counter[str] = Counter()
-        self.has_looked = False
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-
-    def add(self, outcome: Outcome) -> StopError | None:
-        """Counts an outcome; returns why the run must stop where too many images failed one after the other."""
-        self._progress.finished(outcome)
-        if isinstance(outcome, Done):
-            self._failures_in_a_row = 0
-            self.n_images += 1
-            self.n_done += 1
-            if outcome.objects is not None:
-                self.has_looked = True
-                self.objects.update(outcome.objects)
-            for stage, seconds in outcome.seconds.items():
-                self.seconds[stage] += seconds
-        elif isinstance(outcome, Skipped):
-            self.n_skipped += outcome.finished
-            self.n_images += outcome.finished
-        else:
-            return self._failed(outcome)
-        return None
-
-    def _failed(self, failed: Failed) -> StopError | None:
-        self.failed[failed.source] = failed
-        if failed.stage == "walk":
-            return None
-        self.n_images += 1
-        # Otherwise the same broken images would stop every run before it gets to the good ones.
-        if self._book.failed_before(failed.source.relative_to(self._places.input).as_posix()):
-            return None
-        self._failures_in_a_row += 1
-        if self._failures_in_a_row != self._limit:
-            return None
-        return StopError(
-            f"{self._limit} images failed one after the other (max_failures_in_a_row), the last one because: "
-            f"{failed.reason}. If only these images are broken, start again: they come last then."
-        )
-
-    def change(self, outcome: Outcome) -> None:
-        """A follow-up is done; only its failure is news."""
-        if isinstance(outcome, Failed):
-            self.failed[outcome.source] = outcome
-            self._progress.changed(outcome)
-
-
-def problem_outcome(problem: WalkProblem) -> Outcome:
-    """What a problem of the walk means for the run."""
-    if problem.hides_images:
-        return Failed(problem.path, "walk", problem.reason)
-    return Skipped(problem.path, problem.reason, finished=False)
-
-
-def outcome_of(source: Path, stage: str, function: Callable[[], _T], tries: int = _TRIES) -> _T | Failed:
-    """What ``function`` returns, or how it failed at the last try; what stops the run is not caught."""
+    Raises:
+        StopError: raised by the function.
+    """
     try:
-        return function()
+        return Success(item, function())
     except StopError:
         raise
-    except Exception as error:  # whatever it is, it concerns one image
-        if tries > 1 and not isinstance(error, TimeLimitError):
-            return outcome_of(source, stage, function, tries - 1)
-        if isinstance(error, ImageError):
-            return Failed(source, stage, str(error), error.record if isinstance(error, RecordError) else None)
-        log.debug("%s: unexpected error in the stage %s", source, stage, exc_info=error)
-        return Failed(source, stage, f"unexpected {type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it concerns one item
+        if attempts > 1 and not isinstance(error, TimeLimitError):
+            return attempt(item, function, attempts - 1)
+        return Failure(item, error)
 
 
-def ahead(function: Callable[[_S], _T], items: Iterable[_S], depth: int) -> Generator[_T]:
+def prefetch(function: Callable[[_S], _T], items: Iterable[_S], depth: int) -> Generator[_T]:
     """``map(function, items)`` whose next ``depth`` results are made in a thread while the caller works."""
     if depth == 0:
         yield from map(function, items)
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as executor:
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as executor:
         waiting: deque[Future[_T]] = deque()
         for item in items:
             waiting.append(executor.submit(function, item))
@@ -305,118 +207,116 @@ def ahead(function: Callable[[_S], _T], items: Iterable[_S], depth: int) -> Gene
             yield waiting.popleft().result()
 
 
-_Arrived = Iterator[tuple[Task, Outcome]]
-
-
-class _Flight:
-    """Tasks that workers are busy with; so few at a time that memory stays flat however long the folder.
-
-    Args:
-        workers: do the tasks.
-        seconds: that a worker may take for one task; None is any time.
+class _InFlight(Generic[_Item, _Value]):
+    """Tasks that an executor works on.
 
     Attributes:
-        has_killed: whether workers were killed, which may have left unfinished files.
+        has_killed: whether workers died or were killed.
     """
 
-    def __init__(self, workers: Workers, seconds: float | None) -> None:
-        self._workers = workers
-        self._seconds = seconds
-        self._began: dict[Future[Work], float] = {}
-        # One task waits for each that is worked on, so that no worker is idle while the model runs.
-        self._limit = 2 * workers.n_parallel
-        self._pending: dict[Future[Work], tuple[Task, int]] = {}
+    def __init__(self, executor: Executor, limits: Limits) -> None:
+        self._executor = executor
+        self._limits = limits
+        self._max_pending = limits.in_flight * executor.n_parallel
+        self._pending: dict[Future[_Value], tuple[Task[_Item, _Value], int]] = {}
+        self._began: dict[Future[_Value], float] = {}
+        self._suspects: deque[Task[_Item, _Value]] = deque()
+        self._late: deque[Task[_Item, _Value]] = deque()
         self.has_killed = False
 
-    def launch(self, task: Task) -> _Arrived:
-        """Starts a task as soon as there is room; yields the outcomes that came in meanwhile."""
-        while len(self._pending) >= self._limit:
-            yield from self._landed()
-        yield from self._start(task, tries=1)
+    def submit(self, task: Task[_Item, _Value]) -> Iterator[Result[_Item, _Value]]:
+        """Submits a task as soon as there is room; yields the results that came in meanwhile."""
+        while self._late or self._suspects or len(self._pending) >= self._max_pending:
+            yield from self._next_result()
+        self._start(task, n=1)
 
-    def land(self) -> _Arrived:
-        """Yields the outcomes of all tasks that are still under way."""
-        while self._pending:
-            yield from self._landed()
+    def drain(self) -> Iterator[Result[_Item, _Value]]:
+        """Yields the results of all tasks that are still under way."""
+        while self._late or self._suspects or self._pending:
+            yield from self._next_result()
 
     def abandon(self) -> None:
-        """Ends the processes, and gives up all tasks that are still under way."""
+        """Ends the workers, and gives up all tasks that are still under way."""
         self.has_killed = True
-        self._pending.clear()
-        self._workers.kill()
+        for tasks in (self._pending, self._suspects, self._late):
+            tasks.clear()
+        self._executor.kill()
 
-    def _start(self, task: Task, tries: int) -> _Arrived:
-        work = task.again if task.again is not None and tries > 1 else task.work
+    def _start(self, task: Task[_Item, _Value], n: int) -> None:
+        """Makes the attempt ``n`` of a task."""
+        call = task.retry if task.retry is not None and n > 1 else task.call
         try:
-            future = self._workers.submit(work)
+            future = self._executor.submit(call)
         except WorkerDied:
-            if task.release is not None and tries == 1:
+            if task.release is not None and n == 1:
                 task.release(None)
-            yield from self._recovered([task])
+            self._suspect(task)
             return
-        self._pending[future] = task, tries
-        if task.release is not None and tries == 1:
+        self._pending[future] = task, n
+        if task.release is not None and n == 1:
             future.add_done_callback(task.release)
 
-    def _landed(self) -> _Arrived:
+    def _next_result(self) -> Iterator[Result[_Item, _Value]]:
+        """Waits for a result and yields it; or yields nothing, and does what is due before that."""
+        seconds = self._limits.seconds
+        if self._late:
+            assert seconds is not None  # else nothing is late
+            yield Failure(self._late.popleft().item, TimeLimitError.after(seconds))
+            return
+        if self._suspects:
+            task = self._suspects.popleft()
+            yield _result(task, alone(self._executor, task.retry or task.call, seconds))
+            return
         # Workers take the tasks in their order, so the first ones are those that are worked on.
         now = time.monotonic()
-        busy = itertools.islice(self._pending, self._workers.n_parallel)
+        busy = itertools.islice(self._pending, self._executor.n_parallel)
         self._began = {future: self._began.get(future, now) for future in busy}
-        patience = None if self._seconds is None else max(0.0, min(self._began.values()) + self._seconds - now)
+        patience = None if seconds is None else max(0.0, min(self._began.values()) + seconds - now)
         done = wait(self._pending, timeout=patience, return_when=FIRST_COMPLETED).done
         if not done:
-            yield from self._without_the_late()
+            assert seconds is not None  # else nothing is late
+            self._end_the_late(seconds)
             return
         future = next(iter(done))
-        task, tries = self._pending.pop(future)
+        task, n = self._pending.pop(future)
         match future.exception():
             case WorkerDied():
-                yield from self._recovered([task])
-            case Exception() as error if tries < _TRIES and not isinstance(error, StopError):
-                yield from self._start(task, tries + 1)
+                self._suspect(task)
+            case Exception() as error if n < self._limits.attempts and not isinstance(error, StopError):
+                self._start(task, n + 1)
             case _:
-                yield task, _result(task, future)
+                yield _result(task, future)
 
-    def _without_the_late(self) -> _Arrived:
-        """Ends the processes, of which one takes too long for its task; the other tasks are done again."""
-        assert self._seconds is not None  # else nothing is late
+    def _end_the_late(self, seconds: float) -> None:
+        """Ends the workers, of which one takes too long for its task; the other tasks are started again."""
         now = time.monotonic()
-        late = {future for future, began in self._began.items() if now >= began + self._seconds}
+        late = {future for future, began in self._began.items() if now >= began + seconds}
         if not late:  # clocks are not that exact
             return
         pending = dict(self._pending)
         self._pending.clear()
         self.has_killed = True
-        self._workers.kill()
-        self._workers.restart()
+        self._executor.kill()
+        self._executor.restart()
         for future, (task, _) in pending.items():
             if future in late:
-                yield task, Failed(task.paths.source, task.stage, str(TimeLimitError.after(self._seconds)))
+                self._late.append(task)
             else:
-                yield from self._start(task, tries=_TRIES)
+                self._start(task, n=self._limits.attempts)
 
-    def _recovered(self, tasks: list[Task]) -> _Arrived:
-        """After a worker died: each task that was under way again, alone."""
-        # One process that dies takes the others with it, whatever they are writing.
-        tasks = [*tasks, *(task for task, _ in self._pending.values())]
+    def _suspect(self, task: Task[_Item, _Value]) -> None:
+        """After a worker died: each task that was under way is to be run again, alone, to see which one it was."""
+        # One worker that dies takes the others with it, whatever they are writing.
+        self._suspects.extend([task, *(pending for pending, _ in self._pending.values())])
         self._pending.clear()
         self.has_killed = True
-        for task, future in zip(
-            tasks,
-            each_alone(self._workers, [task.again or task.work for task in tasks], self._seconds),
-            strict=True,
-        ):
-            if isinstance(future.exception(), WorkerDied):
-                reason = "the worker process died on it twice: out of memory, or a crash in a library"
-                yield task, Failed(task.paths.source, task.stage, reason)
-            else:
-                yield task, _result(task, future)
+        self._executor.restart()
 
 
-def _result(task: Task, future: Future[Work]) -> Outcome:
-    work = outcome_of(task.paths.source, task.stage, partial(future.result), tries=1)
-    if isinstance(work, Failed):
-        return work
-    seconds = {**task.seconds, **work.seconds}
-    return Done(task.paths.source, task.objects, work.notes, seconds, work.record, work.contents)
+def _result(task: Task[_Item, _Value], future: Future[_Value]) -> Result[_Item, _Value]:
+    error = future.exception()
+    if error is None:
+        return Success(task.item, future.result())
+    if not isinstance(error, Exception):
+        raise error
+    return Failure(task.item, error)

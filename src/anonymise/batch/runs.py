@@ -8,22 +8,25 @@ import hashlib
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePath
 
-from anonymise.anonymiser import model_source, objects_of, read_image
-from anonymise.batch.jobs import Job, Work, finish, make_preview, make_record
+from anonymise.anonymiser import Describer, Redactor, model_source, objects_of, read_image
+from anonymise.batch.folder import FolderOptions, Found, run_over
+from anonymise.batch.jobs import Job, JobOptions, finish, make_preview, make_record
 from anonymise.batch.journal import SAVED, Journal, has_journal
-from anonymise.batch.loader import Loaded, Loader
-from anonymise.batch.outcomes import Outcome, Progress, Report
+from anonymise.batch.loader import Loaded, Loader, LoaderOptions
+from anonymise.batch.outcomes import Outcome, Progress, Report, Skipped
 from anonymise.batch.paths import Paths, Places, TreeWalker, expected_files
-from anonymise.batch.recorder import FilesBook, JournalBook, known_failures
-from anonymise.batch.runner import Book, Found, Task, ahead, outcome_of, problem_outcome, run
+from anonymise.batch.recorder import FileRecorder, JournalRecorder, Recorder, RecorderOptions, known_failures
+from anonymise.batch.resume import Begun, Resumption
+from anonymise.batch.runner import Failure, Success, Task, attempt, prefetch
 from anonymise.batch.sharing import PixelMemory, SharedPixels
 from anonymise.batch.storage import holds_files, prepare, read_input
+from anonymise.batch.tasks import ImageResult, ImageTask, Subject, Work, problem_result
 from anonymise.batch.tracked import noted
-from anonymise.batch.workers import SerialWorkers, Workers
+from anonymise.batch.workers import Executor, SerialWorkers
 from anonymise.config import Config, FileKind, FileOptions, Place, StorageOptions
 from anonymise.core import saved_instances as instances
 from anonymise.core.detections import Size
@@ -34,17 +37,26 @@ from anonymise.images import check_kind, header
 from anonymise.models import Masker
 from anonymise.redaction.static import StaticMask
 
-__all__ = ["SavedInstances", "anonymise", "check_static_mask", "make_previews", "make_records", "redraw"]
+__all__ = [
+    "SavedInstances",
+    "anonymise",
+    "check_static_mask",
+    "each_image",
+    "job_options",
+    "make_previews",
+    "make_records",
+    "redraw",
+]
 
 
 def anonymise(
     config: Config,
     places: Places,
     masker: Masker,
-    workers: Workers,
+    workers: Executor,
     progress: Progress | None = None,
     sender: Sender | None = None,
-    reader: Workers | None = None,
+    reader: Executor | None = None,
 ) -> Report:
     """The main job over a whole folder.
 
@@ -58,16 +70,16 @@ def anonymise(
         reader: decodes images; None does it in this process, which then ends where a damaged file crashes a codec.
     """
     model = model_source(masker, config)
-    return _finish_each(model, model.fingerprint, config, places, workers, reader, progress, sender)
+    return _finish_each(model, model.fingerprint, _Run(config, places, workers, progress, sender, reader))
 
 
 def redraw(
     config: Config,
     places: Places,
-    workers: Workers,
+    workers: Executor,
     progress: Progress | None = None,
     sender: Sender | None = None,
-    reader: Workers | None = None,
+    reader: Executor | None = None,
 ) -> Report:
     """The main job again with what an earlier run found: the input is its archive, with the saved instances.
 
@@ -75,7 +87,7 @@ def redraw(
     in the input folder are read and never written. The arguments are those of `anonymise`.
     """
     reading = replace(config, files=config.files.model_copy(update={"local_instances": False}))
-    return _finish_each(SavedInstances(places), None, reading, places, workers, reader, progress, sender)
+    return _finish_each(SavedInstances(places), None, _Run(reading, places, workers, progress, sender, reader))
 
 
 class SavedInstances:
@@ -106,95 +118,161 @@ class SavedInstances:
         return Source(SAVED + sha256, lambda image: instances.parse(data, file, image.size), sha256)
 
 
-def _finish_each(
-    source: DetectionSource,
-    model: str | None,
-    config: Config,
-    places: Places,
-    workers: Workers,
-    reader: Workers | None,
-    progress: Progress | None,
-    sender: Sender | None,
-) -> Report:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a run works with; the members are the arguments of `anonymise`."""
+
+    config: Config
+    places: Places
+    workers: Executor
+    progress: Progress | None
+    sender: Sender | None
+    reader: Executor | None
+
+
+def _finish_each(source: DetectionSource, model: str | None, run: _Run) -> Report:
     """Finishes each image in the workers once its source has said here what is to be hidden in it.
 
     Args:
         source: says what must be hidden.
         model: fingerprint that it has for all images; None if each has its own.
-        config: the configuration.
-        places: the folders.
-        workers: do the rest.
-        reader: decodes; None does it here.
-        progress: is told of everything.
-        sender: sends rows.
+        run: what the run works with.
     """
+    config, places = run.config, run.places
     prepare(places, config.files)
     static = StaticMask.of_options(config.static_mask, config.images.max_decoded_pixels)
     check_static_mask(static, places, config.files, config.storage)
+    journal = _journal(config, places, None if static is None else static.fingerprint, model)
+    _check_archive(places, journal, config.storage)
+    resumption = Resumption(journal, source, config.files, force=config.run.force_remask)
+    recorder = JournalRecorder(
+        journal,
+        resumption,
+        places,
+        RecorderOptions(config.files, config.storage, config.run, config.database.db_max_n_accumulated_rows),
+        run.sender,
+    )
+    loading = LoaderOptions(config.storage, config.images.max_decoded_pixels, config.seconds_per_image)
+    depth = 2 if config.run.enable_async else 0
+    # The recorder is closed, and so the journal committed, in the run, which reports it if that fails.
+    with closing(PixelMemory(config.run.image_memory_megabytes << 20)) as memory:
+        finishing = _Finishing(config, Loader(loading, run.reader or SerialWorkers(), memory), run.workers, static)
 
-    memory = PixelMemory(config.run.image_memory_megabytes << 20)
+        def tasks(found: Iterable[Found]) -> Generator[ImageTask | ImageResult]:
+            prepared = prefetch(partial(finishing.prepared, recorder), found, depth)
+            with closing(prepared), ExitStack() as stack:
+                stack.callback(memory.let_go)  # before the thread that reads ahead is waited for
+                for result in prepared:
+                    if isinstance(result, Failure):
+                        yield result
+                    elif isinstance(result.value, _Prepared):
+                        yield finishing.found(result.value)
+                    else:
+                        yield Success(result.item, result.value)
 
-    def task(loaded: Loaded) -> Task:
+        return run_over(places, _folder_options(config), tasks, run.workers, recorder, run.progress or Progress())
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An image that is to be done, in memory."""
+
+    begun: Begun
+    loaded: Loaded
+
+
+class _Finishing:
+    """The steps of an image before a worker has it: is it to be done, read it, find what must be hidden."""
+
+    def __init__(self, config: Config, loader: Loader, workers: Executor, static: StaticMask | None) -> None:
+        self._config = config
+        self._options = job_options(config)
+        self._loader = loader
+        self._in_process = workers.in_process
+        self._static = static
+
+    def prepared(
+        self, recorder: JournalRecorder, found: Found
+    ) -> Success[Subject, _Prepared | Outcome] | Failure[Subject]:
+        """An image in memory, unless it is finished; in the thread that reads ahead of the model."""
+        if not isinstance(found, Paths):
+            return problem_result(found)
+        return attempt(Subject(found.source, "read"), partial(self._prepare, recorder, found))
+
+    def _prepare(self, recorder: JournalRecorder, paths: Paths) -> _Prepared | Outcome:
         started = time.perf_counter()
-        image = read_image(loaded.data, config, pixels=loader.pixels(loaded), name=loaded.paths.key)
-        detections = loaded.begun.source.find(image)
-        seconds = {**loaded.seconds, "model": time.perf_counter() - started}
-        objects = objects_of(detections)
-        again = Job(
+        begun = recorder.begin(paths)
+        if begun is None:
+            return Skipped(paths.source, "finished by an earlier run; force_remask: True does it again")
+        deciding = time.perf_counter() - started
+        loaded = self._loader.load(paths)
+        seconds = {**loaded.seconds, "read": loaded.seconds["read"] + deciding}
+        return _Prepared(begun, replace(loaded, seconds=seconds))
+
+    def found(self, image: _Prepared) -> ImageTask | Failure[Subject]:
+        """The task for the workers, once it is known what must be hidden."""
+        result = attempt(Subject(image.loaded.paths.source, "model"), partial(self._find, image))
+        if isinstance(result, Success):
+            return result.value
+        self._loader.release(image.loaded)
+        return result
+
+    def _find(self, prepared: _Prepared) -> ImageTask:
+        begun, loaded = prepared.begun, prepared.loaded
+        started = time.perf_counter()
+        image = read_image(loaded.data, self._config, pixels=self._loader.pixels(loaded), name=loaded.paths.key)
+        detections = begun.source.find(image)
+        job = Job(
             loaded.paths,
             loaded.data,
             detections,
-            loaded.modified,
-            static=None if static is None else static.of(detections.size),
-            own_instances=frozenset(loaded.begun.instances),
-            mtime_ns=loaded.begun.identity.mtime_ns,
+            begun.identity.mtime_ns / 1e9,
+            image.orientation,
+            image.projection,
+            image.notes,
+            static=None if self._static is None else self._static.of(detections.size),
+            own_instances=frozenset(begun.instances),
+            mtime_ns=begun.identity.mtime_ns,
         )
-        if not workers.in_process and not isinstance(loaded.pixels, SharedPixels):
-            return Task(loaded.paths, partial(finish, again, config), objects=objects, seconds=seconds)
-        job = replace(again, pixels=loaded.pixels)
+        seconds = {**loaded.seconds, "model": time.perf_counter() - started}
+        subject = Subject(loaded.paths.source, objects=objects_of(detections), seconds=seconds)
+        if not self._in_process and not isinstance(loaded.pixels, SharedPixels):
+            return Task(subject, partial(finish, job, self._options))
         return Task(
-            loaded.paths,
-            work=partial(finish, job, config),
-            again=partial(finish, again, config),  # what the first try has drawn on is no original any more
-            release=partial(loader.release, loaded),
-            objects=objects,
-            seconds=seconds,
+            subject,
+            partial(finish, replace(job, pixels=loaded.pixels), self._options),
+            retry=partial(finish, job, self._options),  # what the first attempt has drawn on is no original any more
+            release=partial(self._loader.release, loaded),
         )
 
-    access = config.storage
-    journal = Journal(
+
+def job_options(config: Config) -> JobOptions:
+    """What workers read of a configuration."""
+    return JobOptions(
+        files=config.files,
+        storage=config.storage,
+        preview=config.preview,
+        max_pixels=config.images.max_decoded_pixels,
+        redactor=Redactor(config),
+        describer=Describer(config),
+        record=config.record,
+        wants_row=config.database.write_exif_to_db,
+    )
+
+
+def _folder_options(config: Config) -> FolderOptions:
+    return FolderOptions(config.files, config.run, config.seconds_per_image)
+
+
+def _journal(config: Config, places: Places, static_mask: str | None, model: str | None) -> Journal:
+    return Journal(
         places.output,
-        config.settings_fingerprint(None if static is None else static.fingerprint),
+        config.settings_fingerprint(static_mask),
         source=model,
         usual=[noted(file) for file in expected_files(Paths(PurePath("any.jpg"), places), config.files)],
-        retry_seconds=access.file_access_retry_seconds,
-        timeout_seconds=access.file_access_timeout_seconds,
+        retry_seconds=config.storage.file_access_retry_seconds,
+        timeout_seconds=config.storage.file_access_timeout_seconds,
     )
-    _check_archive(places, journal, config)
-    book = JournalBook(journal, config, places, sender, source)
-    loader = Loader(config, book, reader or SerialWorkers(), memory)
-
-    def load(found: Found) -> Loaded | Outcome:
-        if not isinstance(found, Paths):
-            return problem_outcome(found)
-        return outcome_of(found.source, "read", partial(loader.load, found))
-
-    def tasks(found: Iterable[Found]) -> Generator[Task | Outcome]:
-        depth = 2 if config.run.enable_async else 0
-        with closing(ahead(load, found, depth)) as loading, ExitStack() as stack:
-            stack.callback(memory.let_go)  # before the thread that reads ahead is waited for
-            for loaded in loading:
-                if not isinstance(loaded, Loaded):
-                    yield loaded
-                    continue
-                ready = outcome_of(loaded.paths.source, "model", partial(task, loaded))
-                if not isinstance(ready, Task):
-                    loader.release(loaded)
-                yield ready
-
-    # The book is closed, and so the journal committed, in the run, which reports it if that fails.
-    with closing(memory):
-        return run(config, places, tasks, workers, progress or Progress(), book)
 
 
 def check_static_mask(mask: StaticMask | None, places: Places, options: FileOptions, access: StorageOptions) -> None:
@@ -217,14 +295,14 @@ def check_static_mask(mask: StaticMask | None, places: Places, options: FileOpti
             continue  # the run reports it
 
 
-def _check_archive(places: Places, journal: Journal, config: Config) -> None:
+def _check_archive(places: Places, journal: Journal, options: StorageOptions) -> None:
     """Makes sure that originals are not deleted on the strength of an archive that is not there.
 
     Raises:
         StorageError: earlier runs wrote to the archive, and it is empty.
     """
     archive = places.archive
-    if archive is None or not config.storage.delete_input or not journal.has_written_below(str(archive)):
+    if archive is None or not options.delete_input or not journal.has_written_below(str(archive)):
         return
     if not holds_files(archive):
         raise StorageError(
@@ -233,41 +311,45 @@ def _check_archive(places: Places, journal: Journal, config: Config) -> None:
         )
 
 
-def make_previews(config: Config, places: Places, workers: Workers, progress: Progress | None = None) -> Report:
+def make_previews(config: Config, places: Places, workers: Executor, progress: Progress | None = None) -> Report:
     """Cuts the previews again from the anonymised images that an earlier run wrote; no model is needed."""
-    return _each(make_preview, config, places, workers, progress, FileKind.PREVIEW)
+    return each_image(make_preview, config, places, workers, progress, FileKind.PREVIEW)
 
 
-def make_records(config: Config, places: Places, workers: Workers, progress: Progress | None = None) -> Report:
+def make_records(config: Config, places: Places, workers: Executor, progress: Progress | None = None) -> Report:
     """Writes the records only; no model is needed."""
-    return _each(make_record, config, places, workers, progress, FileKind.JSON)
+    return each_image(make_record, config, places, workers, progress, FileKind.JSON)
 
 
-def _each(
-    work: Callable[[Paths, Config], Work],
+def each_image(
+    work: Callable[[Paths, JobOptions], Work],
     config: Config,
     places: Places,
-    workers: Workers,
-    progress: Progress | None,
+    workers: Executor,
+    progress: Progress | None = None,
     kind: FileKind | None = None,
 ) -> Report:
     """Does something in the workers with each image that needs no preparation here.
 
     Args:
-        work: what to do.
+        work: what is done.
         config: the configuration.
         places: the folders.
         workers: do it.
-        progress: is told of everything.
-        kind: what it writes, which the journal notes where there is one; None writes nothing.
+        progress: told how many images there are, and of every outcome.
+        kind: kind of file that it writes, which the journal notes where there is one; None writes nothing.
     """
     prepare(places, config.files)
+    options = job_options(config)
 
-    def tasks(found: Iterable[Found]) -> Generator[Task | Outcome]:
+    def tasks(found: Iterable[Found]) -> Generator[ImageTask | ImageResult]:
         for paths in found:
-            yield Task(paths, partial(work, paths, config)) if isinstance(paths, Paths) else problem_outcome(paths)
+            if isinstance(paths, Paths):
+                yield Task(Subject(paths.source), partial(work, paths, options))
+            else:
+                yield problem_result(paths)
 
-    book = Book(known_failures(places.output))
+    recorder = Recorder(known_failures(places.output))
     if kind is not None and has_journal(places.output):
         access = config.storage
         journal = Journal(
@@ -276,5 +358,5 @@ def _each(
             retry_seconds=access.file_access_retry_seconds,
             timeout_seconds=access.file_access_timeout_seconds,
         )
-        book = FilesBook(journal, kind, config, places)
-    return run(config, places, tasks, workers, progress or Progress(), book)
+        recorder = FileRecorder(journal, kind, config.files, places)
+    return run_over(places, _folder_options(config), tasks, workers, recorder, progress or Progress())

@@ -1,7 +1,7 @@
-"""Runs functions now or in other processes, through one protocol.
+"""Executors: make calls now or in other processes, through one protocol.
 
-The serial workers do the same work in the same order in this process, so that everything can be run and debugged
-without concurrency.
+`SerialWorkers` make the same calls in the same order in this process, so that everything can be run and debugged
+without concurrency. An executor on other machines is another class with the members of `Executor`.
 """
 
 import contextlib
@@ -14,9 +14,8 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, wait
 from multiprocessing import connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -27,12 +26,12 @@ from anonymise.core.errors import TimeLimitError
 
 __all__ = [
     "STOP_SIGNALS",
+    "Executor",
     "ProcessWorkers",
     "SerialWorkers",
     "WorkerDied",
-    "Workers",
+    "alone",
     "collected_log",
-    "each_alone",
     "has_ended",
     "new_workers",
 ]
@@ -55,65 +54,69 @@ STOP_SIGNALS: tuple[int, ...] = tuple(
 """Signals that ask a run to end. Terminals, systemd and ``timeout`` send them to every process of the run. Only the
 main process acts on them, because it alone knows what is under way."""
 
-WorkerDied = BrokenProcessPool
-"""Raised by the results of all calls in flight when a worker process dies, whichever call it was working on."""
+WorkerDied = BrokenExecutor
+"""Raised by the futures of all calls in flight when a worker dies, whichever call it was working on. An executor that
+knows which one it was raises it from that future only."""
 
 
-class Workers(Protocol):
-    """Something that runs functions, which must be importable by name, as must be the types of their arguments."""
+class Executor(Protocol):
+    """Makes calls. Functions must be importable by name, and their arguments and results picklable."""
 
     @property
     def n_parallel(self) -> int:
-        """How many calls run at the same time."""
+        """Number of calls that are made at the same time."""
         ...
 
     @property
     def in_process(self) -> bool:
-        """Whether the calls run in this process, so that what they get need not be pickled."""
+        """Whether the calls are made in this process, so that arguments need not be pickled and memory is shared."""
         ...
 
     def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """Starts a call."""
+        """Starts a call.
+
+        Raises:
+            WorkerDied: a worker died earlier, and `restart` has not been called since.
+        """
         ...
 
     def restart(self) -> None:
-        """Makes workers that died work again."""
+        """Replaces all workers, after one died or after `kill`; returns when they are ready."""
         ...
 
     def kill(self) -> None:
-        """Ends at once, whatever is under way."""
+        """Ends all workers at once, whatever they are doing."""
         ...
 
     def close(self) -> None:
-        """Waits for the calls in flight, drops those that have not started, and ends."""
+        """Waits for the calls in flight, drops those that have not started, and ends the workers."""
         ...
 
 
-def each_alone(
-    workers: Workers, calls: Iterable[Callable[[], _T]], seconds: float | None = None
-) -> Iterator[Future[_T]]:
-    """After a worker died: makes each call that was under way again, alone, to see which one it was.
+def alone(executor: Executor, call: Callable[[], _T], seconds: float | None = None) -> Future[_T]:
+    """Makes a call while the executor has nothing else to do, so that it is known which call kills a worker.
 
-    Yields their results in order, each there already; that of a call which kills its worker again is `WorkerDied`.
+    The executor works again afterwards, whatever the call did.
 
     Args:
-        workers: make the calls.
-        calls: those that were under way.
-        seconds: that each may take; the result of one that takes longer is `TimeLimitError`. None is any time.
+        executor: makes the call. No other call is in flight.
+        call: the call.
+        seconds: time that it may take; None is any time.
+
+    Returns:
+        A future that is done: with `WorkerDied` where the worker died, `TimeLimitError` where it was ended.
     """
-    workers.restart()
-    for call in calls:
-        future = workers.submit(call)
-        if has_ended(future, seconds):
-            if isinstance(future.exception(), WorkerDied):
-                workers.restart()
-        else:
-            assert seconds is not None  # else it has ended
-            workers.kill()
-            workers.restart()
-            future = Future()
-            future.set_exception(TimeLimitError.after(seconds))
-        yield future
+    future = executor.submit(call)
+    if has_ended(future, seconds):
+        if isinstance(future.exception(), WorkerDied):
+            executor.restart()
+        return future
+    assert seconds is not None  # else it has ended
+    executor.kill()
+    executor.restart()
+    late: Future[_T] = Future()
+    late.set_exception(TimeLimitError.after(seconds))
+    return late
 
 
 def has_ended(future: Future[_T], seconds: float | None) -> bool:
@@ -178,21 +181,21 @@ class ProcessWorkers:
 
     def kill(self) -> None:
         """Ends the processes at once, whatever they are doing."""
-        # concurrent.futures has no public way before Python 3.14.
-        for process in list((self._executor._processes or {}).values()):
+        for process in tuple(self._context.started):
             process.kill()
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _started(self) -> ProcessPoolExecutor:
+        self._context = _Context()
         with _held_signals():
-            return ProcessPoolExecutor(self.n_parallel, mp_context=_Context(), initializer=_set_up_worker)
+            return ProcessPoolExecutor(self.n_parallel, mp_context=self._context, initializer=_set_up_worker)
 
     def close(self) -> None:
         """Waits for the calls in flight, drops those that have not started, and ends the processes."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
-def new_workers(n_parallel: int | None) -> Workers:
+def new_workers(n_parallel: int | None) -> Executor:
     """Other processes, or this one where the system cannot share anything between processes.
 
     Args:
@@ -228,7 +231,19 @@ class _Process(SpawnProcess):
 
 
 class _Context(SpawnContext):
-    Process = _Process
+    """Starts workers, and keeps them, so that they can be killed.
+
+    concurrent.futures has no public way to its processes before Python 3.14.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[_Process] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> _Process:  # type: ignore[override]  # noqa: N802 - as its base
+        process = _Process(*args, **kwargs)
+        self.started.append(process)
+        return process
 
 
 @contextlib.contextmanager

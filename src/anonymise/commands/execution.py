@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anonymise.batch.outcomes import Progress, Report
     from anonymise.batch.paths import Places
     from anonymise.batch.preflight import JobKind
-    from anonymise.batch.workers import Workers
+    from anonymise.batch.workers import Executor
     from anonymise.config import Config
     from anonymise.database.sender import Sender
 
@@ -40,7 +40,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-Command = Callable[["Config", "Places", "Workers", "Progress"], "Report"]
+Command = Callable[["Config", "Places", "Executor", "Progress"], "Report"]
 """Something that is done to a whole folder."""
 
 
@@ -71,7 +71,7 @@ def folder_command(
     return execute(args, command, job)
 
 
-def anonymise_command(config: "Config", places: "Places", workers: "Workers", progress: "Progress") -> "Report":
+def anonymise_command(config: "Config", places: "Places", workers: "Executor", progress: "Progress") -> "Report":
     """The main job."""
     from anonymise.batch import runs as pipeline
     from anonymise.models import load_masker
@@ -82,7 +82,7 @@ def anonymise_command(config: "Config", places: "Places", workers: "Workers", pr
 
 
 @contextlib.contextmanager
-def _reader(config: "Config") -> Iterator["Workers | None"]:
+def _reader(config: "Config") -> Iterator["Executor | None"]:
     """A process that decodes images, unless everything is to be done in this one."""
     from anonymise.batch.workers import new_workers
 
@@ -124,21 +124,21 @@ def database_sender(config: "Config", places: "Places") -> Iterator["Sender | No
         yield Sender(client, table, config.database, flip=config.record.flip_wkt)
 
 
-def preview_command(config: "Config", places: "Places", workers: "Workers", progress: "Progress") -> "Report":
+def preview_command(config: "Config", places: "Places", workers: "Executor", progress: "Progress") -> "Report":
     """Previews only."""
     from anonymise.batch import runs as pipeline
 
     return pipeline.make_previews(config, places, workers, progress)
 
 
-def record_command(config: "Config", places: "Places", workers: "Workers", progress: "Progress") -> "Report":
+def record_command(config: "Config", places: "Places", workers: "Executor", progress: "Progress") -> "Report":
     """Records only."""
     from anonymise.batch import runs as pipeline
 
     return pipeline.make_records(config, places, workers, progress)
 
 
-def redraw_command(config: "Config", places: "Places", workers: "Workers", progress: "Progress") -> "Report":
+def redraw_command(config: "Config", places: "Places", workers: "Executor", progress: "Progress") -> "Report":
     """The main job with what an earlier run found."""
     from anonymise.batch import runs as pipeline
 
