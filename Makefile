@@ -1,5 +1,6 @@
 # make demo   set everything up, draw sample street images, anonymise them, and say where to look
 # make test   set everything up, then lint, types, layers and tests, as CI does
+# make check  the same without the slow tests, in under a minute
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ READY := $(VENV)/.ready
 MODELS := $(VENV)/.models
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo picture test lint types layers unit postgis wheel docs lock benchmark clean
+.PHONY: help setup demo picture test check lint types layers unit postgis wheel docs lock benchmark clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -45,6 +46,9 @@ picture: setup
 	$(BIN)/python -m samples.demo docs/before_after.jpg demo/picture_in demo/picture_out
 
 test: setup lint types layers unit
+
+check: setup lint types layers
+	$(BIN)/python -m pytest -n 2 -m "not slow" -q
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -18,6 +18,8 @@ from anonymise.core.detections import RgbImage
 from anonymise.testing import FakeModel
 from tests.fakes import read_image, street, write_image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(anonymise.__file__).parents[2]
 PLAIN = {"mask_dilation_pixels": 0, "outline": "box"}
 CAR = (40, 40, 90, 80)

@@ -20,6 +20,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 OLD = 1577836800  # 2020-01-01, which is the date of all files
 FAR = 64  # pixels; no block that a mask touches, and no smoothing between blocks, reaches farther

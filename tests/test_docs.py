@@ -17,6 +17,8 @@ from anonymise.core.resources import default_model_folder
 from anonymise.models.catalog import load_catalog
 from tests.evaluation.scenes import coco_file, write_street
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     "README.md",
@@ -26,6 +28,7 @@ DOCUMENTS = (
 
 NOT_RUN: Mapping[str, str] = {
     "make test": "it runs these tests",
+    "make check": "a part of these tests",
     "make lint types layers unit": "the same checks, and these tests",
     "python3 -m venv .venv": "the environment of the scratch checkout stands in for it: the packages take gigabytes",
     ".venv/bin/python -m pip install ": "downloads gigabytes, which make setup does in CI",

@@ -18,6 +18,8 @@ from samples.exif_tags import ADDITIONAL_INFO, IMAGE_PROPERTIES
 from samples.scene import BICYCLE, BUS, CAR, PERSON, TRUCK, Scene, draw_panorama, draw_scene, draw_street
 from tests.fakes import street, write_image
 
+pytestmark = pytest.mark.slow
+
 STREET = Size(960, 600)
 PANORAMA = Size(1024, 512)
 

@@ -14,6 +14,8 @@ from anonymise.commands.cli import COMMANDS
 from anonymise.core.resources import default_model_folder
 from tests.fakes import street, write_image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

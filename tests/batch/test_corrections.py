@@ -20,6 +20,8 @@ from anonymise.config import Config
 from anonymise.core.detections import Box
 from tests.fakes import Ran, RedMasker, read_image, street, write_image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LITE = ["-k", str(ROOT / "config" / "lite_config.yml")]
 ADDED = Box(100, 20, 140, 60)

@@ -19,6 +19,8 @@ from anonymise.batch import journal as module
 from anonymise.batch.journal import Entry, Identity, Journal, JournalReader, Standing, State, Written, journal_file
 from anonymise.core.errors import StorageError
 
+pytestmark = pytest.mark.slow
+
 HERE = Identity(1234, 1_700_000_000_123_456_789)
 FILES = (Written("archive", "image", "/originals"), Written("remote", "image"))
 

@@ -16,6 +16,8 @@ from anonymise.batch.workers import SerialWorkers
 from anonymise.config import Config
 from tests.fakes import RedMasker, street, write_image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 ENDINGS = {"json": ".json", "preview": "_preview.jpg", "mask": "_mask.png", "instances": "_instances.json"}

@@ -23,6 +23,8 @@ from anonymise.batch.workers import Executor, ProcessWorkers, SerialWorkers
 from anonymise.config import Config
 from tests.fakes import Ran, RedMasker, street, write_image
 
+pytestmark = pytest.mark.slow
+
 LIMIT = ["max_image_seconds=8", "file_access_timeout_seconds=0"]
 
 

@@ -16,6 +16,8 @@ from anonymise.batch import runlock
 from anonymise.batch.runlock import FOREIGN_STALE_SECONDS, Holder, lock_file, read_holder, run_lock
 from anonymise.core.errors import StorageError, UsageError
 
+pytestmark = pytest.mark.slow
+
 _HOLDING = """
 import sys
 from pathlib import Path

@@ -29,6 +29,8 @@ from anonymise.core.detections import Box, Instance, RgbImage, full_mask
 from anonymise.core.errors import ModelError, StorageError
 from tests.fakes import CAR, Ran, RedMasker, found_in, read_image, street, write_image
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def places(tmp_path: Path) -> Places:

@@ -11,6 +11,8 @@ import pytest
 from anonymise.batch.workers import ProcessWorkers
 from tests.fakes import street, write_image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 _WITHOUT_SEMAPHORES = """

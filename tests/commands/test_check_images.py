@@ -22,6 +22,8 @@ from anonymise.config import StorageOptions
 from anonymise.core.errors import StorageError
 from tests.fakes import street, write_image
 
+pytestmark = pytest.mark.slow
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 

@@ -18,6 +18,8 @@ from anonymise.core.detections import Size
 from samples.scene import CAR, Scene, draw_scene
 from tests.fakes import read_image, street, write_image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LITE = ["-k", str(ROOT / "config" / "lite_config.yml")]
 

@@ -26,6 +26,8 @@ from anonymise.core.resources import CONFIG_FOLDER
 from tests.fakes import street, write_image
 from tests.roadimages import road_jpeg
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals and streams")
 

@@ -13,6 +13,8 @@ from anonymise.core.resources import default_model_folder
 from tests.evaluation.scenes import write_street
 from tests.fakes import street, write_image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 # Loaded by every Python process whose PYTHONPATH has it, before anything else.

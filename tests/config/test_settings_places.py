@@ -14,7 +14,10 @@ ROOT = Path(__file__).parents[2]
 TABLE = (ROOT / "config" / "db_tables" / "VEGBILDER.yml").read_text("utf-8")
 ROW = ["--set", "write_exif_to_db=True", "--set", "data_eier=x", "--set"]
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the user's folder comes from elsewhere there")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="the user's folder comes from elsewhere there"),
+]
 
 
 class Desk:

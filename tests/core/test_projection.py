@@ -241,6 +241,7 @@ def test_the_note_of_a_shape_that_nothing_explains_reaches_the_operator(tmp_path
     assert "640×110 pixels, which is not 2:1" in note
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of odd image files is not there (ANONYMISE_SHARED)")
 def test_crops_of_the_odd_files_hide_what_the_whole_hides() -> None:
     from anonymise import images

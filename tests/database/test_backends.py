@@ -15,6 +15,8 @@ from anonymise.metadata.record import Record, dumps
 from tests.database.conftest import Target
 from tests.database.records import POSITION, road_record
 
+pytestmark = pytest.mark.slow
+
 _HOSTILE = (
     "'; DROP TABLE VEGBILDER; --",
     '"); DROP TABLE VEGBILDER; --',

@@ -27,6 +27,8 @@ from anonymise.metadata.record import dumps, loads
 from tests.database.oracle_standin import PASSWORD, Server
 from tests.database.records import road_record
 
+pytestmark = pytest.mark.slow
+
 _SETTINGS = OracleSettings(backend="oracle", host="h", service="s", user="tester")
 
 

@@ -20,6 +20,8 @@ from tests.database.conftest import conninfo
 from tests.database.postgres import PASSWORD, Cluster
 from tests.database.records import road_record
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def client(postgis: PostgisSettings) -> Iterator[DatabaseClient]:

@@ -17,6 +17,8 @@ from tests.database.conftest import conninfo
 from tests.database.postgres import PASSWORD, Cluster
 from tests.roadimages import road_jpeg
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 N_IMAGES = 200
 

@@ -13,6 +13,8 @@ from anonymise.metadata.record import dumps
 from tests.database.postgres import PASSWORD
 from tests.database.records import road_record
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 
 

@@ -274,6 +274,7 @@ def _rear_view() -> tuple[RgbImage, Box]:
     return image, Box(round(x0), round(y0), round(x1), round(y1))
 
 
+@pytest.mark.slow
 def test_the_real_models_find_a_drawn_plate_and_leave_the_car_visible() -> None:
     image, plate = _rear_view()
     loaded = config.load(overrides=["model_type=Nano", "targets=[plate]", "merge_min_overlap=0.5"])
@@ -284,6 +285,7 @@ def test_the_real_models_find_a_drawn_plate_and_leave_the_car_visible() -> None:
     assert hidden.mean() < 0.02
 
 
+@pytest.mark.slow
 def test_the_real_models_hide_cars_without_a_plate_in_view_as_a_whole() -> None:
     """All cars of the drawn street are seen from the side."""
     street = draw_street(0, Size(1280, 720))

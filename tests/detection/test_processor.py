@@ -242,6 +242,7 @@ def test_an_ellipse_in_a_360_image_goes_on_across_the_seam() -> None:
     assert np.array_equal(instances.loads(instances.dumps(parts, "a.jpg")).union(), parts.union())
 
 
+@pytest.mark.slow
 def test_the_embedded_model_finds_more_in_all_variants_and_the_same_whatever_the_threads() -> None:
     picture = draw_street(1, Size(640, 480))
     panorama = draw_panorama(2, Size(1024, 512)).image

@@ -24,6 +24,8 @@ from anonymise.evaluation.label_images import annotated_by_labels
 from anonymise.evaluation.truth import Found, index_files
 from tests.evaluation.scenes import coco_file, drawn, found_in, options, write_labels
 
+pytestmark = pytest.mark.slow
+
 HIDDEN = config.load().model.hidden
 SIZE = Size(200, 150)
 

@@ -26,6 +26,8 @@ from anonymise.evaluation import page
 from tests.evaluation.scenes import CAR, STREET_SIZE, coco_file, found_in, write_labels, write_street
 from tests.fakes import street, write_image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LITE = ["-k", "lite_config.yml"]
 FEW = ["--set", "evaluation_bootstrap_samples=100"]

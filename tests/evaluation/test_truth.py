@@ -276,6 +276,7 @@ def test_fractions_become_pixels(tmp_path: Path) -> None:
         truth_in(coco_file(tmp_path / "a.json", [IMAGE], [in_pixels], "person"), normalised=True)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.integers(-3, 60),
@@ -293,6 +294,7 @@ def test_whatever_stands_in_an_annotation_is_understood_or_named(value: object, 
     assert thing.mask.any()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=60))
 def test_no_run_lengths_bring_the_process_down(counts: str) -> None:

@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from anonymise import config
@@ -14,6 +15,8 @@ from anonymise.batch.runs import anonymise
 from anonymise.batch.workers import SerialWorkers
 from anonymise.core.detections import Box
 from tests.fakes import Ran, RedMasker, street
+
+pytestmark = pytest.mark.slow
 
 N_IMAGES = 2000
 

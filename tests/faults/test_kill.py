@@ -16,6 +16,8 @@ import pytest
 from anonymise.core.detections import Box
 from tests.fakes import read_image, street, write_image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 N_IMAGES = 40
 N_ROUNDS = 50

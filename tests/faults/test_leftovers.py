@@ -21,6 +21,8 @@ from anonymise.batch.workers import SerialWorkers
 from anonymise.core.detections import Box
 from tests.fakes import Ran, RedMasker, read_image, street, write_image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SHARED_MEMORY = Path("/dev/shm")
 N_IMAGES = 12

@@ -17,7 +17,10 @@ from tests.fakes import street, write_image
 ROOT = Path(__file__).parents[2]
 N_IMAGES = 300
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals work otherwise there")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="signals work otherwise there"),
+]
 
 
 @pytest.fixture(scope="module")

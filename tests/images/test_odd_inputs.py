@@ -18,7 +18,10 @@ from tests.fakes import Ran, RedMasker, street, write_image
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it has no pipes among files, and links need rights")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="it has no pipes among files, and links need rights"),
+]
 
 
 def run(folder: Path, *keys: str) -> Ran:

@@ -26,6 +26,8 @@ from anonymise.metadata.record.schema import problems_of
 from tests.fakes import Ran, RedMasker, street
 from tests.roadimages import Fields, ascii_field, exif_block, gps_fields, rational_field, undefined_field
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PLACE = "srid=4326;POINT Z( 10.388333333333334 63.41 88.25 )"
 BELOW = PLACE.replace(" 88", " -88")

@@ -15,6 +15,8 @@ from anonymise.batch.workers import SerialWorkers
 from anonymise.core.detections import Instance, RgbImage
 from tests.fakes import RedMasker, read_image
 
+pytestmark = pytest.mark.slow
+
 _PERSONAL = ("TESTSJAAFOERXXXXX", "AA00001", "Generell")
 
 

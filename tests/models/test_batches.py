@@ -8,6 +8,8 @@ from anonymise.core.errors import ModelError
 from anonymise.models.layouts import Tensors
 from anonymise.models.tensorflow_backend import Batches
 
+pytestmark = pytest.mark.slow
+
 
 def pictures(n: int) -> list[RgbImage]:
     return [np.full((2, 2, 3), number, np.uint8) for number in range(n)]

@@ -18,6 +18,8 @@ from anonymise.models.detector import DetectorNetwork
 from anonymise.models.fitting import Fit, fit_of, fitted
 from anonymise.models.layouts import Tensors, decode
 
+pytestmark = pytest.mark.slow
+
 _BOX = [20.0, 10.0, 40.0, 34.0]
 """[ymin, xmin, ymax, xmax] of the object that all tensors of these tests show, in a picture of 64 × 64 pixels."""
 

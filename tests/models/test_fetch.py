@@ -17,6 +17,8 @@ from anonymise.models.fetch import FROZEN_GRAPH, ORIGIN, fetch, origin_of
 from tests.models import savedmodel
 from tests.models.test_tfjs import run, write_model
 
+pytestmark = pytest.mark.slow
+
 _FILES = ("model.json", "shard1", "shard2")
 
 

@@ -17,6 +17,8 @@ from anonymise.models.detector import DetectorNetwork, Run
 from anonymise.models.layouts import Tensors
 from tests.models import savedmodel
 
+pytestmark = pytest.mark.slow
+
 
 def options(**changed: object) -> ModelOptions:
     return config.load(overrides=[f"{key}={value}" for key, value in changed.items()]).model

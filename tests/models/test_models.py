@@ -31,6 +31,8 @@ from tests.commands.test_cli import LITE, below, command
 from tests.fakes import read_image, street, write_image
 from tests.models import savedmodel
 
+pytestmark = pytest.mark.slow
+
 ENTRY = "{summary: s, licence: MIT, kind: instances, sources: [{path: %s}], files: {%s.tar.gz: null}}"
 
 

@@ -25,6 +25,8 @@ from anonymise.models.runtimes import load_network
 from samples.scene import draw_street
 from tests.models import savedmodel
 
+pytestmark = pytest.mark.slow
+
 _TOLERANCE = 1e-4
 """Scores and box edges (as shares of the image) of the runtimes differ by less: they add in another order."""
 

@@ -15,6 +15,8 @@ from anonymise.models.fetch import ORIGIN
 from anonymise.models.options import of_class
 from anonymise.models.selection import select
 
+pytestmark = pytest.mark.slow
+
 _VEHICLES = {"bicycle", "car", "motorcycle", "bus", "truck"}
 
 

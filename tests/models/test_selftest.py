@@ -19,6 +19,8 @@ from anonymise.models.selection import models_of_catalog
 from tests.fakes import street, write_image
 from tests.models.savedmodel import build
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -10,6 +10,8 @@ from anonymise.core.errors import ModelError
 from anonymise.models import tfjs
 from anonymise.models.quiet_tensorflow import import_tensorflow
 
+pytestmark = pytest.mark.slow
+
 _FLOAT, _INT, _INT64 = 1, 3, 9
 _UNUSED: dict[str, Any] = {"floatVal": [], "stringVal": []}
 

@@ -7,6 +7,8 @@ from anonymise.core.detections import Box
 from anonymise.redaction.fills import MAX_CELLS, cells_across
 from benchmarks.strength import APPEARANCES, SUBJECTS, detail, hide_with, identification, scene_of, weak_blur
 
+pytestmark = pytest.mark.slow
+
 MAX_IDENTIFIED = 0.25
 """Of 20 candidates. Pure chance is 0.05, and 0.1 for the best of the eight comparisons that are tried."""
 
