@@ -114,7 +114,7 @@ def test_names_that_are_no_table(tmp_path: Path, name: str) -> None:
 
 
 def test_a_missing_table_names_those_that_are_there() -> None:
-    with pytest.raises(ConfigError, match="tables in that folder: VEGBILDER"):
+    with pytest.raises(ConfigError, match="tables there: VEGBILDER"):
         load_table("VEGBILD", _FOLDER)
 
 

@@ -290,6 +290,7 @@ def test_only_the_band_is_looked_at_through_windows() -> None:
     assert one.box == Box(500, 300, 520, 310)
 
 
+@pytest.mark.slow
 def test_the_embedded_model_finds_the_car_behind_across_the_seam() -> None:
     from anonymise import config
     from anonymise.models import load_masker

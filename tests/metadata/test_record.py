@@ -263,7 +263,8 @@ def test_id_is_the_same_in_every_run_and_time_zone(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib\n"
         "from tests.roadimages import options\n"
-        "from anonymise import exif, images, record\n"
+        "from anonymise import images, metadata as exif\n"
+        "from anonymise.metadata import record\n"
         "path = pathlib.Path(sys.argv[1])\n"
         "metadata = exif.read_metadata(images.embedded(path.read_bytes()), exif.ImageSource.of(path, (64, 48)))\n"
         "made = record.build_record(metadata, detections=None, preview_name=None, version=None, options=options())\n"
