@@ -8,7 +8,6 @@ from anonymise.commands.arguments import parser
 from anonymise.commands.guard import guarded
 from anonymise.core.errors import ExitCode
 from anonymise.core.plaintext import plural, printable
-from anonymise.metadata.record.schema import problems_of
 
 __all__ = ["main"]
 
@@ -53,6 +52,8 @@ def _validate(folder: Path) -> int:
 
 
 def _problems_of_file(file: Path) -> tuple[str, ...]:
+    from anonymise.metadata.record.schema import problems_of
+
     try:
         return problems_of(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -55,9 +55,12 @@ def settings_folders() -> tuple[Path, ...]:
     They are ``config`` in the current folder, the user's configuration folder, and the one that comes with the program,
     which is ``config`` of a checkout. They need not exist.
     """
-    folders = [folder for folder in (_current_config(), _user_config()) if folder is not None]
-    # In the root of a checkout the first and the last are one folder.
-    return (*(folder for folder in folders if not _is_same(folder, CONFIG_FOLDER)), CONFIG_FOLDER)
+    folders: list[Path] = []
+    for folder in (_current_config(), _user_config(), CONFIG_FOLDER):
+        # In the root of a checkout the first and the last are one folder.
+        if folder is not None and not any(_is_same(folder, other) for other in folders):
+            folders.append(folder)
+    return tuple(folders)
 
 
 def find_settings(name: str) -> Path | None:
@@ -75,7 +78,7 @@ def writable_settings_folder() -> Path | None:
 
     ``config`` in the current folder only counts where it exists; the user's configuration folder may have to be made.
     """
-    own = settings_folders() if IN_CHECKOUT else settings_folders()[:-1]
+    own = [folder for folder in settings_folders() if IN_CHECKOUT or not _is_same(folder, CONFIG_FOLDER)]
     user = _user_config()
     for folder in own:
         there = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
