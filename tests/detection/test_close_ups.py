@@ -148,6 +148,18 @@ def test_several_looks_at_one_object_are_one_close_up() -> None:
     assert len(masker.parts.sizes) == 1
 
 
+def test_a_part_that_is_not_certain_is_hidden_and_so_is_the_whole() -> None:
+    masker = Finds(always(found(_CAR, 0.9, CAR)), parts=Finds(bright(_PLATE, 0.15)))
+    assert {box for _, box in objects(detect(picture(PLATE), masker, "targets=[plate]"))} == {CAR}
+
+
+def test_the_largest_get_close_ups_and_the_others_are_hidden_as_a_whole() -> None:
+    far = Box(300, 100, 370, 150)
+    masker = plates(found(_CAR, 0.9, CAR), found(_CAR, 0.95, far))
+    hidden = objects(detect(picture(PLATE, Box(330, 135, 340, 139)), masker, "targets=[plate]", "within_at_most=1"))
+    assert hidden == {(_PLATE, PLATE), (_CAR, far)}
+
+
 MAN = Box(150, 100, 180, 190)
 
 

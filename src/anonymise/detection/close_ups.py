@@ -30,6 +30,9 @@ _COVERED = 0.9
 """Fraction of a doubtful find inside a certain one of its kind from which on hiding it changes next to nothing."""
 
 
+_CERTAIN_PART = 0.2
+"""Score of a part from which on its object need not be hidden as a whole. Less certain ones are hidden besides."""
+
 _MUCH_LARGER = 3
 """Times the area of a region from which on another one around it is of another object."""
 
@@ -83,9 +86,10 @@ class CloseUps:
         parts: list[Instance] = []
         if self._parts is not None:
             regions = [group for group in groups if self._may_have_parts(group.best) and id(group) not in stays]
-            parts = self._parts_of(self._parts, _outermost(regions), take)
+            parts = self._parts_of(self._parts, _outermost(regions)[: options.within_at_most], take)
             if options.hide_whole_without_parts:
-                bare = [group for group in _without_parts(regions, parts) if self._reaches(group.best)]
+                certain = [part for part in parts if part.score >= _CERTAIN_PART]
+                bare = [group for group in _without_parts(regions, certain) if self._reaches(group.best)]
                 kept += self._verified([group for group in bare if group.best.label not in options.hidden], take)
         wanted = {id(instance) for group in kept for instance in group.members if self._reaches(instance)}
         return [*([instance for instance in one if id(instance) in wanted] for one in passes), parts]
@@ -192,7 +196,10 @@ def _is_covered(instance: Instance, boxes: NDArray[np.float64]) -> bool:
 
 
 def _outermost(regions: Sequence[_Group]) -> list[_Group]:
-    """The regions without those that lie in another one which is not much larger: other boxes of the same object."""
+    """The regions without those that lie in another one which is not much larger: other boxes of the same object.
+
+    The largest come first.
+    """
     kept: list[_Group] = []
     for region in sorted(regions, key=lambda region: (-region.best.box.area, region.best.box)):
         near = [by.best for by in kept if by.best.box.area <= _MUCH_LARGER * region.best.box.area]

@@ -79,6 +79,9 @@ class ModelOptions(BaseModel):
     """Length of a detection's longer side in pixels below which it gets no close-up, because its parts cannot be read.
     """
 
+    within_at_most: int | None = Field(ge=0)
+    """Number of these close-ups in an image, the largest first; what gets none counts as without parts. null is all."""
+
     hide_whole_without_parts: bool
     """Hide a detection as a whole where none of its parts is found. It must reach `score_threshold`."""
 
