@@ -1,14 +1,19 @@
 """How much of faces of known place and size the models for the class face cover.
 
     python -m benchmarks.faces [--set KEY=VALUE] [--sheet SHEET.png]
+    python -m benchmarks.faces --shrunk-to HEIGHT [--set KEY=VALUE] [--shared FOLDER]
 
 The faces are those of portraits that Python packages carry: matplotlib's sample portrait and scikit-image's astronaut.
 Each is laid, in several sizes and mirrored as well, into drawn street images. A package that is not installed is left
 out; ``pip install --no-deps scikit-image`` brings the second picture without anything else.
+
+With ``--shrunk-to`` they are the faces of the shared set ``faces`` (ANONYMISE_SHARED), which is not part of the
+project: each photograph is made so small, for each of its faces, that this face has the given height in pixels.
 """
 
 import argparse
 import importlib.util
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +22,17 @@ import cv2
 import numpy as np
 
 from anonymise import config
+from anonymise.anonymiser import model_source, read_image
+from anonymise.config import Config
 from anonymise.core.detections import Box, Detections, Mask, RgbImage, Size
 from anonymise.models import Masker, load_masker
+from benchmarks.shared import SHARED
 from samples.scene import draw_street
 
 _HEIGHTS = (20, 24, 32, 48, 64, 96, 128, 200)
 _SIZE = Size(1280, 720)
 _COVERED = 0.9
+_BOX_COVERED = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +74,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--sheet", type=Path, help="write a picture of all scenes with what was found")
+    parser.add_argument("--shrunk-to", type=int, metavar="HEIGHT", help="of the faces of the shared set, in pixels")
+    parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of the shared pictures")
     arguments = parser.parse_args()
-    masker = load_masker(config.load(overrides=["targets=[face]", *arguments.set]).model, progress=False)
+    settings = config.load(overrides=["targets=[face]", *arguments.set])
+    if arguments.shrunk_to:
+        _print_shrunk(arguments.shrunk_to, settings, arguments.shared / "data" / "faces")
+        return
+    masker = load_masker(settings.model, progress=False)
     print(f"{'share of the face that is covered':36}" + "".join(f"{height:>8}" for height in _HEIGHTS) + "  px")
     shares: list[float] = []
     rows: list[RgbImage] = []
@@ -83,6 +98,31 @@ def main() -> None:
     print(f"{n_covered} of {len(shares)} faces are covered to {_COVERED:.0%} or more, the least to {min(shares):.3f}")
     if arguments.sheet is not None:
         cv2.imwrite(str(arguments.sheet), np.vstack(rows)[..., ::-1])
+
+
+def _print_shrunk(height: int, settings: Config, folder: Path) -> None:
+    if not folder.is_dir():
+        raise SystemExit(f"Nothing is measured: there is no folder {folder} (--shared, ANONYMISE_SHARED).")
+    content = json.loads((folder / "annotations.json").read_text("utf-8"))
+    names = {image["id"]: image["file_name"] for image in content["images"]}
+    (category,) = (one["id"] for one in content["categories"] if one["name"] == "face")
+    model = model_source(load_masker(settings.model, progress=False), settings)
+    shares = []
+    for face in content["annotations"]:
+        if face["category_id"] != category:
+            continue
+        photograph = cv2.imread(str(folder / "images" / names[face["image_id"]]))
+        if photograph is None:
+            raise SystemExit(f"{names[face['image_id']]} cannot be read")
+        scale = height / face["bbox"][3]
+        size = [max(8, round(length * scale)) for length in photograph.shape[1::-1]]
+        smaller = cv2.imencode(".png", cv2.resize(photograph, size, interpolation=cv2.INTER_AREA))[1]
+        image = read_image(smaller.tobytes(), settings, name="shrunk.png")
+        hidden = model.of(image.name).find(image).union()
+        left, top, width, tall = (round(length * scale) for length in face["bbox"])
+        shares.append(float(hidden[top : top + tall, left : left + width].mean()))
+    n_covered = sum(share >= _BOX_COVERED for share in shares)
+    print(f"{n_covered} of {len(shares)} faces of {height} pixels are covered to {_BOX_COVERED:.0%} of their boxes")
 
 
 def _pictures() -> Iterator[tuple[Portrait, RgbImage]]:

@@ -31,7 +31,7 @@ _NOTHING = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros
 
 _MAX_ENLARGEMENT = 1.6
 """Of an image, by its sides, in a picture that is larger than another one: beyond, nothing more is found at the same
-over-blur; see ``docs/accuracy.md``."""
+over-blur."""
 
 _AT_EDGE = 0.02
 """An object that is no farther from an edge than this fraction of its height is cut by it, most likely."""
