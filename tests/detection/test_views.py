@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from anonymise.core.detections import Box, Detections, Instance, Mask, RgbImage, Size, full_mask
 from anonymise.core.projection import Projection
 from anonymise.core.wraparound import Frame, split_at_seam
+from anonymise.detection.gnomonic import View, render, to_sphere
 from anonymise.detection.merging import MergeOptions
 from anonymise.detection.tiles import WindowOptions
-from anonymise.detection.views import View, ViewOptions, detect_around, render, to_sphere, views
+from anonymise.detection.views import ViewOptions, detect_around, views
 from samples.scene import draw_panorama
 
 SIZE = Size(512, 256)

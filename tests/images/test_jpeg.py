@@ -16,7 +16,7 @@ from PIL import Image
 from anonymise import images
 from anonymise.core.detections import Mask, RgbImage
 from anonymise.core.errors import UnreadableImage
-from anonymise.images import dct, jpeg, jpegfile
+from anonymise.images import dct, jpeg, jpegfile, jpegsegments
 
 SHARED = Path(os.environ.get("ANONYMISE_SHARED", Path(__file__).parents[3] / "shared"))
 SAMPLINGS = {"4:4:4": 0x111111, "4:2:2": 0x211111, "4:2:0": 0x221111, "4:4:0": 0x121111, "4:1:1": 0x411111, "grey": 0}
@@ -65,7 +65,7 @@ def coefficients(data: bytes, folder: Path) -> list[NDArray[np.int16]]:
 
 def replaced(data: bytes, image: RgbImage, changed: Mask) -> bytes:
     file = jpegfile.parse(data)
-    return jpegfile.assemble(jpeg.replace_regions(file, image, changed), file.colour_segments())
+    return jpegsegments.assemble(jpeg.replace_regions(file, image, changed), file.colour_segments())
 
 
 def inverted_ellipse(pixels: RgbImage) -> tuple[RgbImage, Mask]:

@@ -18,10 +18,10 @@ from PIL import Image, ImageCms
 
 from anonymise import images
 from anonymise.core.detections import RgbImage
-from anonymise.images import exifwriter, jpegfile, png
+from anonymise.images import exifwriter, jpegfile, jpegsegments, png
 from anonymise.images.exifwriter import OutputMetadata
 from anonymise.images.icc import clean_icc
-from anonymise.images.jpegfile import Segment
+from anonymise.images.jpegsegments import Segment
 from anonymise.images.png import Chunk
 from anonymise.images.sanitise import clean_segments, clean_xmp
 from anonymise.metadata import Embedded, tags
@@ -70,7 +70,7 @@ def passed_through(data: bytes, mode: OutputMetadata = "redacted") -> bytes:
 
 def with_segments(*segments: Segment, after: bytes = b"") -> bytes:
     file = jpegfile.parse(street())
-    return jpegfile.assemble(file.picture, [*file.colour_segments(), *segments]) + after
+    return jpegsegments.assemble(file.picture, [*file.colour_segments(), *segments]) + after
 
 
 def app(number: int, payload: bytes) -> Segment:
@@ -356,7 +356,7 @@ def test_position_and_density_stay() -> None:
     gps: dict[int, object] = {0: (2, 2, 0, 0), 1: b"N", 2: ((59, 1), (45, 1), (47441, 1000)), 17: (1234, 10)}
     file = jpegfile.parse(with_segments(app(1, exif_bytes(GPS=gps))))
     jfif = Segment(0xE0, b"JFIF\0\1\1\1\1\x2c\1\x2c\0\0")
-    out = passed_through(jpegfile.assemble(file.picture, [jfif, *file.segments[1:]]))
+    out = passed_through(jpegsegments.assemble(file.picture, [jfif, *file.segments[1:]]))
     assert piexif.load(out)["GPS"] == gps
     assert piexif.load(out)["thumbnail"] is None
     with Image.open(io.BytesIO(out)) as opened:

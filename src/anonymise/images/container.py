@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple, TypeVar
 
 from anonymise.core.errors import UnreadableImage
-from anonymise.images import jpegfile, png
+from anonymise.images import jpegsegments, png
 from anonymise.metadata import Embedded
 
 __all__ = ["embedded", "of_chunks", "of_segments"]
@@ -49,14 +49,14 @@ def embedded(data: bytes) -> Embedded:
     """The metadata blocks of an image file. Of a damaged file, those before the damage; of other bytes, none."""
     if data.startswith(png.SIGNATURE):
         return of_chunks(_as_far_as_possible(png.chunks(data)))
-    segments = (segment for segment, _ in jpegfile.head(data))
+    segments = (segment for segment, _ in jpegsegments.head(data))
     return of_segments(_as_far_as_possible(segments))
 
 
-def of_segments(segments: Iterable[jpegfile.Segment]) -> Embedded:
+def of_segments(segments: Iterable[jpegsegments.Segment]) -> Embedded:
     """The metadata blocks of a JPEG file, whose segments before the first scan these are."""
     return _gathered(
-        block for segment in segments if segment.marker == jpegfile.APP1 for block in _app1(segment.payload)
+        block for segment in segments if segment.marker == jpegsegments.APP1 for block in _app1(segment.payload)
     )
 
 

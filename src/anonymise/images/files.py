@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from anonymise.core.detections import Mask, RgbImage
 from anonymise.core.errors import UnreadableImage
 from anonymise.core.projection import ProjectionKind
-from anonymise.images import container, dct, jpeg, jpegfile, png
+from anonymise.images import container, dct, jpeg, jpegfile, jpegsegments, png
 from anonymise.images.exifwriter import OutputMetadata
 from anonymise.images.sanitise import clean_chunks, clean_segments
 
@@ -220,7 +220,7 @@ def _check_size(size: jpegfile.Frame | png.Header, max_pixels: int) -> None:
 
 def _decode_jpeg(file: jpegfile.JpegFile) -> RgbImage:
     # Only what decides about the samples reaches the decoder: it has nothing else to trip over or to warn about.
-    stream = jpegfile.assemble(file.picture, file.colour_segments())
+    stream = jpegsegments.assemble(file.picture, file.colour_segments())
     if not file.has_end:
         _check_complete(file, "the file ends within the picture's data")
     pixels = _opencv(stream, cv2.IMREAD_COLOR_RGB) if len(file.frame.components) < 4 else None
@@ -245,7 +245,7 @@ def _check_complete(file: jpegfile.JpegFile, reason: str) -> None:
         UnreadableImage: data are missing.
     """
     pictures = (file.picture, *(file.with_filler(filler) for filler in _FILLERS))
-    first, *others = (_pillow(jpegfile.assemble(picture, file.colour_segments())) for picture in pictures)
+    first, *others = (_pillow(jpegsegments.assemble(picture, file.colour_segments())) for picture in pictures)
     if not all(np.array_equal(other, first) for other in others):
         raise UnreadableImage(f"truncated: {reason}")
 
@@ -333,7 +333,7 @@ def _rewrite_jpeg(
     components = len(file.frame.components) if samples_kept else min(3, len(file.frame.components))
     space = {1: b"GRAY", 3: b"RGB ", 4: b"CMYK"}[components]
     segments, more = clean_segments(file.segments, options.output_metadata, thumbnail, space, samples_kept)
-    return Rewritten(jpegfile.assemble(picture, segments), (*notes, *more))
+    return Rewritten(jpegsegments.assemble(picture, segments), (*notes, *more))
 
 
 def _encoded_jpeg(image: RgbImage, frame: jpegfile.Frame, quality: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The structure of a JPEG file: its frame, its metadata segments, its coded picture (ITU-T T.81, annex B)."""
+"""The structure of a JPEG file: its frame, its tables, its coded picture (ITU-T T.81, annex B)."""
 
 import re
 import struct
@@ -11,34 +11,36 @@ from numpy.typing import NDArray
 
 from anonymise.core.errors import UnreadableImage
 from anonymise.images import dct
+from anonymise.images.jpegsegments import (
+    APP0,
+    APP14,
+    EOI,
+    SOS,
+    Segment,
+    all_segments,
+    end_of_scan,
+    head,
+    is_metadata,
+    next_segment,
+    packed,
+)
 
 __all__ = [
-    "APP0",
-    "APP1",
-    "APP2",
-    "APP14",
-    "COM",
     "Component",
     "Frame",
     "JpegFile",
-    "Segment",
-    "assemble",
-    "head",
     "parse",
     "read_frame",
     "with_component_ids",
 ]
 
-APP0, APP1, APP2, APP14, _APP15, COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
-_SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DAC = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xCC
+_DQT, _DHT, _DRI, _DAC = 0xDB, 0xC4, 0xDD, 0xCC
 _TABLES = frozenset({_DQT, _DHT, _DAC, _DRI})
 _BASELINE, _EXTENDED = 0xC0, 0xC1
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _FRAMES = frozenset({_BASELINE, _EXTENDED, 0xC9}) | _PROGRESSIVE  # C9 and CA are the arithmetic coded ones
 _ALL_FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
-_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 
-_AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that is no stuffed byte and no restart
 _RESTART: Final = re.compile(rb"\xff[\xd0-\xd7]")
 
 # Fixed tables must code all 162 pairs of run and size (T.81, F.1.2.2.1); tables made for one picture have fewer.
@@ -51,14 +53,6 @@ _ZIGZAG: Final = np.argsort([8 * y + x for y, x in _DIAGONALS])
 _MAX_SCANS = 100
 """Each scan passes over all blocks of the picture, however few bytes it has. Encoders write about ten; libvips has the
 same limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A marker segment: its code (0xE1 is APP1) and what follows the length."""
-
-    marker: int
-    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,30 +175,6 @@ class JpegFile:
         return None
 
 
-def head(data: bytes) -> Iterator[tuple[Segment, int]]:
-    """All marker segments of a JPEG file before its first scan, each with the position at which it ends.
-
-    Decoders take what says how the picture is shown from these segments and from no others. Stray bytes between
-    segments are skipped, as libjpeg does.
-
-    Yields:
-        The segments in the file's order; the last one is the header of the first scan.
-
-    Raises:
-        UnreadableImage: the file is no JPEG, or has no scan.
-    """
-    if not data.startswith(b"\xff\xd8"):
-        raise UnreadableImage("no JPEG file: it does not start with FF D8")
-    position = 2
-    while True:
-        marker, payload, position = _next_segment(data, position)
-        if marker == _EOI:
-            raise UnreadableImage("a JPEG file without a picture")
-        yield Segment(marker, payload), position
-        if marker == _SOS:
-            return
-
-
 def parse(data: bytes) -> JpegFile:
     """Takes a JPEG file apart, down to its end marker.
 
@@ -222,12 +192,12 @@ def parse(data: bytes) -> JpegFile:
     ac_tables: list[int] = []
     scans: list[bytes] = []
     has_end = False
-    for segment, position in _all_segments(data):
+    for segment, position in all_segments(data):
         marker, payload = segment.marker, segment.payload
-        if marker == _EOI:
+        if marker == EOI:
             has_end = True
             break
-        if _is_metadata(marker):
+        if is_metadata(marker):
             if not scans:
                 segments.append(segment)
             continue
@@ -239,10 +209,10 @@ def parse(data: bytes) -> JpegFile:
             tables |= _quantisation_tables(payload)
         elif marker == _DHT:
             ac_tables += _ac_table_sizes(payload)
-        elif marker not in _TABLES and marker != _SOS:
+        elif marker not in _TABLES and marker != SOS:
             continue  # DNL, reserved and unknown segments say nothing about the samples that libjpeg decodes
-        picture.append(_packed(marker, payload))
-        if marker == _SOS:
+        picture.append(packed(marker, payload))
+        if marker == SOS:
             if frame is None:
                 raise UnreadableImage("a JPEG scan without a frame header")
             if not _is_scan_header(payload):
@@ -253,7 +223,7 @@ def parse(data: bytes) -> JpegFile:
             table_of = {i: tables[slot] for i, slot in slots.items() if slot in tables} | table_of
             if len(scans) > _MAX_SCANS:
                 raise UnreadableImage(f"more than {_MAX_SCANS} scans, which would take minutes to decode")
-            picture.append(data[position : _end_of_scan(data, position)])
+            picture.append(data[position : end_of_scan(data, position)])
     if frame is None or not scans:
         raise UnreadableImage("a JPEG file without a picture")
     if not _all_coefficients(scans, frame):
@@ -286,105 +256,34 @@ def read_frame(data: bytes) -> Frame:
     return frame
 
 
-def assemble(picture: bytes, segments: list[Segment]) -> bytes:
-    """A JPEG file of a stream as in ``JpegFile.picture`` and the segments that go before it."""
-    return b"".join((b"\xff\xd8", *(_packed(s.marker, s.payload) for s in segments), picture[2:]))
-
-
 def with_component_ids(stream: bytes, frame: Frame) -> bytes:
     """The stream with the original's component ids in its headers: decoders may take the colour space from them."""
     identifiers = [c.identifier for c in frame.components]
     out = [b"\xff\xd8"]
     position = 2
     while True:
-        marker, payload, end = _next_segment(stream, position)
+        marker, payload, end = next_segment(stream, position)
         body = bytearray(payload)
-        if marker == _EOI:
+        if marker == EOI:
             out.append(b"\xff\xd9")
             return b"".join(out)
         if marker in _ALL_FRAMES:
             body[6::3] = bytes(identifiers)
-        elif marker == _SOS:
+        elif marker == SOS:
             count = body[0]
             body[1 : 1 + 2 * count : 2] = bytes(identifiers[i] for i in body[1 : 1 + 2 * count : 2])
         position = end
-        if _is_metadata(marker):
+        if is_metadata(marker):
             continue
-        out.append(_packed(marker, bytes(body)))
-        if marker == _SOS:
-            match = _AFTER_SCAN.search(stream, end)
-            assert match is not None  # libjpeg ends every file that it writes
-            position = match.start()
+        out.append(packed(marker, bytes(body)))
+        if marker == SOS:
+            position = end_of_scan(stream, end)  # libjpeg ends every file that it writes
             out.append(stream[end:position])
-
-
-def _all_segments(data: bytes) -> Iterator[tuple[Segment, int]]:
-    """All marker segments of a JPEG file, each with the position at which it ends.
-
-    They end with the end marker, or where no segment follows: whether something is missing then, the scans so far tell.
-
-    Raises:
-        UnreadableImage: the file is no JPEG, or has no scan.
-    """
-    position = 2
-    for segment, position in head(data):
-        yield segment, position
-    while True:
-        try:
-            marker, payload, position = _next_segment(data, _end_of_scan(data, position))
-        except UnreadableImage:
-            return
-        yield Segment(marker, payload), position
-
-
-def _end_of_scan(data: bytes, position: int) -> int:
-    """Where the coded data end that start at ``position``, or were to start there."""
-    match = _AFTER_SCAN.search(data, position)
-    if match is not None:
-        return match.start()
-    return len(data) - data.endswith(b"\xff")  # half of a marker
-
-
-def _is_metadata(marker: int) -> bool:
-    return APP0 <= marker <= _APP15 or marker == COM
-
-
-def _next_segment(data: bytes, position: int) -> tuple[int, bytes, int]:
-    """Marker, payload and end of the next segment at or after ``position``; stray bytes before it are skipped.
-
-    Raises:
-        UnreadableImage: the file ends before it.
-    """
-    while True:
-        position = data.find(b"\xff", position)
-        if position < 0 or position + 1 >= len(data):
-            raise UnreadableImage("truncated: the file ends within its headers or has no end marker")
-        marker = data[position + 1]
-        position += 1
-        if marker in (0x00, 0xFF):
-            continue
-        position += 1
-        if marker == _EOI:
-            return marker, b"", position
-        if marker not in _STANDALONE:
-            break
-        if marker == _SOI:
-            raise UnreadableImage("damaged: a second start marker within the picture")
-    if position + 2 > len(data):
-        raise UnreadableImage("truncated: the file ends within its headers")
-    length = int.from_bytes(data[position : position + 2], "big")
-    if length < 2 or position + length > len(data):
-        raise UnreadableImage("truncated: the file ends within its headers")
-    return marker, data[position + 2 : position + length], position + length
-
-
-def _packed(marker: int, payload: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 
 
 def _is_part(segment: Segment, frame: Frame) -> bool:
     """Whether a segment can be part of the picture although no scan is missing any more."""
-    if segment.marker != _SOS:
+    if segment.marker != SOS:
         return segment.marker in _TABLES
     if not frame.progressive:  # each component has one scan (T.81, clause 4.10)
         return False

@@ -17,7 +17,7 @@ from lxml import etree
 
 from anonymise.images import container, icc, png
 from anonymise.images.exifwriter import MAX_BLOCK_BYTES, OutputMetadata, clean_exif, contains_picture, is_text
-from anonymise.images.jpegfile import APP0, APP1, APP2, APP14, COM, Segment
+from anonymise.images.jpegsegments import APP0, APP1, APP2, APP14, COM, Segment
 from anonymise.images.png import Chunk
 from anonymise.metadata.gpano import read_gpano
 from anonymise.metadata.recorderxml import MalformedXmlError, decode_xml, parse_xml
