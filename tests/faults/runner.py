@@ -14,9 +14,10 @@ from pathlib import Path
 from anonymise.batch import runs as pipeline
 from anonymise.batch.outcomes import Progress, Report
 from anonymise.batch.paths import Places
+from anonymise.batch.session import database_sender
 from anonymise.batch.workers import Executor, ProcessWorkers
 from anonymise.commands.arguments import add_config_options, add_folder_options
-from anonymise.commands.execution import database_sender, execute
+from anonymise.commands.execution import execute
 from anonymise.config import Config
 from anonymise.database.client import connect
 from anonymise.database.sender import Sender

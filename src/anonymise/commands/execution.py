@@ -6,7 +6,7 @@ import getpass
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from anonymise.commands.arguments import add_run_options, parser
@@ -25,12 +25,10 @@ if TYPE_CHECKING:
     from anonymise.batch.preflight import JobKind
     from anonymise.batch.workers import Executor
     from anonymise.config import Config
-    from anonymise.database.sender import Sender
 
 __all__ = [
     "Command",
     "anonymise_command",
-    "database_sender",
     "execute",
     "folder_command",
     "preview_command",
@@ -73,77 +71,39 @@ def folder_command(
 
 def anonymise_command(config: "Config", places: "Places", workers: "Executor", progress: "Progress") -> "Report":
     """The main job."""
-    from anonymise.batch import runs as pipeline
+    from anonymise.batch import runs, session
     from anonymise.models import load_masker
 
-    with database_sender(config, places) as sender, _reader(config) as reader:
+    with session.database_sender(config, places, _ask()) as sender, session.new_reader(config) as reader:
         masker = load_masker(config.model, progress=sys.stderr.isatty())
-        return pipeline.anonymise(config, places, masker, workers, progress, sender, reader)
+        return runs.anonymise(config, places, masker, workers, progress, sender, reader)
 
 
-@contextlib.contextmanager
-def _reader(config: "Config") -> Iterator["Executor | None"]:
-    """A process that decodes images, unless everything is to be done in this one."""
-    from anonymise.batch.workers import new_workers
-
-    if not config.run.enable_async:
-        yield None
-        return
-    with contextlib.closing(new_workers(1)) as reader:
-        yield reader
-
-
-@contextlib.contextmanager
-def database_sender(config: "Config", places: "Places") -> Iterator["Sender | None"]:
-    """What sends rows to the database that the operator has, or to a GeoPackage beside the results.
-
-    Raises:
-        ConfigError: the database's or the table's configuration is not valid.
-    """
-    from anonymise.core.resources import find_settings
-    from anonymise.database.client import connect
-    from anonymise.database.sender import Sender
-    from anonymise.database.settings import GeoPackageSettings, load_settings, password_for
-    from anonymise.database.table import load_table
-
-    if not config.database.write_exif_to_db or config.record.table_name is None:
-        yield None
-        return
-    table = load_table(config.record.table_name)
-    if (file := find_settings("db_config.yml")) is not None:
-        settings = load_settings(file)
-        ask = getpass.getpass if sys.stdin is not None and sys.stdin.isatty() else None
-        client = connect(settings, password_for(settings, os.environ, ask))
-    else:
-        client = connect(
-            GeoPackageSettings(backend="geopackage", file=places.output / f"{config.record.table_name}.gpkg"), None
-        )
-        if not client.has_table(table):
-            client.create_table(table)
-    with contextlib.closing(client):
-        yield Sender(client, table, config.database, flip=config.record.flip_wkt)
+def _ask() -> Callable[[str], str] | None:
+    """Asks for a password, if somebody sits at the terminal."""
+    return getpass.getpass if sys.stdin is not None and sys.stdin.isatty() else None
 
 
 def preview_command(config: "Config", places: "Places", workers: "Executor", progress: "Progress") -> "Report":
     """Previews only."""
-    from anonymise.batch import runs as pipeline
+    from anonymise.batch import runs
 
-    return pipeline.make_previews(config, places, workers, progress)
+    return runs.make_previews(config, places, workers, progress)
 
 
 def record_command(config: "Config", places: "Places", workers: "Executor", progress: "Progress") -> "Report":
     """Records only."""
-    from anonymise.batch import runs as pipeline
+    from anonymise.batch import runs
 
-    return pipeline.make_records(config, places, workers, progress)
+    return runs.make_records(config, places, workers, progress)
 
 
 def redraw_command(config: "Config", places: "Places", workers: "Executor", progress: "Progress") -> "Report":
     """The main job with what an earlier run found."""
-    from anonymise.batch import runs as pipeline
+    from anonymise.batch import runs, session
 
-    with database_sender(config, places) as sender, _reader(config) as reader:
-        return pipeline.redraw(config, places, workers, progress, sender, reader)
+    with session.database_sender(config, places, _ask()) as sender, session.new_reader(config) as reader:
+        return runs.redraw(config, places, workers, progress, sender, reader)
 
 
 def execute(args: argparse.Namespace, command: Command, job: "JobKind" = "anonymise") -> int:
@@ -268,9 +228,7 @@ def _execute_checked(
 
 
 def _run(command: Command, config: "Config", places: "Places", progress: "Progress") -> "Report":
-    from anonymise.batch.workers import SerialWorkers, new_workers
+    from anonymise.batch.session import workers_for
 
-    run = config.run
-    workers = new_workers(run.max_num_async_workers) if run.enable_async else SerialWorkers()
-    with contextlib.closing(workers):
+    with workers_for(config) as workers:
         return command(config, places, workers, progress)
