@@ -9,6 +9,8 @@ reader never waits longer than one batch takes. What a crash can lose is the las
 The file keeps SQLite's rollback journal: write-ahead logging needs memory that all users of the file share, which there
 is not between the machines of a network share (https://www.sqlite.org/wal.html, "Disadvantages"). The rollback journal
 is cut to nothing after each transaction rather than deleted, because deleting is slow on shares and sometimes fails.
+
+One long module, because the schema, its writer and its reader change together.
 """
 
 import json

@@ -3,6 +3,9 @@
 A file appears under its name only complete: it is written in a folder for temporary files below its tree's root,
 flushed to the disk, and renamed. The temporary name says which process writes it, so that what a dead one left can be
 removed while others work on the same tree. Contents are no concern of this module.
+
+One long module, because every function here is about one promise, that no file is lost or half there, and each leans on
+the others for it.
 """
 
 import contextlib

