@@ -2,7 +2,8 @@
 
 `expected_files` alone says which files a finished image has on disk. Nothing here opens a file.
 
-One long module: the walk must know all files that an image may have, to find names that clash before anything is written.
+One long module: the walk must know all files that an image may have, to find names that clash before anything is
+written.
 """
 
 import os

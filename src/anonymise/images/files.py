@@ -1,7 +1,7 @@
 """Image files: what is in one, and the anonymised one that takes its place.
 
-Pixels are in the orientation in which the file stores them; `core.orientation` turns them. One module of some length, as
-decoding and rewriting share what they know of both formats.
+Pixels are in the orientation in which the file stores them; `core.orientation` turns them. One module of some length,
+as decoding and rewriting share what they know of both formats.
 """
 
 import io
