@@ -1,6 +1,7 @@
 """What a configuration finds and misses on all measuring sets, as the tables of ``docs/accuracy.md``.
 
     python -m benchmarks.accuracy [-k CONFIG.yml ...] [--set KEY=VALUE ...] [--only SET ...] [--shared FOLDER]
+    python -m benchmarks.accuracy -k config/360_lite_config.yml --only panoramas
 
 The sets are those of ``data`` and ``images/street`` in the shared pictures (ANONYMISE_SHARED), which are not part of
 the project; each tells what is labelled in it. Recall is the fraction of the pixels of a class that is hidden. An
@@ -100,8 +101,8 @@ def main() -> None:
     tallies = {name: [_tally(model, settings, *pair) for pair in found] for name, found in sets.items()}
     n_images = sum(map(len, tallies.values()))
     print(f"{n_images} images, {(time.process_time() - started) / n_images * 1000:.0f} ms of CPU time an image\n")
-    _print_sets({name: found for name, found in tallies.items() if name in COMPLETE})
-    _print_sizes([t for name, found in tallies.items() if name in COMPLETE and name != "street" for t in found])
+    _print_sets({name: found for name, found in tallies.items() if name not in _PARTS})
+    _print_sizes([t for name, found in tallies.items() if name not in (*_PARTS, "street") for t in found])
     _print_attributes({name: found for name, found in tallies.items() if name in _PARTS})
 
 
