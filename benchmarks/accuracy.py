@@ -2,6 +2,7 @@
 
     python -m benchmarks.accuracy [-k CONFIG.yml ...] [--set KEY=VALUE ...] [--only SET ...] [--shared FOLDER]
     python -m benchmarks.accuracy -k config/360_lite_config.yml --only panoramas
+    python -m benchmarks.accuracy --set "targets=[plate]" --only romania_plates
 
 The sets are those of ``data`` and ``images/street`` in the shared pictures (ANONYMISE_SHARED), which are not part of
 the project; each tells what is labelled in it. Recall is the fraction of the pixels of a class that is hidden. An
@@ -47,8 +48,8 @@ COMPLETE = ("empty_norway", "empty_roads", "kitti_road", "dashcam", "lund", "vis
 
 EMPTY = ("empty_norway", "empty_roads")
 
-_PARTS = {"faces": "person", "romania_plates": "car"}
-"""Sets of parts → what covers them where the whole is hidden."""
+_PARTS = {"faces": "face", "romania_plates": "plate"}
+"""Sets of parts → their class. Where it is not hidden for itself, the person or the vehicle is to cover it."""
 
 _MISSED, _FALSE, _COVERED = 0.5, 0.1, 0.95
 _MIN_HEIGHT = 0.01
@@ -120,8 +121,10 @@ def annotated_of(
         folder = shared / "data" / name
         if not folder.is_dir():
             return []
-        meaning = "evaluate_covered.yml" if name in _PARTS else "evaluate.yml"
-        settings = config.load([*files, shared / "data" / meaning], overrides)
+        meaning = [shared / "data" / ("evaluate_covered.yml" if name in _PARTS else "evaluate.yml")]
+        if name in _PARTS and label_of(_PARTS[name]) in config.load(files, overrides).model.hidden:
+            overrides = [*overrides, 'evaluation_class_synonyms={"traffic sign": null}']
+        settings = config.load([*files, *meaning], overrides)
         annotated = annotated_by_coco(
             folder / "annotations.json", settings.model.hidden, settings.evaluation, max_pixels=10**9
         )
