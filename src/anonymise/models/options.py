@@ -64,9 +64,9 @@ class ModelOptions(BaseModel):
     batch_size: int = Field(ge=1)
     """Lite on TensorFlow: number of tiles that go through the model together."""
 
-    within: Mapping[str, str]
-    """Small parts, and the class or target within which each is looked for in close-ups; {} looks for them in the
-    whole image.
+    within: Mapping[str, str | tuple[str, ...]]
+    """Small parts, and the class, target or list of these within which each is looked for in close-ups; {} looks for
+    them in the whole image.
     """
 
     within_score_threshold: _Score
@@ -148,11 +148,11 @@ class ModelOptions(BaseModel):
 
     @field_validator("within")
     @classmethod
-    def _parts_of_others(cls, within: Mapping[str, str]) -> Mapping[str, str]:
-        names = [*within, *(whole for whole in within.values() if whole not in TARGETS)]
-        if problem := unknown_classes(*names):
+    def _parts_of_others(cls, within: Mapping[str, str | tuple[str, ...]]) -> Mapping[str, str | tuple[str, ...]]:
+        wholes = [name for whole in within.values() for name in _listed(whole)]
+        if problem := unknown_classes(*within, *(name for name in wholes if name not in TARGETS)):
             raise ValueError(f"{problem}; what they are part of may be a target as well: {', '.join(TARGETS)}")
-        if any(labels_of_target(whole) & {label_of(part) for part in within} for whole in within.values()):
+        if any(labels_of_target(name) & {label_of(part) for part in within} for name in wholes):
             raise ValueError("a part cannot be looked for within another part")
         return within
 
@@ -174,7 +174,10 @@ class ModelOptions(BaseModel):
     @property
     def wholes(self) -> Mapping[int, frozenset[int]]:
         """Class id of a part that is to be hidden → the class ids within whose objects it is looked for."""
-        parts = {label_of(part): labels_of_target(whole) for part, whole in self.within.items()}
+        parts = {
+            label_of(part): frozenset[int]().union(*map(labels_of_target, _listed(whole)))
+            for part, whole in self.within.items()
+        }
         return {part: wholes for part, wholes in parts.items() if part in self.hidden}
 
     def sought_from(self, label: int) -> float:
@@ -188,6 +191,10 @@ class ModelOptions(BaseModel):
         """The class ids that the operator wants hidden."""
         names = self.mask_classes or [name for target in self.targets for name in TARGETS[target]]
         return frozenset(map(label_of, names))
+
+
+def _listed(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
 
 
 def of_class(value: float | Mapping[str, float], label: int) -> float:
