@@ -48,6 +48,8 @@ _OPTIONS = RecordOptions(
     application_version="0.2",
     table_name=None,
     table_primary_key=None,
+    position_sidecar=None,
+    position_sidecar_clock_offset_seconds=0,
 )
 
 

@@ -53,6 +53,8 @@ def options(**changes: object) -> RecordOptions:
         "application_version": "0.2",
         "table_name": None,
         "table_primary_key": None,
+        "position_sidecar": None,
+        "position_sidecar_clock_offset_seconds": 0,
     }
     return RecordOptions.model_validate(values | changes)
 

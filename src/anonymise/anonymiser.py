@@ -28,6 +28,7 @@ from anonymise.detection.model_source import ModelSource
 from anonymise.metadata import record
 from anonymise.metadata.gpano import read_gpano
 from anonymise.metadata.record import Record
+from anonymise.metadata.sources.path import FILE
 from anonymise.models import Masker, load_masker
 from anonymise.redaction import Layer
 from anonymise.redaction.static import StaticMask
@@ -253,17 +254,21 @@ class Describer:
             modified: time of the file's last change, in seconds since the epoch; None if it is not known.
             objects: class name → number of objects; None where nobody looked for any.
             preview_name: name of the preview's file; None where there is none.
+
+        Raises:
+            UsageError: the position sidecar cannot be read.
         """
         changed = None if modified is None else exif.file_time(modified)
         source = exif.ImageSource.of(path, size, modified=changed, older=self._older)
-        metadata = exif.read_metadata(images.embedded(data), source)
+        # Each process reads the file once; a sidecar here would travel to the workers with every image.
+        metadata = exif.read_metadata(images.embedded(data), source, record.read_sidecar(self._options))
         entry = record.build_record(
             metadata, detections=objects, preview_name=preview_name, version=self._version, options=self._options
         )
         notes = metadata.problems
         if metadata.time is None:
             notes += ("nobody knows when the image was taken: the date of its file is none",)
-        return Description(entry, notes, metadata.origins.get("time") is exif.Origin.FILE)
+        return Description(entry, notes, metadata.origins.get("time") == FILE)
 
 
 class Anonymiser:
@@ -279,7 +284,7 @@ class Anonymiser:
 
     Raises:
         ModelError: the model is not available.
-        UsageError: the static mask cannot be read.
+        UsageError: the static mask or the position sidecar cannot be read.
     """
 
     def __init__(self, config: Config, *, model: Masker | None = None, source: DetectionSource | None = None) -> None:
@@ -288,6 +293,7 @@ class Anonymiser:
         self._source = source or model_source(model or load_masker(config.model, progress=False), config)
         self._redactor = Redactor(config)
         self._describer = Describer(config)
+        record.read_sidecar(config.record)  # raises what is wrong
 
     def detect(self, data: bytes, *, name: str = "") -> Detections:
         """Everything that must be hidden in an image, in stored pixels.

@@ -195,6 +195,29 @@ def test_a_static_mask_that_cannot_be_used_is_found_before_the_run(tmp_path: Pat
     assert_refused(run(tmp_path, *keys(f"static_mask={mask}")), tmp_path, f"static_mask {mask} cannot be read")
 
 
+@pytest.mark.parametrize("module", ["anonymise", "script.create_json"])
+def test_a_position_sidecar_that_cannot_be_used_is_found_before_the_run(tmp_path: Path, module: str) -> None:
+    images(tmp_path)
+    file = tmp_path / "positions.csv"
+    file.write_text("time,lat,lon\n2021-05-04T10:00:00Z,60,200\n")
+    result = run(tmp_path, *keys(f"position_sidecar={file}", f"static_mask={tmp_path / 'roof.png'}"), module=module)
+    assert result.returncode == 2
+    assert f"position_sidecar {file} cannot be read: line 2" in result.stderr
+    assert ("roof.png" in result.stderr) is (module == "anonymise")
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_are_done_again_when_the_position_sidecar_says_something_else(tmp_path: Path) -> None:
+    images(tmp_path)
+    file = tmp_path / "positions.csv"
+    for longitude in (10, 11):
+        file.write_text(f"file_name,lat,lon\n0.jpg,60,{longitude}\n")
+        result = run(tmp_path, *keys(f"position_sidecar={file}"))
+        assert result.returncode == 0, result.stderr
+        record = json.loads((tmp_path / "out" / "0.json").read_text("utf-8"))
+        assert record["exif_gpsposisjon"] == f"srid=4326;POINT( {longitude}.0 60.0 )"
+
+
 def test_a_static_mask_of_another_size_is_found_before_the_run(tmp_path: Path) -> None:
     images(tmp_path)
     write_image(tmp_path / "mask.png", street((32, 24), cars=[]))

@@ -308,7 +308,14 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert config.load([tmp_path / "empty.yml"]).as_yaml() == config.load().as_yaml()
 
 
-_PATH_KEYS = ("separate_preview_directory", "colmap_mask_directory", "static_mask", "model_folder", "model_type")
+_PATH_KEYS = (
+    "separate_preview_directory",
+    "colmap_mask_directory",
+    "static_mask",
+    "position_sidecar",
+    "model_folder",
+    "model_type",
+)
 
 
 def test_relative_paths_begin_at_the_file_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +323,7 @@ def test_relative_paths_begin_at_the_file_that_names_them(tmp_path: Path, monkey
         (tmp_path / folder).mkdir()
     (tmp_path / "a" / "c.yml").write_text(
         "separate_preview_directory: previews\ncolmap_mask_directory: ../masks\nstatic_mask: roof.png\n"
-        "model_folder: ./models\nmodel_type: [Lite, ./mine]\n"
+        "model_folder: ./models\nmodel_type: [Lite, ./mine]\nposition_sidecar: track.gpx\n"
     )
     (tmp_path / "b" / "d.yml").write_text("static_mask: other.png\n")
     monkeypatch.chdir(tmp_path)
@@ -325,6 +332,7 @@ def test_relative_paths_begin_at_the_file_that_names_them(tmp_path: Path, monkey
     assert Path(loaded.files.separate_preview_directory or "") == tmp_path / "a" / "previews"
     assert Path(loaded.files.colmap_mask_directory or "").resolve() == (tmp_path / "masks").resolve()
     assert Path(loaded.static_mask.static_mask or "") == tmp_path / "b" / "other.png"
+    assert Path(loaded.record.position_sidecar or "") == tmp_path / "a" / "track.gpx"
     assert Path(loaded.model.model_folder or "") == tmp_path / "a" / "models"
     assert [Path(name) for name in loaded.model.models] == [Path("Lite"), tmp_path / "a" / "mine"]
 

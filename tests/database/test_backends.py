@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from anonymise.core.errors import DatabaseError
 from anonymise.database.backend import GeometryAction, Outcome
-from anonymise.database.table import Column, Table
+from anonymise.database.column import Column
+from anonymise.database.table import Table
 from anonymise.metadata.record import Record, dumps
 from tests.database.conftest import Target
 from tests.database.records import POSITION, road_record

@@ -11,7 +11,9 @@ from PIL import Image
 
 from anonymise.core.detections import Size
 from anonymise.images import embedded, png
-from anonymise.metadata import SOURCES, ImageSource, Metadata, Origin, read_metadata, record
+from anonymise.metadata import SOURCES, ImageSource, Metadata, read_metadata, record
+from anonymise.metadata.sources.path import FILE, NAME
+from anonymise.metadata.sources.recorder import IMAGE_PROPERTIES
 from tests.roadimages import (
     CAR,
     COMMENT,
@@ -59,7 +61,7 @@ def test_image_properties() -> None:
     assert (metadata.meter, metadata.meter_m) == ("14.34", 14.34)
     assert metadata.folder == "C:/DATA/FV00013/S1/D1/F1_2020_06_02"
     assert metadata.baseline == "1306;227;0;1341;-0.031"
-    assert metadata.origins["lane"] is Origin.IMAGE_PROPERTIES
+    assert metadata.origins["lane"] is IMAGE_PROPERTIES
     assert metadata.problems == ()
 
 
@@ -84,7 +86,7 @@ def test_additional_info_without_image_info_leaves_lane_and_meter_to_the_file_na
     start, end = REFLINK.index("<ImageInfo>"), REFLINK.index("</ImageInfo>") + len("</ImageInfo>")
     metadata = read(road_jpeg(None, REFLINK[:start] + REFLINK[end:]))
     assert (metadata.lane, metadata.meter, metadata.county) == ("1", "3173", "6")
-    assert metadata.origins["lane"] is Origin.NAME
+    assert metadata.origins["lane"] is NAME
     assert metadata.road_ident == "EV6 S58D2 M1024 KD2 m12"
 
 
@@ -159,7 +161,7 @@ def test_file_time_is_the_last_resort_and_the_same_in_every_zone() -> None:
     for moment in (utc, utc.astimezone(timezone(timedelta(hours=9))), utc.replace(tzinfo=None)):
         metadata = read(b"", ImageSource((), "a.jpg", Size(1, 1), moment))
         assert metadata.time == "2022-05-11T10:20:30"
-        assert metadata.origins["time"] is Origin.FILE
+        assert metadata.origins["time"] is FILE
 
 
 def test_empty_and_nan_elements_are_unknown_and_decimal_commas_are_read() -> None:

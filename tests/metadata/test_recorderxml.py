@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from anonymise.metadata import redact_xml
-from anonymise.metadata.recorderxml import decode_xml, flatten, parse_xml
+from anonymise.metadata.xmltext import decode_xml, flatten, parse_xml
 from tests.roadimages import CAR, COMMENT, DRIVER, PROPERTIES, SHARED
 
 

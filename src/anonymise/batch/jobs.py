@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 from anonymise import images
@@ -17,12 +19,12 @@ from anonymise.batch.workers import collected_log
 from anonymise.config import FileKind, FileOptions, Place, PreviewOptions, StorageOptions
 from anonymise.core import saved_instances as instances
 from anonymise.core.detections import Detections, RgbImage, Size
-from anonymise.core.errors import ImageError, InstancesError, RecordError
+from anonymise.core.errors import ImageError, InstancesError, RecordError, StorageError, UsageError
 from anonymise.core.orientation import to_upright
 from anonymise.core.projection import Projection
 from anonymise.core.resources import command_line
 from anonymise.core.sources import InputImage
-from anonymise.database.table import table_file
+from anonymise.database.table import load_table, table_file
 from anonymise.metadata import record
 from anonymise.metadata.record import RecordOptions
 
@@ -137,23 +139,32 @@ class ExifWorker:
         if not files and not options.wants_row:
             return Recorded()
         has_preview = any(file.kind is FileKind.PREVIEW for file in expected)
-        described = options.describer.describe(
-            data,
-            size,
-            paths.source,
-            modified,
-            objects=objects,
-            preview_name=paths.preview_name if has_preview else None,
-        )
+        try:
+            described = options.describer.describe(
+                data,
+                size,
+                paths.source,
+                modified,
+                objects=objects,
+                preview_name=paths.preview_name if has_preview else None,
+            )
+        except UsageError as error:  # the position sidecar was there when the run began
+            raise StorageError(str(error)) from error
         if options.record.table_name is not None:
-            table = table_file(options.record.table_name)
+            needed = _required_keys(table_file(options.record.table_name), options.record.table_primary_key)
             try:
-                record.check_not_null(described.record, *record.required_keys(table, options.record.table_primary_key))
+                record.check_not_null(described.record, *needed)
             except RecordError as error:
                 raise RecordError(str(error), record.dumps(described.record)) from error
         text = record.dumps(described.record)
         _write(files, text.encode("utf-8"), options.storage)
         return Recorded(described.notes, text, bool(files) and described.has_file_time)
+
+
+@cache
+def _required_keys(table: Path, primary_key: str | None) -> tuple[tuple[str, ...], str]:
+    """What the table of a file insists on; each process reads it once."""
+    return load_table(table.stem, table.parent).required_keys(primary_key)
 
 
 class SaveWorker:

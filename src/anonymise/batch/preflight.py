@@ -16,7 +16,7 @@ from anonymise.config import Config, FileKind, Place
 from anonymise.core.errors import AnonymiseError, CannotStart, ConfigError, ModelError, RecordError
 from anonymise.core.resources import command_line, find_settings
 from anonymise.database.settings import GeoPackageSettings, load_settings, password_for
-from anonymise.database.table import load_table, table_file
+from anonymise.database.table import load_table
 from anonymise.metadata import record
 from anonymise.models.selection import select
 from anonymise.redaction.static import StaticMask
@@ -126,6 +126,11 @@ def _static_mask(job: _Job) -> Iterator[str]:
     yield from ()
 
 
+def _position_sidecar(job: _Job) -> Iterator[str]:
+    record.read_sidecar(job.config.record)  # raises what is wrong
+    yield from ()
+
+
 def _email(job: _Job) -> Iterator[str]:
     if job.config.email.any_enabled:
         read_email_account(find_settings("email_config.yml"), job.environment)  # raises what is wrong
@@ -138,7 +143,7 @@ def _table(job: _Job) -> Iterator[str]:
     if options.table_name is None:
         return
     table = load_table(options.table_name)
-    record.required_keys(table_file(table.name), options.table_primary_key)
+    table.required_keys(options.table_primary_key)  # raises what is wrong with the key
     values = record.configured_values(options, job.config.changed)
     if not _wants(job, FileKind.PREVIEW):
         values["exif_filnavn_preview"] = "", "remote_preview, or another key for previews"
@@ -223,6 +228,7 @@ _CHECKS: tuple[tuple[frozenset[JobKind], Callable[[_Job], Iterator[str]]], ...] 
     (frozenset({"previews", "records"}), _files_to_write),
     (frozenset({"anonymise"}), _models),
     (_WITH_PIXELS, _static_mask),
+    (_WITH_RECORDS, _position_sidecar),
     (_ALL, _email),
     (_WITH_RECORDS, _table),
     (_WITH_PIXELS, _database),

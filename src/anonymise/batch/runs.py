@@ -34,6 +34,8 @@ from anonymise.core.errors import DrawError, ImageError, InstancesError, Storage
 from anonymise.core.sources import DetectionSource, Source
 from anonymise.database.sender import Sender
 from anonymise.images import check_kind, header
+from anonymise.metadata import PositionSidecar
+from anonymise.metadata.record import read_sidecar
 from anonymise.models import Masker
 from anonymise.redaction.static import StaticMask
 
@@ -142,7 +144,8 @@ def _finish_each(source: DetectionSource, model: str | None, run: _Run) -> Repor
     prepare(places, config.files)
     static = StaticMask.of_options(config.static_mask, config.images.max_decoded_pixels)
     check_static_mask(static, places, config.files, config.storage)
-    journal = _journal(config, places, None if static is None else static.fingerprint, model)
+    sidecar = read_sidecar(config.record)
+    journal = _journal(config, places, static, sidecar, model)
     _check_archive(places, journal, config.storage)
     resumption = Resumption(journal, source, config.files, force=config.run.force_remask)
     recorder = JournalRecorder(
@@ -264,10 +267,14 @@ def _folder_options(config: Config) -> FolderOptions:
     return FolderOptions(config.files, config.run, config.seconds_per_image)
 
 
-def _journal(config: Config, places: Places, static_mask: str | None, model: str | None) -> Journal:
+def _journal(
+    config: Config, places: Places, static: StaticMask | None, sidecar: PositionSidecar | None, model: str | None
+) -> Journal:
     return Journal(
         places.output,
-        config.settings_fingerprint(static_mask),
+        config.settings_fingerprint(
+            None if static is None else static.fingerprint, None if sidecar is None else sidecar.fingerprint
+        ),
         source=model,
         usual=[noted(file) for file in expected_files(Paths(PurePath("any.jpg"), places), config.files)],
         retry_seconds=config.storage.file_access_retry_seconds,

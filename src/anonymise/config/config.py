@@ -91,14 +91,15 @@ class Config:
         """All keys with their values, as a configuration file that gives the same configuration."""
         return yamlfile.dump(self._values(), sort_keys=True)
 
-    def settings_fingerprint(self, static_mask: str | None) -> str:
+    def settings_fingerprint(self, static_mask: str | None, position_sidecar: str | None = None) -> str:
         """A short text that changes when these settings would make other files of the same detections.
 
         Args:
             static_mask: fingerprint of the content of the file that ``static_mask`` names; None where there is none.
+            position_sidecar: the same for ``position_sidecar``.
         """
         files = self.files
-        left_out = _WITHOUT_EFFECT_ON_RESULTS | _OF_DETECTION | {"static_mask"}
+        left_out = _WITHOUT_EFFECT_ON_RESULTS | _OF_DETECTION | {"static_mask", "position_sidecar"}
         if static_mask is None:
             left_out |= StaticMaskOptions.model_fields.keys()
         has_preview = files.wants_any(FileKind.PREVIEW)
@@ -107,10 +108,14 @@ class Config:
         has_record = files.wants_any(FileKind.JSON)
         if not has_record:
             left_out |= RecordOptions.model_fields.keys() | {"force_older_exif"}
+        if not has_record or position_sidecar is None:
+            left_out |= {"position_sidecar_clock_offset_seconds"}
         values = {key: value for key, value in self._values().items() if key not in left_out}
         values["projection"] = self.projection
         # A record names its preview.
-        contents = [has_record and has_preview, static_mask]
+        contents: list[bool | str | None] = [has_record and has_preview, static_mask]
+        if has_record and position_sidecar is not None:
+            contents.append(position_sidecar)
         return _digest(values, contents)
 
     def model_fingerprint(self, identity: str) -> str:

@@ -167,7 +167,9 @@ def _section(section: type[BaseModel], settings: Mapping[str, _Setting]) -> Base
     return section.model_validate_json(json.dumps(own), strict=True)
 
 
-_PATHS = frozenset({"separate_preview_directory", "colmap_mask_directory", "static_mask", "model_folder"})
+_PATHS = frozenset(
+    {"separate_preview_directory", "colmap_mask_directory", "static_mask", "position_sidecar", "model_folder"}
+)
 _PATHS_OR_NAMES = frozenset({"model_type"})
 """Keys whose values are paths, and those whose values are paths where they have a slash."""
 

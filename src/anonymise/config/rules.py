@@ -125,6 +125,11 @@ EFFECTS = (
         lambda c, _: c.merging.merging_method != "union",
         "merging_method: union does not use it",
     ),
+    Effect(
+        ("position_sidecar_clock_offset_seconds",),
+        lambda c, _: c.record.position_sidecar is not None,
+        "there is no position_sidecar",
+    ),
     Effect(("table_primary_key",), lambda c, _: c.record.table_name is not None, "there is no table_name"),
     Effect(
         ("email_attach_log_file",),

@@ -18,6 +18,7 @@ __all__ = [
     "FORMATTERS",
     "JSON_FORMATTERS",
     "POINT_FORMATTERS",
+    "RECORD_KEY",
     "Formatter",
     "as_json",
     "as_number",
@@ -185,3 +186,16 @@ def _check_characters(text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise RecordError("the text has half a character (a lone surrogate), which databases refuse") from None
+
+
+RECORD_KEY: Mapping[str, str | None] = MappingProxyType(
+    {
+        "exif_gpsposisjon_2d": "exif_gpsposisjon",
+        "exif_gpsposisjon_hoyde": "exif_gpsposisjon",
+        "senterlinjeposisjon_2d": "senterlinjeposisjon",
+        "senterlinjeposisjon_hoyde": "senterlinjeposisjon",
+        "exif_tid_aar": "exif_tid",
+        "hele_posten": None,
+    }
+)
+"""Formatters that have another name than the record key that they read; None for the whole record."""

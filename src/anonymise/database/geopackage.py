@@ -24,8 +24,9 @@ from shapely import Point
 from anonymise.core.errors import DatabaseError, DatabaseUnavailable
 from anonymise.core.resources import command_line
 from anonymise.database.backend import GeometryAction, Outcome, ResultSet, RowResult, Statement
+from anonymise.database.column import Column, Kind, Value
 from anonymise.database.geometry import from_geopackage, geopackage_bounds, to_geopackage
-from anonymise.database.table import Column, Kind, Row, Table, Value
+from anonymise.database.table import Row, Table
 
 __all__ = ["GeoPackageBackend"]
 

@@ -14,9 +14,10 @@ from shapely import Point
 
 from anonymise.core.errors import DatabaseError, DatabaseUnavailable
 from anonymise.database.backend import GeometryAction, Outcome, ResultSet, RowResult, Statement
+from anonymise.database.column import Column, Kind, Value
 from anonymise.database.geometry import GeometryType, to_sdo_geometry
 from anonymise.database.settings import OracleSettings
-from anonymise.database.table import Column, Kind, Row, Table, Value
+from anonymise.database.table import Row, Table
 
 __all__ = ["OracleBackend"]
 

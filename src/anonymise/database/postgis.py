@@ -14,9 +14,10 @@ from shapely import Point
 
 from anonymise.core.errors import DatabaseError, DatabaseUnavailable
 from anonymise.database.backend import GeometryAction, Outcome, ResultSet, RowResult, Statement
+from anonymise.database.column import Column, Kind, Value
 from anonymise.database.geometry import to_ewkb_hex
 from anonymise.database.settings import PostgisSettings
-from anonymise.database.table import Column, Kind, Row, Table, Value
+from anonymise.database.table import Row, Table
 
 __all__ = ["PostgisBackend"]
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from anonymise.core import yamlfile
 from anonymise.core.errors import ConfigError
 from anonymise.core.resources import command_line, settings_folders
-from anonymise.database.table import check_identifier
+from anonymise.database.column import check_identifier
 
 __all__ = [
     "KEY_VARIABLES",

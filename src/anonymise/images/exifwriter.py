@@ -14,8 +14,9 @@ from typing import Final, Literal
 
 from anonymise.metadata.embedded import Embedded
 from anonymise.metadata.gps import HEMISPHERE_TAGS, hemisphere
-from anonymise.metadata.recorderxml import MalformedXmlError, decode_xml, redact_text, redact_xml
+from anonymise.metadata.recorderxml import redact_text, redact_xml
 from anonymise.metadata.tags import ORIENTATION, TEXT_TYPES, TYPE_BYTES, UNDEFINED, ExifFields, Field, characters
+from anonymise.metadata.xmltext import MalformedXmlError, decode_xml
 
 __all__ = ["MAX_BLOCK_BYTES", "OutputMetadata", "clean_exif", "contains_picture", "is_text"]
 

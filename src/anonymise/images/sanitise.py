@@ -20,7 +20,7 @@ from anonymise.images.exifwriter import MAX_BLOCK_BYTES, OutputMetadata, clean_e
 from anonymise.images.jpegsegments import APP0, APP1, APP2, APP14, COM, Segment
 from anonymise.images.png import Chunk
 from anonymise.metadata.gpano import read_gpano
-from anonymise.metadata.recorderxml import MalformedXmlError, decode_xml, parse_xml
+from anonymise.metadata.xmltext import MalformedXmlError, decode_xml, parse_xml
 
 __all__ = ["clean_chunks", "clean_segments", "clean_xmp"]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from lxml import etree
 
-from anonymise.metadata.recorderxml import MalformedXmlError, decode_xml, mend_xml, parse_xml
+from anonymise.metadata.xmltext import MalformedXmlError, decode_xml, mend_xml, parse_xml
 
 __all__ = ["read_gpano", "read_properties"]
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
-from enum import Enum, auto
 from math import isfinite
 from pathlib import PurePath
 
@@ -30,20 +29,17 @@ _FIRST_YEAR = 1826
 _MOST_SECONDS = 292 * 365 * 86400
 
 
-class Origin(Enum):
-    """Where a value was found."""
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Kind of place where a value was found. Each module in ``metadata.sources`` declares its own.
 
-    IMAGE_PROPERTIES = auto()
-    REFLINK_INFO = auto()
-    EXIF = auto()
-    GPANO = auto()
-    NAME = auto()
-    FILE = auto()
+    Attributes:
+        name: what notes call it.
+        is_exif: whether it is the EXIF block, rather than the image's path, XMP or another file.
+    """
 
-    @property
-    def is_exif(self) -> bool:
-        """Whether the value came out of the EXIF block, rather than from the image's own path or from XMP."""
-        return self in {Origin.IMAGE_PROPERTIES, Origin.REFLINK_INFO, Origin.EXIF}
+    name: str
+    is_exif: bool = False
 
 
 @dataclass(frozen=True, slots=True)

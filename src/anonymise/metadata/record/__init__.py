@@ -10,7 +10,7 @@ from anonymise.metadata.record.build import (
     build_record,
     check_not_null,
     configured_values,
-    required_keys,
+    read_sidecar,
     version_text,
 )
 from anonymise.metadata.record.text import KEYS, Record, dumps, flip_wkt, loads
@@ -25,6 +25,6 @@ __all__ = [
     "dumps",
     "flip_wkt",
     "loads",
-    "required_keys",
+    "read_sidecar",
     "version_text",
 ]

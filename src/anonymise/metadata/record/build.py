@@ -15,11 +15,12 @@ from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from anonymise.core import yamlfile
-from anonymise.core.errors import ConfigError, RecordError
+from anonymise.core.errors import RecordError
 from anonymise.metadata import roadname
-from anonymise.metadata.metadata import Metadata, Origin
+from anonymise.metadata.metadata import Metadata
 from anonymise.metadata.record.text import KEYS, Record, dumps, flip_wkt, loads
+from anonymise.metadata.sidecar import PositionSidecar
+from anonymise.metadata.sources.path import FILE
 
 __all__ = [
     "KEYS",
@@ -31,7 +32,7 @@ __all__ = [
     "dumps",
     "flip_wkt",
     "loads",
-    "required_keys",
+    "read_sidecar",
     "version_text",
 ]
 
@@ -56,18 +57,6 @@ _IMAGE_TYPE_FOLDERS = frozenset({"planar", "dekke", "360"})
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 """Half a character: how Python carries bytes of a file name that are no text."""
-
-_DERIVED: Mapping[str, str | None] = MappingProxyType(
-    {
-        "exif_gpsposisjon_2d": "exif_gpsposisjon",
-        "exif_gpsposisjon_hoyde": "exif_gpsposisjon",
-        "senterlinjeposisjon_2d": "senterlinjeposisjon",
-        "senterlinjeposisjon_hoyde": "senterlinjeposisjon",
-        "exif_tid_aar": "exif_tid",
-        "hele_posten": None,
-    }
-)
-"""Formatters of the table files that have another name than the record key they read; None for the whole record."""
 
 
 class RecordOptions(BaseModel):
@@ -110,6 +99,16 @@ class RecordOptions(BaseModel):
 
     table_name: str | None
     """Database table whose NOT NULL columns a record must fill; null checks nothing."""
+
+    position_sidecar: str | None
+    """GPX track (.gpx) or table (.csv: latitude, longitude, altitude, and time or file_name) with positions for the
+    records of images that have none of their own. A relative path begins at the folder of the file it stands in.
+    """
+
+    position_sidecar_clock_offset_seconds: float = Field(allow_inf_nan=False)
+    """Seconds that the camera's clock is ahead of UTC, or of the zone that an image's time names: 7200 for a camera
+    without zone on Norwegian summer time.
+    """
 
     table_primary_key: str | None
     """Column or record key that must have a value where `table_name` is set; null is the table's own."""
@@ -192,39 +191,15 @@ def check_not_null(record: Mapping[str, object], required_keys: Collection[str],
         raise RecordError(f"the database needs {', '.join(missing)}, but the image and its path do not say")
 
 
-def required_keys(table_file: Path, primary_key: str | None = None) -> tuple[tuple[str, ...], str]:
-    """The record keys that a database table insists on.
-
-    Args:
-        table_file: ``config/db_tables/<TABLE>.yml``.
-        primary_key: ``table_primary_key`` of the configuration, a column of the table or a record key; None takes
-            the table's own.
-
-    Returns:
-        Keys of the NOT NULL columns, in the table's order, and the key of the primary key.
+def read_sidecar(options: RecordOptions) -> PositionSidecar | None:
+    """The position sidecar that the configuration names; None where it names none.
 
     Raises:
-        ConfigError: the file is missing, no YAML, or describes no table, or there is no such primary key.
+        UsageError: the file cannot be read.
     """
-    try:
-        table = yamlfile.load(table_file)
-        columns = {column["name"]: column for column in table["columns"]}
-        primary = str(columns[table["pk_column"]]["formatter"])
-        extras = {name: str(column["extra"] or "").upper() for name, column in columns.items()}
-        formatters = [columns[name]["formatter"] for name, extra in extras.items() if "NOT NULL" in extra]
-    except OSError as error:
-        raise ConfigError([f"{table_file}: cannot be read ({error.strerror})"]) from None
-    except (KeyError, TypeError) as error:
-        problem = f"{table_file}: no table description ({type(error).__name__}: {error})"
-        raise ConfigError([problem, "it needs pk_column and columns with name, dtype, formatter and extra"]) from None
-    if primary_key in columns:
-        primary = str(columns[primary_key]["formatter"])
-    elif primary_key in KEYS:
-        primary = primary_key
-    elif primary_key is not None:
-        raise ConfigError([f"table_primary_key: {primary_key!r} is neither a column of {table_file} nor a record key"])
-    keys = (_DERIVED.get(formatter, formatter) for formatter in formatters)
-    return tuple(dict.fromkeys(key for key in keys if key)), primary
+    if options.position_sidecar is None:
+        return None
+    return PositionSidecar.read(Path(options.position_sidecar), options.position_sidecar_clock_offset_seconds)
 
 
 def _same(field: str) -> Callable[[Metadata], str | None]:
@@ -348,7 +323,7 @@ def _image_id(metadata: Metadata, options: RecordOptions) -> str | None:
 
     A file's date changes when the file is copied: an image that says nowhere when it was taken has no id.
     """
-    if metadata.time is None or metadata.origins.get("time") is Origin.FILE or metadata.file_name is None:
+    if metadata.time is None or metadata.origins.get("time") == FILE or metadata.file_name is None:
         return None
     # macOS hands out file names in decomposed form, other systems as they were written.
     name = unicodedata.normalize("NFC", metadata.file_name)
