@@ -11,9 +11,10 @@ from anonymise.core.detections import Size
 from anonymise.core.errors import UsageError
 from anonymise.images import embedded
 from anonymise.metadata import ImageSource, Metadata, PositionSidecar, read_metadata
+from anonymise.metadata.record import build_record
 from anonymise.metadata.sources.track import SIDECAR
 from anonymise.testing import FakeModel
-from tests.roadimages import ascii_field, exif_block, gps_fields, jpeg, road_jpeg
+from tests.roadimages import PROPERTIES, ascii_field, exif_block, gps_fields, jpeg, options, road_jpeg
 
 GPX = """<?xml version="1.0" encoding="UTF-8"?>
 <gpx version="1.1" creator="logger" xmlns="http://www.topografix.com/GPX/1/1"><trk>
@@ -149,6 +150,18 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for file in (tmp_path / "none.gpx", tmp_path):
         with pytest.raises(UsageError, match="position_sidecar"):
             PositionSidecar.read(file)
+
+
+def test_a_position_from_it_does_not_count_as_one_out_of_exif(tmp_path: Path) -> None:
+    start, end = PROPERTIES.index("<GeoTag>"), PROPERTIES.index("</GeoTag>") + len("</GeoTag>")
+    data, name = road_jpeg(PROPERTIES[:start] + PROPERTIES[end:]), "FV00013_S1D1_m00014_f1.jpg"
+    positions = sidecar(tmp_path, f"file_name,lat,lon\n{name},60,10\n", ".csv")
+    made = [
+        build_record(found, detections=None, preview_name=None, version=None, options=options())
+        for found in (read(road_jpeg(), positions, name=name), read(data, positions, name=name))
+    ]
+    assert [record["exif_kvalitet"] for record in made] == ["2", "1"]
+    assert made[1]["exif_gpsposisjon"] == "srid=4326;POINT( 10.0 60.0 )"
 
 
 def test_records_of_the_package_have_it_and_a_bad_file_is_named_at_once(tmp_path: Path) -> None:

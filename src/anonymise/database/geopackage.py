@@ -7,6 +7,8 @@ A layer of a GeoPackage has one geometry. The first geometry column of a table i
 column of the same layer, and a layer of its own through a view named ``<table>_<column>``.
 
 The file's names are those of the table file; SQLite makes no difference between upper and lower case.
+
+Long because the tables, views and triggers that the standard asks for stand here in full beside what fills them.
 """
 
 import contextlib
