@@ -1,5 +1,6 @@
 """Lossless replacement of regions, over the matrix of samplings, codings and sizes."""
 
+import importlib.metadata
 import io
 import os
 from pathlib import Path
@@ -291,3 +292,13 @@ def test_road_images(tmp_path: Path) -> None:
             touched = np.zeros(old.shape[:2], bool)
             touched[500 // side : -(-700 // side), 900 // side : -(-1500 // side)] = True
             assert np.array_equal(old[~touched], new[~touched])
+
+
+def test_the_private_names_of_jpeglib_are_those_of_the_version_that_is_asked_for() -> None:
+    """`images.dct` calls the C library of jpeglib 1.0 by names that may change with the next version."""
+    from jpeglib._bind import CJpegLib
+
+    assert importlib.metadata.version("jpeglib").startswith("1.0."), "read images/dct.py with the new version"
+    assert "OPTIMIZE_CODING" in CJpegLib.MASKS
+    library = CJpegLib._bind_lib(version="6b")
+    assert all(hasattr(library, name) for name in ("read_jpeg_dct", "write_jpeg_dct"))
