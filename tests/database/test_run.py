@@ -20,7 +20,7 @@ from tests.roadimages import road_jpeg
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-N_IMAGES = 200
+N_IMAGES = 800
 
 
 def write_images(folder: Path, n: int) -> None:

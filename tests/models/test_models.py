@@ -202,8 +202,10 @@ def test_a_folder_for_models_that_cannot_be_written_is_named_with_the_way_out() 
 
 
 def test_a_model_that_is_there_is_used_without_writing_to_its_folder(tmp_path: Path) -> None:
-    shutil.copytree(default_model_folder() / "Nano", tmp_path / "models" / "Nano")
-    folders = (tmp_path / "models", tmp_path / "models" / "Nano")
+    folders = [tmp_path / "models"]
+    for name in ("Nano", "Lite"):
+        folders.append(tmp_path / "models" / name)
+        shutil.copytree(default_model_folder() / name, folders[-1])
     before = [(folder, folder.stat().st_mtime_ns, sorted(folder.iterdir())) for folder in folders]
     for folder in folders:
         folder.chmod(0o555)
