@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 MODELS := $(VENV)/.models
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo picture test check lint types layers unit postgis wheel docs lock benchmark clean
+.PHONY: help setup demo picture test check lint types layers unit postgis browser wheel docs lock benchmark clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -60,7 +60,7 @@ types: $(READY)
 layers: $(READY)
 	$(BIN)/lint-imports
 
-unit: setup postgis
+unit: setup postgis browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The database tests start a PostgreSQL server of their own, from Debian's packages.
@@ -73,6 +73,19 @@ ifeq ($(POSTGIS),)
 	else \
 		echo "PostGIS is missing and may not be installed here: THE POSTGIS TESTS WILL BE SKIPPED"; \
 		echo "  sudo apt-get install postgresql postgresql-15-postgis-3"; \
+	fi
+endif
+
+# The pages are tested in Debian's Chromium; playwright would download a browser of its own.
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+browser:
+ifeq ($(CHROMIUM),)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; \
+	else \
+		echo "Chromium is missing and may not be installed here: THE TESTS OF THE PAGES WILL BE SKIPPED"; \
+		echo "  sudo apt-get install chromium"; \
 	fi
 endif
 
