@@ -54,7 +54,7 @@ def saved() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (["version"], 2),
+        (["version"], 3),
         (["instances", 0, "bbox"], [3, 1, 4, 4]),
         (["instances", 0, "bbox"], [2, 1, 4, 3]),
         (["instances", 0, "bbox"], [-1, 1, 7, 4]),

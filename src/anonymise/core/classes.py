@@ -25,8 +25,10 @@ COCO: Mapping[int, str] = MappingProxyType(
 )
 """Class id → name; 80 of the ids 1 to 90 are in use. Source: https://cocodataset.org (annotations of 2017)."""
 
-LABELS: Mapping[int, str] = MappingProxyType({**COCO, 1001: "face", 1002: "plate"})
-"""Class id → name of all classes; those that COCO does not have are beyond the ids of all its editions."""
+LABELS: Mapping[int, str] = MappingProxyType({**COCO, 1001: "face", 1002: "plate", 1003: "other"})
+"""Class id → name of all classes; those that COCO does not have are beyond the ids of all its editions. No model finds
+what is "other": people and other systems say that it must be hidden.
+"""
 
 TARGETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

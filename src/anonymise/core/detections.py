@@ -11,13 +11,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Box", "Detections", "Instance", "Mask", "RgbImage", "Size", "full_mask"]
+__all__ = ["MODEL", "Box", "Detections", "Instance", "Mask", "RgbImage", "Size", "full_mask"]
 
 RgbImage = NDArray[np.uint8]
 """Pixels of an image: uint8 (height, width, 3), in the order red, green, blue."""
 
 Mask = NDArray[np.bool_]
 """True where something is to be hidden: bool (height, width)."""
+
+
+MODEL = "model"
+"""Source of the objects that a model found, or whoever writes saved instances without saying who found what."""
 
 
 class Size(NamedTuple):
@@ -112,6 +116,7 @@ class Instance:
         box: where it is in the full image.
         mask: bool (box.height, box.width), the crop inside the box; read-only.
         continues: whether it is the rest of an object that another instance begins, at the other edge of a 360° image.
+        source: who says so: `MODEL`, or the kind of a correction.
 
     Raises:
         ValueError: the mask has another shape than the box.
@@ -122,6 +127,7 @@ class Instance:
     box: Box
     mask: Mask
     continues: bool = False
+    source: str = MODEL
 
     def __post_init__(self) -> None:
         if self.mask.shape != (self.box.height, self.box.width) or self.mask.dtype != np.bool_:
@@ -133,7 +139,7 @@ class Instance:
     def __reduce__(self) -> tuple[Any, ...]:
         # Masks travel to the workers as bits, those that fill their box as nothing at all.
         bits = None if self.fills_box else np.packbits(self.mask)
-        return _unpacked, (self.label, self.score, self.box, bits, self.continues)
+        return _unpacked, (self.label, self.score, self.box, bits, self.continues, self.source)
 
     @property
     def fills_box(self) -> bool:
@@ -179,11 +185,13 @@ class Instance:
         return replace(self, box=box, mask=cv2.dilate(grown, kernel).astype(bool))
 
 
-def _unpacked(label: int, score: float, box: Box, bits: NDArray[np.uint8] | None, continues: bool) -> Instance:
+def _unpacked(
+    label: int, score: float, box: Box, bits: NDArray[np.uint8] | None, continues: bool, source: str
+) -> Instance:
     if bits is None:
-        return Instance(label, score, box, full_mask(box), continues)
+        return Instance(label, score, box, full_mask(box), continues, source)
     mask = np.unpackbits(bits, count=box.area).astype(bool).reshape(box.height, box.width)
-    return Instance(label, score, box, mask, continues)
+    return Instance(label, score, box, mask, continues, source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +202,13 @@ class Detections:
         size: of the full image.
         instances: in a stable order.
         doubtful: what was found and is not hidden, for people to judge; empty unless that is wanted.
+        removed: what was found and is not hidden, because somebody said that it is none.
     """
 
     size: Size
     instances: tuple[Instance, ...] = ()
     doubtful: tuple[Instance, ...] = ()
+    removed: tuple[Instance, ...] = ()
 
     def dilated(self, pixels: int) -> "Detections":
         """All objects grown by ``pixels``."""

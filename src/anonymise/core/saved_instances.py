@@ -2,9 +2,11 @@
 
 Objects are written as COCO's results format has them (https://cocodataset.org/#format-results): ``category_id``,
 ``score``, ``bbox`` [left, top, width, height] and ``segmentation``, the run-length encoded mask of the full image.
-``category`` is the name of the class; besides COCO's there are face and plate (`labels.LABELS`). ``continues`` is true
-for the rest of an object that crosses the left and right edge of a 360° image. ``doubtful``, where it is there, lists
-in the same way what was found and is not hidden (key ``keep_doubtful``).
+``category`` is the name of the class; besides COCO's there are face, plate and other (`classes.LABELS`). ``continues``
+is true for the rest of an object that crosses the left and right edge of a 360° image. ``doubtful``, where it is there,
+lists in the same way what was found and is not hidden (key ``keep_doubtful``). Since version 2 ``source`` says who
+found an object, the model or a kind of correction, and ``removed`` lists what the model found and somebody said is
+none.
 """
 
 import json
@@ -15,13 +17,13 @@ import numpy as np
 from pycocotools import mask as coco
 
 from anonymise.core.classes import LABELS
-from anonymise.core.detections import Box, Detections, Instance, Size
+from anonymise.core.detections import MODEL, Box, Detections, Instance, Size
 from anonymise.core.errors import InstancesError
 from anonymise.core.runlengths import check_size, mask_within
 
 __all__ = ["VERSION", "dumps", "load", "loads", "parse"]
 
-VERSION = 1
+VERSION = 2
 
 _MAX_COVER = 64
 """The masks of all objects together may have so many times as many pixels as the image. A file of a few kilobytes could
@@ -36,8 +38,9 @@ def dumps(detections: Detections, file_name: str) -> str:
         "image": {"file_name": file_name, "width": size.width, "height": size.height},
         "instances": [_entry(instance, size) for instance in detections.instances],
     }
-    if detections.doubtful:
-        content["doubtful"] = [_entry(instance, size) for instance in detections.doubtful]
+    for name, further in (("doubtful", detections.doubtful), ("removed", detections.removed)):
+        if further:
+            content[name] = [_entry(instance, size) for instance in further]
     return json.dumps(content, ensure_ascii=False, indent=2)
 
 
@@ -49,6 +52,7 @@ def _entry(instance: Instance, size: Size) -> dict[str, Any]:
         "bbox": [instance.box.left, instance.box.top, instance.box.width, instance.box.height],
         "segmentation": _encoded(instance, size),
         "continues": instance.continues,
+        "source": instance.source,
     }
 
 
@@ -101,18 +105,18 @@ def loads(text: str, size: Size | None = None) -> Detections:
     """
     try:
         content = json.loads(text, object_pairs_hook=_without_duplicates)
-        if content["version"] != VERSION:
+        if content["version"] not in (1, VERSION):
             raise InstancesError(f"version {content['version']} of the saved instances is not known here")
         claimed = Size(_whole(content["image"]["width"]), _whole(content["image"]["height"]))
         check_size(claimed)
-        lists = content["instances"], content.get("doubtful", [])
+        lists = content["instances"], content.get("doubtful", []), content.get("removed", [])
         if not all(isinstance(entries, list) for entries in lists):
             raise TypeError("instances is no list")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InstancesError(f"no saved instances: {_described(error)}") from error
     if size not in (None, claimed):
         raise InstancesError(f"of an image of {claimed.width}×{claimed.height} pixels, not {size.width}×{size.height}")
-    found: list[list[Instance]] = [[], []]
+    found: list[list[Instance]] = [[], [], []]
     left = _MAX_COVER * claimed.width * claimed.height
     numbered = enumerate(((kind, entry) for kind, entries in enumerate(lists) for entry in entries), start=1)
     for number, (kind, entry) in numbered:
@@ -182,8 +186,10 @@ def _decoded(entry: dict[str, Any], size: Size) -> Instance:
         raise ValueError(f"its score {score!r} is not between 0 and 1")
     if not isinstance(continues, bool):
         raise TypeError("continues is neither true nor false")
+    if not isinstance(source := entry.get("source", MODEL), str):
+        raise TypeError("its source is no text")
     if list(rle["size"]) != [size.height, size.width]:
         raise ValueError("its mask is of an image of another size")
     # A mask need not reach the edges of its box, as where the seam of a 360° image cuts an object.
     mask = mask_within(rle["counts"], size, box)
-    return Instance(_whole(label), float(score), box, mask, continues)
+    return Instance(_whole(label), float(score), box, mask, continues, source)

@@ -8,7 +8,15 @@ from typing import Protocol
 from anonymise.core.detections import Detections, RgbImage, Size
 from anonymise.core.projection import PLANAR, Projection
 
-__all__ = ["DetectionSource", "InputImage", "Source"]
+__all__ = ["CORRECTED", "DetectionSource", "InputImage", "Source", "uncorrected"]
+
+CORRECTED = "+corrections:"
+"""Begins the part of a fingerprint that stands for the corrections of an image."""
+
+
+def uncorrected(fingerprint: str) -> str:
+    """The fingerprint of a source without the corrections that were added to it."""
+    return fingerprint.partition(CORRECTED)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +65,18 @@ class Source:
         find: image → detections in stored pixels. Raises `ImageError` where it cannot tell, `ModelError` where the
             model cannot be run.
         saved: SHA-256 of the saved instances that this is; None for everything else.
+        corrections: end of the fingerprint that stands for the corrections of the image, empty where it has none; None
+            where nobody asked for any.
     """
 
     fingerprint: str
     find: Callable[[InputImage], Detections]
     saved: str | None = None
+    corrections: str | None = None
+
+    def known_as(self, fingerprint: str) -> str:
+        """The fingerprint of this source, if without corrections of its own it were the one of this fingerprint."""
+        return fingerprint if self.corrections is None else uncorrected(fingerprint) + self.corrections
 
 
 class DetectionSource(Protocol):

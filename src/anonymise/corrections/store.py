@@ -1,0 +1,526 @@
+"""The store of corrections: rows that nobody changes, and a chain of events that shows if somebody did.
+
+SQLite with a rollback journal, in a folder of its own. Every change is one transaction; SQLite's lock admits one writer
+at a time, and readers always see whole changes. A crash loses the change that was under way and nothing else.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from anonymise.core.classes import label_of
+from anonymise.core.detections import Size
+from anonymise.core.errors import StorageError, UsageError
+from anonymise.corrections.shapes import canonical
+
+__all__ = ["IN_FORCE", "SOURCES", "STATUSES", "Correction", "Rows", "Store", "new_id", "utc_now"]
+
+STATUSES = ("proposed", "accepted", "drawn", "rejected", "unmatched", "stale", "failed", "undone")
+"""Of a correction. An undone one is superseded by a row in force; that is no status of its own in the table."""
+
+IN_FORCE = frozenset({"accepted", "drawn", "stale", "failed"})
+"""Statuses of corrections that every run applies."""
+
+SOURCES = ("external", "report", "review", "import")
+"""Kinds of systems that corrections come from."""
+
+_APPLICATION_ID = 0x414E4F43  # "ANOC"
+_BUSY_SECONDS = 10.0
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""Of a ULID (https://github.com/ulid/spec)."""
+
+_SCHEMA: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE correction (
+            id TEXT PRIMARY KEY, relative TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
+            kind TEXT CHECK (kind IN ('add', 'remove')), category TEXT NOT NULL, shape TEXT, source TEXT NOT NULL,
+            batch TEXT NOT NULL, author TEXT NOT NULL, created TEXT NOT NULL, sha256 TEXT, reason TEXT,
+            supersedes TEXT, padding INTEGER NOT NULL, status TEXT NOT NULL, status_at TEXT NOT NULL,
+            status_by TEXT NOT NULL) WITHOUT ROWID""",
+        "CREATE INDEX correction_of_image ON correction (relative)",
+        "CREATE INDEX correction_of_batch ON correction (batch, status)",
+        "CREATE INDEX correction_superseded ON correction (supersedes) WHERE supersedes IS NOT NULL",
+        "CREATE INDEX correction_waiting ON correction (status) WHERE status IN ('accepted', 'failed', 'unmatched')",
+        """CREATE TABLE event (
+            n INTEGER PRIMARY KEY, at TEXT NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, correction_id TEXT,
+            detail TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL)""",
+        "CREATE INDEX event_of_correction ON event (correction_id)",
+        # Further tables, and how far they are: see `Store.tables`.
+        "CREATE TABLE room (name TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID",
+    ),
+)
+"""Element n brings a store from version n to n + 1; those that are out stay as they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """What somebody says of a part of a picture.
+
+    Attributes:
+        relative: path of the image below the input folder, with ``/``; of an unmatched one, how its sender calls it.
+        width: of the frame that the shape is in: the stored pixels of the original.
+        height: of the same.
+        kind: "add" hides the shape, "remove" says that a find of the model there is none, None ends another row.
+        category: name of a class, or "other".
+        shape: JSON text, as in `shapes`; None where ``kind`` is.
+        source: kind of the system that it comes from.
+        batch: groups rows.
+        author: pseudonym of a person, or name of a system.
+        created: UTC, RFC 3339.
+        sha256: of the original's bytes, where that is known.
+        reason: code of the reason.
+        supersedes: id of the row that this one ends.
+        padding: whether the margins of the configuration are added.
+        id: ULID; the store gives one to a row without.
+        status: one of `STATUSES`.
+        status_at: when that came about.
+        status_by: who says so.
+    """
+
+    relative: str
+    width: int
+    height: int
+    kind: str | None
+    category: str
+    shape: str | None
+    source: str
+    batch: str
+    author: str
+    created: str = ""
+    sha256: str | None = None
+    reason: str | None = None
+    supersedes: str | None = None
+    padding: bool = True
+    id: str = ""
+    status: str = "accepted"
+    status_at: str = ""
+    status_by: str = ""
+
+    @property
+    def size(self) -> Size:
+        """Size of the frame that the shape is in."""
+        return Size(self.width, self.height)
+
+    def fresh(self) -> "Correction":
+        """The same as a new row in force."""
+        return replace(self, id="", created="", status="accepted", status_at="", status_by="")
+
+    def content(self) -> str:
+        """What no one may change, as JSON text."""
+        values = {key: value for key, value in asdict(self).items() if not key.startswith("status")}
+        return json.dumps(values, sort_keys=True)
+
+
+_COLUMNS = tuple(field.name for field in fields(Correction))
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM correction"  # noqa: S608 - our own names
+_INSERT = (
+    f"INSERT INTO correction ({', '.join(_COLUMNS)}) VALUES "  # noqa: S608
+    f"({', '.join('CAST(? AS TEXT)' if name == 'relative' else '?' for name in _COLUMNS)})"
+)
+_ENDED = (
+    "EXISTS (SELECT 1 FROM correction s WHERE s.supersedes = correction.id "
+    "AND s.status IN ('accepted', 'drawn', 'stale', 'failed'))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The corrections of one image, of one moment.
+
+    Attributes:
+        in_force: those that apply, by id.
+        waiting: ids of those, undoing ones included, that no run has drawn yet.
+    """
+
+    in_force: tuple[Correction, ...] = ()
+    waiting: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Changes with what applies; empty where nothing does."""
+        if not self.in_force:
+            return ""
+        return hashlib.sha256("\n".join(row.content() for row in self.in_force).encode()).hexdigest()[:32]
+
+
+class Store:
+    """The corrections in a folder. May be used from several threads.
+
+    Raises:
+        UsageError: there is no such store.
+        StorageError: it cannot be made or read, is damaged, or of a newer version of this program.
+    """
+
+    def __init__(self, folder: Path, *, create: bool = False) -> None:
+        """Opens a store.
+
+        Args:
+            folder: that it is in.
+            create: whether to make one where there is none.
+        """
+        self.file = folder / "corrections.sqlite"
+        self._lock = threading.RLock()
+        if not self.file.is_file():
+            if not create:
+                raise UsageError(f"there is no store of corrections {self.file}; corrections add or import makes one")
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                os.close(os.open(self.file, os.O_CREAT | os.O_RDWR, 0o600))
+            except OSError as error:
+                raise StorageError(f"{self.file} cannot be made: {error.strerror or error}") from error
+        with self._errors():
+            self._connection = sqlite3.connect(
+                self.file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()  # deleting is slow on shares
+            self._check_version()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends using the store."""
+        self._connection.close()
+
+    def _check_version(self) -> None:
+        ask = self._connection.execute
+        application, version = (ask(f"PRAGMA {key}").fetchone()[0] for key in ("application_id", "user_version"))
+        is_empty = ask("SELECT COUNT(*) = 0 FROM sqlite_master").fetchone()[0]
+        if application != _APPLICATION_ID and not is_empty:
+            raise StorageError(f"{self.file} is another program's database, not a store of corrections")
+        if version > len(_SCHEMA):
+            raise self._is_newer()
+        if version < len(_SCHEMA):
+            with self.changing():
+                version = ask("PRAGMA user_version").fetchone()[0]  # another process may have been first
+                for statement in (statement for step in _SCHEMA[version:] for statement in step):
+                    ask(statement)
+                ask(f"PRAGMA application_id = {_APPLICATION_ID}")
+                ask(f"PRAGMA user_version = {len(_SCHEMA)}")
+
+    def _is_newer(self) -> StorageError:
+        return StorageError(f"{self.file} was written by a newer version of this program; update the program")
+
+    def tables(self, room: str, steps: Sequence[Sequence[str]]) -> None:
+        """Makes the further tables of a room, which it reads with `read` and changes within `changing`.
+
+        Args:
+            room: name of the room, with which its tables begin.
+            steps: SQL statements; element n brings the tables from version n to n + 1. Those that are out stay as they
+                are.
+
+        Raises:
+            StorageError: a newer version of this program made the tables.
+        """
+
+        def version() -> int:
+            found = self.read("SELECT version FROM room WHERE name = ?", [room])
+            return int(found[0][0]) if found else 0
+
+        if version() < len(steps):
+            with self.changing() as connection:
+                for statement in (statement for step in steps[version() :] for statement in step):
+                    connection.execute(statement)
+                connection.execute("INSERT OR REPLACE INTO room VALUES (?, ?)", [room, len(steps)])
+        if version() > len(steps):
+            raise self._is_newer()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise StorageError(f"{self.file} is being written by another process; try again later") from error
+            raise StorageError(f"{self.file} cannot be read or written: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise StorageError(f"{self.file} is damaged: {error}. Restore it from an export or a backup") from error
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all that is done within happens, or nothing does. They may be nested.
+
+        Raises:
+            StorageError: another process is writing, or the store cannot be written.
+        """
+        with self._lock, self._errors():
+            if self._connection.in_transaction:
+                yield self._connection
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def read(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """The rows that a query gives."""
+        with self._lock, self._errors():
+            return self._connection.execute(sql, values).fetchall()
+
+    def of_image(self, relative: str) -> Rows:
+        """The corrections of an image.
+
+        Raises:
+            StorageError: the store is out of reach or damaged.
+        """
+        found = self.select(f"relative = CAST(? AS TEXT) AND NOT {_ENDED} ORDER BY id", [_bytes(relative)])
+        in_force = tuple(row for row in found if row.kind and row.status in IN_FORCE)
+        waiting = (row.id for row in found if row.status in ("accepted", "failed"))
+        return Rows(in_force, tuple(waiting))
+
+    def select(self, where: str = "1", values: Sequence[object] = ()) -> list[Correction]:
+        """The corrections that meet a condition in SQL."""
+        return [_correction(row) for row in self.read(f"{_SELECT} WHERE {where}", values)]
+
+    def waiting(self) -> frozenset[str]:
+        """`Correction.relative` of the images that a run has to do because of corrections."""
+        sql = f"SELECT DISTINCT relative FROM correction WHERE status IN ('accepted', 'failed') AND NOT {_ENDED}"  # noqa: S608
+        rows = self.read(sql)
+        return frozenset(relative for (relative,) in rows)
+
+    def counts(self, batch: str | None = None) -> dict[str, int]:
+        """Status → number of corrections, of all or of one batch; those that undo others are not counted."""
+        rows = self.read(
+            f"SELECT CASE WHEN {_ENDED} THEN 'undone' ELSE status END AS s, COUNT(*) FROM correction "  # noqa: S608
+            "WHERE kind IS NOT NULL AND (? IS NULL OR batch = ?) GROUP BY s",
+            [batch, batch],
+        )
+        return {status: dict(rows).get(status, 0) for status in STATUSES}
+
+    def add(self, rows: Iterable[Correction], who: str) -> list[str]:
+        """Puts corrections in, unless they are there already and not undone; gives the ids of those put in.
+
+        A row with ``supersedes`` ends another one, from when it is accepted.
+
+        Args:
+            rows: the corrections. The store gives ids and times to those without.
+            who: pseudonym of who does it.
+
+        Raises:
+            StorageError: the store cannot be written.
+            ValueError: a row makes no sense.
+        """
+        checked = [_checked(row) for row in rows]
+        with self.changing() as connection:
+            added = []
+            for row in checked:
+                if (not row.id and self._has(row)) or (row.id and self._has_id(row.id)):
+                    continue
+                now = utc_now()
+                row = replace(
+                    row,
+                    id=row.id or new_id(),
+                    created=row.created or now,
+                    status_at=row.status_at or now,
+                    status_by=row.status_by or who,
+                )
+                values = [getattr(row, name) for name in _COLUMNS]
+                values[_COLUMNS.index("relative")] = _bytes(row.relative)
+                connection.execute(_INSERT, values)
+                self.note(who, "put", row.id, f"{row.status} {_sha256(row.content())}")
+                added.append(row.id)
+        return added
+
+    def _has(self, row: Correction) -> bool:
+        sql = (
+            "SELECT 1 FROM correction WHERE relative = CAST(? AS TEXT) AND kind IS ? AND category = ? AND shape IS ? "
+            "AND source = ? AND batch = ? AND supersedes IS ? AND NOT "
+        )
+        same = (row.kind, row.category, row.shape, row.source, row.batch, row.supersedes)
+        return bool(self.read(f"{sql}{_ENDED} LIMIT 1", [_bytes(row.relative), *same]))
+
+    def _has_id(self, id_: str) -> bool:
+        return bool(self.read("SELECT 1 FROM correction WHERE id = ?", [id_]))
+
+    def undo(self, who: str, *, ids: Sequence[str] = (), batch: str | None = None) -> int:
+        """Ends corrections by rows that supersede them; gives their number.
+
+        Args:
+            who: pseudonym of who does it.
+            ids: of the corrections.
+            batch: instead of ``ids``, all corrections of this group that were not rejected.
+
+        Raises:
+            UsageError: there is no such correction, or it was undone before.
+        """
+        with self.changing():
+            if batch is not None:
+                rows = self.select(f"batch = ? AND kind IS NOT NULL AND status <> 'rejected' AND NOT {_ENDED}", [batch])
+            else:
+                rows = [
+                    row for id_ in ids for row in self.select(f"id = ? AND kind IS NOT NULL AND NOT {_ENDED}", [id_])
+                ]
+            if missing := set(ids).difference(row.id for row in rows):
+                raise UsageError(f"{min(missing)}: there is no such correction, or it was undone before")
+            ends = [replace(row, kind=None, shape=None, supersedes=row.id, author=who, reason=None) for row in rows]
+            return len(self.add([row.fresh() for row in ends], who))
+
+    def decide(self, who: str, ids: Sequence[str], status: str, reason: str = "") -> None:
+        """Accepts or rejects proposed corrections.
+
+        Args:
+            who: pseudonym of who decides.
+            ids: of the corrections.
+            status: "accepted" or "rejected".
+            reason: code of the reason.
+
+        Raises:
+            UsageError: one of them is not there or not proposed; none is changed.
+        """
+        with self.changing():
+            for id_ in ids:
+                if self.read("SELECT status FROM correction WHERE id = ?", [id_]) != [("proposed",)]:
+                    raise UsageError(f"{id_}: there is no such correction that is proposed")
+            self.set_status(ids, status, who, reason)
+
+    def set_status(self, ids: Iterable[str], status: str, who: str, detail: str = "") -> None:
+        """Gives corrections a status; those that have it already stay as they are."""
+        with self.changing() as connection:
+            for id_ in ids:
+                now = utc_now()
+                done = connection.execute(
+                    "UPDATE correction SET status = ?, status_at = ?, status_by = ? WHERE id = ? AND status <> ?",
+                    [status, now, who, id_, status],
+                )
+                if done.rowcount:
+                    self.note(who, "status", id_, f"{status} {detail}".strip())
+
+    def note(self, who: str, what: str, correction_id: str | None, detail: str = "") -> None:
+        """Appends an event to the chain, within `changing`."""
+        last = self.read("SELECT n, hash FROM event ORDER BY n DESC LIMIT 1")
+        n, previous = (last[0][0] + 1, last[0][1]) if last else (1, "")
+        event = (n, utc_now(), who, what, correction_id, detail, previous)
+        with self.changing() as connection:
+            connection.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*event, _event_hash(event)])
+
+    def events(self, correction_id: str) -> list[tuple[str, str, str, str]]:
+        """What happened to a correction: when, who, what, and details, in order."""
+        return self.read("SELECT at, who, what, detail FROM event WHERE correction_id = ? ORDER BY n", [correction_id])
+
+    def last_hash(self) -> str:
+        """Hash of the last event; empty before the first."""
+        last = self.read("SELECT hash FROM event ORDER BY n DESC LIMIT 1")
+        return str(last[0][0]) if last else ""
+
+    def fault(self) -> str | None:
+        """What somebody changed in the store behind its back; None if chain and corrections fit each other."""
+        previous, count = "", 0
+        contents: dict[str, str] = {}
+        statuses: dict[str, str] = {}
+        with self._lock, self._errors():
+            for event in self._connection.execute("SELECT * FROM event ORDER BY n"):
+                count += 1
+                if event[0] != count or event[6] != previous or event[7] != _event_hash(event[:7]):
+                    return f"event {event[0]} does not fit the chain"
+                previous = event[7]
+                what, id_, detail = event[3], event[4], event[5]
+                if what == "put":
+                    statuses[id_], contents[id_] = detail.split(" ")
+                elif what == "status":
+                    statuses[id_] = detail.partition(" ")[0]
+        for row in self.select():
+            if contents.pop(row.id, None) != _sha256(row.content()) or statuses[row.id] != row.status:
+                return f"correction {row.id} is not as its events say"
+        return f"correction {min(contents)} is gone" if contents else None
+
+    def exported(self) -> Iterator[str]:
+        """Each correction as a line of JSON, by id."""
+        for row in self.select("1 ORDER BY id"):
+            yield json.dumps(asdict(row), sort_keys=True)
+
+    def imported(self, lines: Iterable[str], who: str) -> int:
+        """Takes lines in that `exported` gave; those that are here stay. Gives the number of new ones.
+
+        Raises:
+            UsageError: a line is no correction; nothing is taken in.
+        """
+        rows = []
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                values = json.loads(line)
+                rows.append(_checked(Correction(**values)))
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                raise UsageError(f"line {number}: no correction: {error}") from error
+        # What was drawn elsewhere may not be drawn here.
+        rows = [replace(row, status="accepted") if row.status in IN_FORCE else row for row in rows]
+        return len(self.add(rows, who))
+
+
+def _checked(row: Correction) -> Correction:
+    """The row with its shape as the store writes it.
+
+    Raises:
+        ValueError: it makes no sense.
+    """
+    texts = (row.relative, row.category, row.source, row.batch, row.author)
+    if not all(isinstance(text, str) and text for text in texts):
+        raise ValueError("relative, category, source, batch and author are texts")
+    if row.source not in SOURCES or row.kind not in ("add", "remove", None) or row.status not in STATUSES[:-1]:
+        raise ValueError(f"source {row.source}, kind {row.kind} or status {row.status} is not known here")
+    if row.relative.startswith("/") or ".." in row.relative.split("/"):
+        raise ValueError(f"{row.relative} is no path below the input folder")
+    try:
+        label_of(row.category)
+    except KeyError:
+        raise ValueError(f"{row.category}: no known class") from None
+    if not all(isinstance(side, int) and side > 0 for side in row.size) or not isinstance(row.padding, bool | int):
+        raise ValueError("width and height are whole numbers above 0")
+    if row.sha256 is not None and re.fullmatch("[0-9a-f]{64}", row.sha256) is None:
+        raise ValueError("sha256 is 64 hexadecimal digits in lower case")
+    if row.kind is None:
+        if not row.supersedes:
+            raise ValueError("a row without kind supersedes another")
+        return replace(row, shape=None, padding=bool(row.padding))
+    shape = json.loads(row.shape) if isinstance(row.shape, str) else row.shape
+    return replace(row, shape=canonical(shape, row.size), padding=bool(row.padding))
+
+
+def _correction(row: tuple[Any, ...]) -> Correction:
+    values: Mapping[str, Any] = dict(zip(_COLUMNS, row, strict=True))
+    return Correction(**{**values, "padding": bool(values["padding"])})
+
+
+def _event_hash(event: Sequence[object]) -> str:
+    return _sha256(json.dumps(list(event)))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _bytes(relative: str) -> bytes:
+    # Names that are no Unicode come from old disks.
+    return relative.encode("utf-8", "surrogateescape")
+
+
+def new_id() -> str:
+    """A ULID: milliseconds since the epoch, and 80 random bits."""
+    number = int(time.time() * 1000) << 80 | secrets.randbits(80)
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def utc_now() -> str:
+    """The time in UTC, RFC 3339 with milliseconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
