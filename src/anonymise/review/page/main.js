@@ -1,0 +1,711 @@
+// The page: which picture is shown, what the keys do, and what is sent. Drawing is the stage's.
+
+import { Api, ApiError } from "./api.js";
+import { uprightFrame } from "./geometry.js";
+import { lookOf, Stage } from "./stage.js";
+
+const AHEAD = 3; // pictures that are claimed and loaded before they are asked for
+const IDLE_SECONDS = 10; // longer pauses do not count as work on a picture
+const RENEW_SECONDS = 300; // a claim that ends sooner is renewed while somebody works
+const REASONS = { s: "sign", r: "reflection", p: "poster", e: "empty" };
+
+const $ = (id) => document.getElementById(id);
+const api = new Api();
+const stage = new Stage($("stage"));
+
+const KEYS = {
+  decide: "Enter", next: ["Space", "ArrowRight"], previous: "ArrowLeft", box: "n", polygon: "p", hand: "m", view: "v", delete: ["Delete", "Backspace"],
+  outlines: "h", original: "o", undo: ["u", "Ctrl+z"], redo: "Ctrl+y", flag: "f", broken: "b", help: "?", larger: "+", smaller: "-", fit: "0",
+};
+let texts = {};
+let session = null;
+let kind = null;
+let filters = {};
+let entries = []; // pictures of this session, in the order in which they were shown
+let position = -1;
+let ahead = []; // promises of entries
+let actions = []; // what can be undone: drawings, marks and decisions
+let undone = [];
+let isSending = false;
+let lastActive = performance.now();
+
+// Texts ---------------------------------------------------------------------------------------------------------------
+
+function text(key, values = {}) {
+  return (texts[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+}
+
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+let statusTimer;
+function say(message, { bad = false, stays = false } = {}) {
+  clearTimeout(statusTimer);
+  $("status").textContent = message;
+  $("status").className = bad ? "bad" : "";
+  if (!stays) statusTimer = setTimeout(() => say("", { stays: true }), bad ? 8000 : 2500);
+}
+
+function reasonOf(error) {
+  if (!(error instanceof ApiError)) throw error;
+  if (error.status === 0) return text("offline");
+  if (error.status === 401) return text("noToken");
+  if (error.status === 403) return text("noRight");
+  return error.message;
+}
+
+// Pictures --------------------------------------------------------------------------------------------------------------
+
+const current = () => entries[position] ?? null;
+
+/** The reduction of a picture by powers of two that still has a pixel for each of the screen. */
+function levelFor(item, resolution) {
+  let level = 0;
+  while (resolution * 2 ** (level + 1) <= 1 && level < (item.levels ?? 1) - 1) level++;
+  return level;
+}
+
+function entryOf(item) {
+  const resolution = Math.min(stage.canvas.clientWidth / item.width, 1) * devicePixelRatio;
+  const level = levelFor(item, resolution);
+  const entry = { item, level, added: [], falseFinds: new Map(), seconds: 0, decision: null, n: 0 };
+  entry.bitmap = api.bitmap(imageOf(entry, level));
+  entry.bitmap.catch(() => {}); // is said when the picture is shown
+  return entry;
+}
+
+const imageOf = ({ item }, level) => `api/items/${item.id}/image?level=${level}&version=${item.version}`;
+
+async function claim(wanted = {}) {
+  const item = await api.json("api/claim", { body: { kind, ...filters, ...wanted } });
+  return item ? entryOf(item) : null;
+}
+
+function fillAhead() {
+  // One after the other: the server gives each the next picture that nobody has.
+  while (ahead.length < AHEAD) {
+    const before = ahead.at(-1) ?? Promise.resolve();
+    ahead.push(before.catch(() => {}).then((entry) => (entry === null ? null : claim())));
+    ahead.at(-1).catch(() => {});
+  }
+}
+
+async function next() {
+  if (position + 1 < entries.length) return show(position + 1);
+  if (kind === null) return undefined;
+  fillAhead();
+  let entry;
+  try {
+    entry = await ahead[0];
+  } catch (error) {
+    ahead = [];
+    say(reasonOf(error), { bad: true });
+    return undefined;
+  }
+  ahead.shift();
+  if (entry === null) {
+    ahead = [];
+    position = entries.length;
+    return showNothing(text("empty"));
+  }
+  fillAhead();
+  entries.push(entry);
+  return show(entries.length - 1);
+}
+
+const previous = () => (position > 0 ? show(position - 1) : undefined);
+
+async function show(index) {
+  position = index;
+  const entry = current();
+  const { item } = entry;
+  $("relative").textContent = item.relative;
+  document.title = `${item.relative.split("/").pop()} – ${text("title")}`;
+  $("source-badge").hidden = !item.reason;
+  $("source-badge").textContent = item.reason ?? "";
+  $("view-toggle").hidden = !item.equirectangular;
+  refresh();
+  try {
+    const bitmap = await entry.bitmap;
+    if (current() !== entry) return;
+    $("empty").hidden = true;
+    stage.show(item, bitmap);
+    refresh();
+    sharpen();
+  } catch (error) {
+    if (current() === entry) showNothing(text("broken.image", { reason: error instanceof ApiError ? reasonOf(error) : error.message }));
+  }
+}
+
+function showNothing(message) {
+  stage.clear();
+  $("empty").hidden = false;
+  $("empty-text").textContent = message;
+  if (!current()) $("relative").textContent = "";
+  refresh();
+}
+
+/** Loads a picture in more detail where it is seen larger than it was loaded. */
+async function sharpen() {
+  const entry = current();
+  if (!entry) return;
+  const level = levelFor(entry.item, stage.resolution);
+  if (level >= entry.level) return;
+  entry.level = level;
+  entry.bitmap = api.bitmap(imageOf(entry, level));
+  const bitmap = await entry.bitmap.catch(() => null);
+  if (bitmap && current() === entry) stage.sharpen(bitmap);
+}
+
+// What is shown -----------------------------------------------------------------------------------------------------------
+
+function objectsOf(entry) {
+  if (!entry) return [];
+  const finds = entry.item.finds.map((find) => ({
+    id: find.id, category: find.category, shape: find.polygon ? { polygon: find.polygon } : { box: find.box }, box: find.box,
+    score: find.score, source: find.source, isDoubtful: find.doubtful, reason: entry.falseFinds.get(find.id), isFalse: entry.falseFinds.has(find.id),
+  }));
+  const corrections = (entry.item.corrections ?? []).filter(({ kind: what }) => what !== "remove").map((row) => ({
+    id: row.id, category: row.category, shape: row.shape, source: row.source, isGiven: true,
+  }));
+  const added = entry.added.map((object) => ({ ...object, isDrawn: true }));
+  return [...added, ...finds, ...corrections].map((object) => ({ ...object, title: titleOf(object) }));
+}
+
+function titleOf(object) {
+  return `${object.category}: ${describe(object)}`;
+}
+
+function describe(object) {
+  if (object.isDrawn) return text("drawnByYou");
+  if (object.isFalse) return text("isFalse", { reason: text(`reason.${object.reason}`) });
+  const state = object.isGiven || (object.source && object.source !== "model") ? text(`from.${object.source}`) : text(object.isDoubtful ? "doubtfulFind" : "hidden");
+  return object.score == null || object.isGiven ? state : `${state}, ${text("score", { score: object.score.toFixed(2) })}`;
+}
+
+function refresh() {
+  const entry = current();
+  stage.objects = objectsOf(entry);
+  stage.draw();
+  const isShown = entry && stage.picture === entry.item;
+  $("finds-count").textContent = entry ? stage.objects.length : "";
+  $("no-finds").hidden = !entry || stage.objects.length > 0;
+  const focused = document.activeElement?.dataset?.find;
+  $("finds").replaceChildren(...stage.objects.map((object) => findButton(object, isShown)));
+  if (focused) $("finds").querySelector(`[data-find="${CSS.escape(focused)}"]`)?.focus();
+  const [added, wrong] = entry ? [entry.added.length, entry.falseFinds.size] : [0, 0];
+  $("decide-text").textContent = added && wrong ? text("decide.both", { added, false: wrong }) : added ? text("decide.added", { n: added }) : wrong ? text("decide.false", { n: wrong }) : text("decide.good");
+  for (const id of ["decide", "flag", "broken", "next"]) $(id).disabled = !entry || (isSending && id !== "next");
+  $("next").disabled = !entry;
+  $("previous").disabled = position <= 0;
+  $("undo").disabled = actions.length === 0;
+  $("view-toggle").setAttribute("aria-pressed", stage.isView);
+  for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === stage.tool);
+}
+
+function findButton(object, isShown) {
+  const { color, dash } = lookOf(object.category);
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  line.setAttribute("aria-hidden", "true");
+  const stroke = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  for (const [name, value] of Object.entries({ d: "M1 4h24", stroke: color, "stroke-width": 3, "stroke-dasharray": dash.join(" ") })) stroke.setAttribute(name, value);
+  line.append(stroke);
+  const crop = element("canvas", { width: 112, height: 112, ariaHidden: "true" });
+  if (isShown) paintCrop(crop, object);
+  const button = element("button", { type: "button" }, crop, element("span", {}, element("strong", {}, line, object.category), element("small", { textContent: describe(object) })));
+  button.dataset.find = object.id;
+  button.setAttribute("aria-pressed", object.id === stage.chosen);
+  button.addEventListener("focus", () => object.id !== stage.chosen && stage.choose(object.id));
+  return element("li", { className: object.isFalse ? "is-false" : "" }, button);
+}
+
+function boxOf(shape) {
+  if (shape.box) return shape.box;
+  const points = Array.isArray(shape.polygon[0][0]) ? shape.polygon.flat() : shape.polygon;
+  const [xs, ys] = [points.map(([x]) => x), points.map(([, y]) => y)];
+  return [Math.min(...xs), Math.min(...ys), Math.max(...xs) - Math.min(...xs), Math.max(...ys) - Math.min(...ys)];
+}
+
+function paintCrop(canvas, { shape }) {
+  const { width, height, orientation } = stage.picture;
+  const frame = uprightFrame(orientation ?? 1, width, height);
+  const [left, top, wide, high] = boxOf(shape);
+  const [a, b] = [frame.toUpright(left, top), frame.toUpright(left + wide, top + high)];
+  const side = Math.max(Math.abs(a[0] - b[0]), Math.abs(a[1] - b[1])) * 1.4;
+  const scale = stage.bitmap.width / frame.width;
+  const context = canvas.getContext("2d");
+  for (const turn of stage.wraps ? [0, -frame.width] : [0]) {
+    const [x, y] = [(a[0] + b[0] - side) / 2 + turn, (a[1] + b[1] - side) / 2];
+    context.drawImage(stage.bitmap, x * scale, y * scale, side * scale, side * scale, 0, 0, canvas.width, canvas.height);
+  }
+}
+
+async function refreshCounts() {
+  try {
+    const state = await api.json(`api/queue?${new URLSearchParams({ kind: kind ?? "all", ...filters })}`);
+    for (const button of $("kinds").children) button.querySelector(".count").textContent = state.counts[button.dataset.kind] ?? 0;
+    const { done, total } = state;
+    $("progress-text").textContent = text("lookedAt", { done: done.toLocaleString(), total: total.toLocaleString() });
+    $("progress-bar").value = total ? done / total : 0;
+    $("draw-now").hidden = !state.waiting;
+    $("draw-now").textContent = text("drawNow", { n: state.waiting });
+  } catch (error) {
+    say(reasonOf(error), { bad: true });
+  }
+}
+
+// Drawing and marking -----------------------------------------------------------------------------------------------------
+
+/** Does something that can be undone. */
+function act(action) {
+  action.redo();
+  actions.push(action);
+  undone = [];
+  refresh();
+}
+
+function addShape(shape) {
+  const entry = current();
+  const object = { id: `drawn-${entry.n++}`, category: $("category").value, shape };
+  act({ entry, redo: () => entry.added.push(object), undo: () => entry.added.splice(entry.added.indexOf(object), 1) });
+  stage.choose(object.id);
+}
+
+/** Replaces something drawn by a changed copy. */
+function change(id, changes) {
+  const entry = current();
+  const before = entry?.added.find((object) => object.id === id);
+  if (!before) return;
+  const after = { ...before, ...changes };
+  const put = (from, to) => entry.added.splice(entry.added.indexOf(from), 1, to);
+  act({ entry, redo: () => put(before, after), undo: () => put(after, before) });
+}
+
+function moveBy(dx, dy, growth = 0) {
+  const shape = current()?.added.find(({ id }) => id === stage.chosen)?.shape;
+  if (!shape) return;
+  const { width, height } = stage.picture;
+  if (shape.polygon) {
+    change(stage.chosen, { shape: { polygon: shape.polygon.map(([x, y]) => [x + dx, y + dy]) } });
+    return;
+  }
+  let [left, top, wide, high] = shape.box;
+  wide = Math.max(1, Math.min(width, wide + 2 * growth));
+  high = Math.max(1, Math.min(height, high + 2 * growth));
+  left += dx - growth;
+  left = stage.wraps ? ((left % width) + width) % width : Math.max(0, Math.min(width - wide, left));
+  top = Math.max(0, Math.min(height - high, top + dy - growth));
+  change(stage.chosen, { shape: { box: [left, top, wide, high] } });
+}
+
+function remove() {
+  const entry = current();
+  const id = stage.chosen;
+  if (!entry || id === null) return;
+  const drawn = entry.added.find((object) => object.id === id);
+  if (drawn) {
+    act({ entry, redo: () => entry.added.splice(entry.added.indexOf(drawn), 1), undo: () => entry.added.push(drawn) });
+    stage.choose(null);
+    return;
+  }
+  const find = entry.item.finds.find((object) => object.id === id);
+  if (!find) return;
+  if (!session.roles.includes("original")) {
+    say(text("cannotBeFalse"), { bad: true });
+    return;
+  }
+  if (entry.falseFinds.has(id)) {
+    const reason = entry.falseFinds.get(id);
+    act({ entry, redo: () => entry.falseFinds.delete(id), undo: () => entry.falseFinds.set(id, reason) });
+  } else {
+    $("reason").showModal();
+  }
+}
+
+function markFalse(reason) {
+  const entry = current();
+  const id = stage.chosen;
+  act({ entry, redo: () => entry.falseFinds.set(id, reason), undo: () => entry.falseFinds.delete(id) });
+}
+
+// Decisions -----------------------------------------------------------------------------------------------------------------
+
+async function decide(special = null) {
+  const entry = current();
+  if (!entry || isSending || stage.picture !== entry.item || entry.decision) return entry?.decision ? next() : undefined;
+  const { added, falseFinds } = entry;
+  const verdict = special ?? (added.length && falseFinds.size ? "both" : added.length ? "missed" : falseFinds.size ? "false" : "good");
+  isSending = true;
+  refresh();
+  try {
+    await send(entry, verdict);
+  } finally {
+    isSending = false;
+    refresh();
+  }
+  if (!entry.decision) return undefined;
+  const action = {
+    entry,
+    undo: async () => {
+      await api.json("api/undo", { body: { decision: entry.decision } });
+      entry.decision = null;
+    },
+    redo: () => send(entry, verdict),
+  };
+  actions.push(action);
+  undone = [];
+  say(text("saved"));
+  refreshCounts();
+  return next();
+}
+
+/** Sends a decision until it is stored or the reviewer has to look again. What was drawn is kept in any case. */
+async function send(entry, verdict) {
+  for (;;) {
+    const { item } = entry;
+    const body = {
+      verdict, version: item.version, seconds: Math.round(entry.seconds * 10) / 10,
+      added: entry.added.map(({ category, shape }) => ({ category, shape })),
+      false: [...entry.falseFinds].map(([find, reason]) => ({ find, reason })),
+    };
+    try {
+      entry.decision = (await api.json(`api/items/${item.id}/decision`, { body })).id;
+      return;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (error.status === 409) {
+        await claimAgain(entry);
+        return;
+      }
+      if (error.status && error.status < 500) {
+        say(reasonOf(error), { bad: true, stays: true });
+        return;
+      }
+      say(text("notSaved", { reason: reasonOf(error), seconds: 3 }), { bad: true, stays: true });
+      await new Promise((resolve) => setTimeout(resolve, 3000));
+    }
+  }
+}
+
+async function claimAgain(entry) {
+  try {
+    const before = entry.item;
+    const fresh = await claim({ item: before.id });
+    entry.item = fresh.item;
+    entry.bitmap = fresh.bitmap;
+    entry.level = fresh.level;
+    // Marks of finds that are no longer there cannot be kept.
+    for (const id of entry.falseFinds.keys()) if (!entry.item.finds.some((find) => find.id === id)) entry.falseFinds.delete(id);
+    say(text(before.version === entry.item.version ? "claimOver" : "changed"), { bad: true, stays: true });
+    if (current() === entry) await show(position);
+  } catch (error) {
+    say(error.status === 409 ? text("taken") : reasonOf(error), { bad: true, stays: true });
+  }
+}
+
+let isUndoing = false;
+async function step(from, onto, does) {
+  if (isUndoing) return;
+  const action = from.at(-1);
+  if (!action) {
+    say(text("nothingToUndo"));
+    return;
+  }
+  isUndoing = true;
+  try {
+    if (current() !== action.entry) await show(entries.indexOf(action.entry));
+    const wasDecided = action.entry.decision;
+    await action[does]();
+    from.pop();
+    onto.push(action);
+    if (wasDecided !== action.entry.decision) {
+      say(text(does === "undo" ? "undone" : "redone", { relative: action.entry.item.relative }));
+      refreshCounts();
+    }
+  } catch (error) {
+    say(reasonOf(error), { bad: true });
+  } finally {
+    isUndoing = false;
+    refresh();
+  }
+}
+
+const undo = () => step(actions, undone, "undo");
+const redo = () => step(undone, actions, "redo");
+
+function active() {
+  const now = performance.now();
+  const entry = current();
+  if (entry) {
+    entry.seconds += Math.min(IDLE_SECONDS, (now - lastActive) / 1000);
+    const left = (Date.parse(entry.item.until) - Date.now()) / 1000;
+    if (left > 0 && left < RENEW_SECONDS && !entry.renews) {
+      entry.renews = true;
+      claim({ item: entry.item.id }).then((fresh) => (entry.item.until = fresh.item.until)).catch(() => {}).finally(() => (entry.renews = false));
+    }
+  }
+  lastActive = now;
+}
+
+// Original, numbers, drawing now ----------------------------------------------------------------------------------------------
+
+let originalOf = null;
+async function showOriginal() {
+  const entry = current();
+  const find = stage.chosen;
+  if (!entry || find === null || originalOf) return;
+  originalOf = find;
+  try {
+    const blob = await (await api.fetch(`api/items/${entry.item.id}/original?find=${encodeURIComponent(find)}`)).blob();
+    if (!originalOf) return; // the key was let go before
+    const image = $("original").querySelector("img");
+    image.src = URL.createObjectURL(blob);
+    $("original").hidden = false;
+  } catch (error) {
+    say(reasonOf(error), { bad: true });
+  }
+}
+
+function hideOriginal() {
+  originalOf = null;
+  const image = $("original").querySelector("img");
+  if (image.src) URL.revokeObjectURL(image.src);
+  image.removeAttribute("src");
+  $("original").hidden = true;
+}
+
+const percent = (share) => (share == null ? "–" : `${(100 * share).toFixed(2)} %`);
+
+async function showNumbers() {
+  try {
+    const numbers = await api.json("api/numbers");
+    const figure = (name, value, below = "") => element("div", {}, element("dt", { textContent: name }), element("dd", {}, value, element("small", { textContent: below })));
+    const table = (title, rows, columns) => {
+      if (!rows.length) return [];
+      const head = element("tr", {}, ...columns.map(([name]) => element("th", { scope: "col", textContent: text(name) })));
+      const lines = rows.map((row) => element("tr", {}, ...columns.map(([, key], index) => (index ? element("td", { className: "number", textContent: row[key] ?? "–" }) : element("th", { scope: "row", textContent: row[key] })))));
+      return [element("h3", { textContent: title }), element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines))];
+    };
+    const { missed, agreement } = numbers;
+    const shown = [
+      figure(text("n.looked"), text("lookedAt", { done: numbers.looked_at, total: numbers.total })),
+      figure(text("n.missed"), `${missed.k} / ${missed.n}`, missed.n ? text("n.interval", { low: percent(missed.low), high: percent(missed.high) }) : ""),
+      figure(text("n.seconds"), numbers.median_seconds == null ? "–" : `${numbers.median_seconds.toFixed(1)} s`),
+    ];
+    if (agreement?.n) shown.push(figure(text("n.agreement"), percent(agreement.share), agreement.kappa == null ? "" : `${text("n.kappa")} ${agreement.kappa.toFixed(2)}`));
+    const found = [["n.name", "name"], ["n.misses", "missed"], ["n.false", "false"]];
+    $("numbers-body").replaceChildren(
+      element("dl", { className: "figure" }, ...shown),
+      ...table(text("n.byClass"), numbers.by_class ?? [], found),
+      ...table(text("n.bySize"), numbers.by_size ?? [], found),
+      ...table(text("n.byPerson"), (numbers.by_person ?? []).map((row) => ({ ...row, share: percent(row.share) })), [["n.name", "name"], ["n.pictures", "n"], ["n.misses", "share"]]),
+    );
+    $("numbers").showModal();
+  } catch (error) {
+    say(reasonOf(error), { bad: true });
+  }
+}
+
+async function drawNow() {
+  try {
+    let state = await api.json("api/draw", { body: {} });
+    while (state.state === "running") {
+      say(text("drawing.state", state), { stays: true });
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      state = await api.json("api/draw");
+    }
+    if (state.state === "failed") say(text("drawing.failed", { reason: state.reason }), { bad: true, stays: true });
+    else say(text("drawing.done", { n: state.done }));
+  } catch (error) {
+    say(reasonOf(error), { bad: true });
+  }
+  await refreshCounts();
+  // Its pixels and finds have changed if it was among those that were drawn.
+  const entry = current();
+  if (entry) {
+    const fresh = await claim({ item: entry.item.id }).catch(() => null);
+    if (fresh && fresh.item.version !== entry.item.version) {
+      Object.assign(entry, { item: fresh.item, bitmap: fresh.bitmap, level: fresh.level });
+      if (entry.decision) Object.assign(entry, { added: [], falseFinds: new Map() });
+      await show(position);
+    }
+  }
+}
+
+// Keys ------------------------------------------------------------------------------------------------------------------------
+
+const COMMANDS = {
+  decide: () => (stage.endPolygon(true) ? undefined : decide()),
+  next, previous, undo, redo, delete: remove,
+  box: () => {
+    stage.tool = "box";
+    stage.endPolygon(false);
+    if (current()) addShape(stage.boxAround(stage.middle));
+  },
+  polygon: () => setTool("polygon"),
+  hand: () => setTool(stage.tool === "hand" ? "box" : "hand"),
+  view: () => { stage.toggleView(); refresh(); },
+  flag: () => decide("flagged"),
+  broken: () => decide("broken"),
+  outlines: () => { stage.showsOutlines = false; stage.draw(); },
+  original: showOriginal,
+  larger: () => moveBy(0, 0, 2),
+  smaller: () => moveBy(0, 0, -2),
+  fit: () => stage.fit(),
+  help: () => $("help").showModal(),
+};
+
+function setTool(tool) {
+  stage.tool = tool;
+  stage.endPolygon(false);
+  refresh();
+}
+
+const listed = (value) => [value].flat();
+
+/** Name of the command of a key; null where the key belongs to what has the focus. */
+function commandOf(event) {
+  const pressed = (event.ctrlKey || event.metaKey ? "Ctrl+" : "") + (event.key === " " ? "Space" : event.key.length === 1 ? event.key.toLowerCase() : event.key);
+  const command = Object.keys(KEYS).find((name) => listed(KEYS[name]).includes(pressed));
+  const target = event.target;
+  if (target.closest("input, select, textarea, dialog")) return null;
+  // Enter and Space press the button that has the focus; in the strip of finds, a button only chooses.
+  if (["Enter", "Space"].includes(pressed) && target.closest("button") && !target.closest("#finds")) return null;
+  return command ?? null;
+}
+
+document.addEventListener("keydown", (event) => {
+  active();
+  if ($("reason").open) {
+    const reason = REASONS[event.key.toLowerCase()];
+    if (reason) $("reason").close(reason);
+    return;
+  }
+  if (document.querySelector("dialog[open]")) return;
+  if (event.altKey && event.key.startsWith("Arrow")) {
+    const distance = event.shiftKey ? 10 : 1;
+    const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    moveBy(dx * distance, dy * distance);
+    event.preventDefault();
+    return;
+  }
+  if (event.altKey) return;
+  if (event.key === "Escape" && stage.endPolygon(false)) return;
+  if ((event.ctrlKey || event.metaKey) && ["+", "-", "="].includes(event.key)) {
+    stage.zoom(event.key === "-" ? 0.8 : 1.25);
+    event.preventDefault();
+    return;
+  }
+  if (/^[1-9]$/.test(event.key) && !event.ctrlKey && !event.target.closest("input, select")) {
+    const option = $("category").options[Number(event.key) - 1];
+    if (option) setCategory(option.value);
+    return;
+  }
+  const command = commandOf(event);
+  if (!command) return;
+  event.preventDefault();
+  if (event.repeat && !["larger", "smaller", "next", "previous"].includes(command)) return;
+  COMMANDS[command]();
+});
+
+document.addEventListener("keyup", (event) => {
+  const key = event.key.toLowerCase();
+  if (listed(KEYS.outlines).includes(key)) {
+    stage.showsOutlines = true;
+    stage.draw();
+  }
+  if (listed(KEYS.original).includes(key)) hideOriginal();
+});
+window.addEventListener("blur", hideOriginal);
+document.addEventListener("pointerdown", active);
+
+function setCategory(category) {
+  $("category").value = category;
+  change(stage.chosen, { category });
+}
+
+stage.addEventListener("drawn", ({ detail }) => addShape(detail.shape));
+stage.addEventListener("chosen", ({ detail }) => {
+  for (const button of $("finds").querySelectorAll("button")) button.setAttribute("aria-pressed", button.dataset.find === detail.id);
+});
+stage.addEventListener("moved", sharpen);
+
+// Start -----------------------------------------------------------------------------------------------------------------------
+
+async function open(chosen) {
+  kind = chosen;
+  for (const button of $("kinds").children) button.setAttribute("aria-pressed", button.dataset.kind === kind);
+  entries = entries.filter((entry) => actions.some((action) => action.entry === entry) || undone.some((action) => action.entry === entry));
+  position = entries.length - 1;
+  ahead = [];
+  refreshCounts();
+  await next();
+}
+
+async function translate() {
+  const all = await (await fetch("texts.json")).json();
+  const language = navigator.languages.map((name) => name.slice(0, 2).replace(/^(no|nn)$/, "nb")).find((name) => name in all) ?? "en";
+  texts = { ...all.en, ...all[language] };
+  document.documentElement.lang = language;
+  for (const place of document.querySelectorAll("[data-text]")) place.textContent = text(place.dataset.text);
+  for (const place of document.querySelectorAll("[data-label]")) place.setAttribute("aria-label", text(place.dataset.label));
+}
+
+function writeHelp() {
+  const shown = (value) => listed(value).map((key) => key.replace("Arrow", "").replace("Right", "→").replace("Left", "←")).flatMap((key, index) => [index ? " " : "", element("kbd", { textContent: key })]);
+  const rows = [
+    [KEYS.decide, "decide"], [KEYS.next, "next"], [KEYS.previous, "previous"], [KEYS.box, "box"], [KEYS.polygon, "polygon"], [KEYS.hand, "hand"], ["1 … 9", "class"], ["Tab", "choose"], ["Alt+← ↑ → ↓", "move"],
+    [[KEYS.larger, KEYS.smaller].flat(), "size"], [KEYS.delete, "delete"], [KEYS.outlines, "outlines"], [KEYS.original, "original"], [KEYS.undo, "undo"], [KEYS.redo, "redo"], [KEYS.flag, "flag"], [KEYS.broken, "broken"], [KEYS.view, "view"], [KEYS.fit, "zoom"], [KEYS.help, "help"],
+  ];
+  $("help-keys").replaceChildren(...rows.map(([keys, name]) => element("tr", {}, element("th", { scope: "row" }, ...shown(keys)), element("td", { textContent: text(`help.${name}`) }))));
+}
+
+function connect() {
+  for (const [id, does] of Object.entries({
+    previous, next, undo, decide: () => COMMANDS.decide(), flag: COMMANDS.flag, broken: COMMANDS.broken, "view-toggle": COMMANDS.view, "draw-now": drawNow,
+    "numbers-open": showNumbers, "help-open": COMMANDS.help, "filter-open": () => $("filter").showModal(),
+  })) $(id).addEventListener("click", () => does());
+  for (const button of document.querySelectorAll("[data-tool]")) button.addEventListener("click", () => setTool(button.dataset.tool));
+  $("category").replaceChildren(...session.categories.map((name, index) => new Option(index < 9 ? `${index + 1} ${name}` : name, name)));
+  $("category").addEventListener("change", (event) => setCategory(event.target.value));
+  const form = $("filter-form");
+  form.elements.category.replaceChildren(new Option(text("all"), ""), ...session.categories.map((name) => new Option(name, name)));
+  $("filter").addEventListener("close", () => {
+    if ($("filter").returnValue === "clear") form.reset();
+    else if ($("filter").returnValue !== "apply") return;
+    filters = Object.fromEntries([...new FormData(form)].filter(([, value]) => value));
+    $("filter").returnValue = "";
+    open(kind);
+  });
+  $("reasons").replaceChildren(...Object.entries(REASONS).map(([key, name]) => element("button", { value: name }, text(`reason.${name}`), element("kbd", { textContent: key.toUpperCase() }))));
+  $("reason").addEventListener("close", () => {
+    if (Object.values(REASONS).includes($("reason").returnValue)) markFalse($("reason").returnValue);
+    $("reason").returnValue = "";
+  });
+  $("kinds").replaceChildren(...session.kinds.map((name) => {
+    const button = element("button", { type: "button" }, text(`kind.${name}`), element("span", { className: "count" }));
+    button.dataset.kind = name;
+    button.addEventListener("click", () => open(name));
+    return button;
+  }));
+}
+
+async function start() {
+  await translate();
+  try {
+    session = await api.json("api/session");
+  } catch (error) {
+    showNothing(reasonOf(error));
+    return;
+  }
+  Object.assign(KEYS, session.keys ?? {});
+  connect();
+  writeHelp();
+  await open(session.kinds[0]);
+  $("stage").focus();
+}
+
+start();
