@@ -9,14 +9,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anonymise.batch import journal as module
-from anonymise.batch.journal import Entry, Identity, Journal, JournalReader, Standing, State, Written, journal_file
+from anonymise.batch.journal import (
+    Entry,
+    Identity,
+    Journal,
+    JournalReader,
+    Standing,
+    State,
+    Written,
+    file,
+    journal_file,
+)
+from anonymise.batch.journal.reader import CHUNK
 from anonymise.core.errors import StorageError
 
 pytestmark = pytest.mark.slow
@@ -214,7 +226,7 @@ def test_threads_may_share_a_journal(tmp_path: Path) -> None:
 
 
 def test_a_reader_sees_all_of_many_entries_once(tmp_path: Path) -> None:
-    names = [f"{n:05}.jpg" for n in range(2 * module._CHUNK)]
+    names = [f"{n:05}.jpg" for n in range(2 * CHUNK)]
     with Journal(tmp_path, "one") as journal:
         for name in reversed(names):
             journal.started(name, HERE)
@@ -225,7 +237,7 @@ def test_a_reader_sees_all_of_many_entries_once(tmp_path: Path) -> None:
 
 def test_a_reader_in_the_middle_does_not_hold_up_the_run(tmp_path: Path) -> None:
     with Journal(tmp_path, "one", timeout_seconds=0) as journal:
-        for n in range(module._CHUNK + 1):
+        for n in range(CHUNK + 1):
             journal.started(f"{n}.jpg", HERE)
         journal.commit()
         with JournalReader(tmp_path) as reader:
@@ -292,11 +304,26 @@ def test_why_a_run_ends_is_not_hidden_by_the_journal(away: tuple[Path, Path], ca
     assert "journal" in caplog.text
 
 
-def test_a_batch_that_is_written_twice_counts_once(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, "one")
+class _LosesAnAnswer(sqlite3.Connection):
+    """Commits the first batch, but says that it could not, as on a share that goes away at that moment."""
+
+    lost = 0
+
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        cursor = super().execute(sql, parameters)
+        if sql == "COMMIT" and not _LosesAnAnswer.lost:
+            _LosesAnAnswer.lost += 1
+            raise sqlite3.OperationalError("disk I/O error")
+        return cursor
+
+
+def test_a_batch_that_is_written_twice_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path, "one", retry_seconds=0.01)
     finish(journal, "a.jpg")
-    journal._write()  # arrived, but nobody could tell
+    monkeypatch.setattr(_LosesAnAnswer, "lost", 0)
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=_LosesAnAnswer))
     journal.commit()
+    assert _LosesAnAnswer.lost == 1
     entry = entry_of(tmp_path, "a.jpg")
     assert (entry.state, entry.attempts) == (State.FINISHED, 1)
 
@@ -364,7 +391,7 @@ def test_an_output_folder_that_cannot_hold_a_journal(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_another_program_holds_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(file, "BUSY_SECONDS", 0.05)
     journal = Journal(tmp_path, "one", timeout_seconds=0)
     finish(journal, "a.jpg")
     other = sqlite3.connect(journal_file(tmp_path), isolation_level=None)
