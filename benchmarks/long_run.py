@@ -94,10 +94,10 @@ def _time_spent_in_journal() -> list[float]:
     def timed(name: str) -> None:
         original = getattr(Journal, name)
 
-        def call(self: Journal, *args: object) -> object:
+        def call(self: Journal, *args: object, **values: object) -> object:
             started = time.perf_counter()
             try:
-                return original(self, *args)
+                return original(self, *args, **values)
             finally:
                 spent[0] += time.perf_counter() - started
 
