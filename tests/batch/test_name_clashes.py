@@ -11,7 +11,8 @@ from anonymise import config
 from anonymise.batch import runs as pipeline
 from anonymise.batch import storage
 from anonymise.batch.audit import audit
-from anonymise.batch.paths import Places, TreeWalker
+from anonymise.batch.paths import Places
+from anonymise.batch.walker import TreeWalker
 from anonymise.batch.workers import SerialWorkers
 from tests.fakes import Ran, RedMasker, street, write_image
 

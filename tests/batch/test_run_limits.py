@@ -16,9 +16,10 @@ from anonymise.batch import runs as pipeline
 from anonymise.batch.inputs import check_inputs
 from anonymise.batch.jobs import Job, JobOptions, finish, make_record
 from anonymise.batch.journal import JournalReader, State
-from anonymise.batch.paths import Paths, Places, TreeWalker
+from anonymise.batch.paths import Paths, Places
 from anonymise.batch.sharing import decode_into
 from anonymise.batch.tasks import Work
+from anonymise.batch.walker import TreeWalker
 from anonymise.batch.workers import Executor, ProcessWorkers, SerialWorkers
 from anonymise.config import Config
 from tests.fakes import Ran, RedMasker, street, write_image

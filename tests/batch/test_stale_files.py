@@ -12,7 +12,8 @@ from anonymise.batch import runs as pipeline
 from anonymise.batch import storage
 from anonymise.batch.audit import Audit, audit
 from anonymise.batch.journal import Journal, JournalReader, journal_file
-from anonymise.batch.paths import Places, TreeWalker
+from anonymise.batch.paths import Places
+from anonymise.batch.walker import TreeWalker
 from anonymise.batch.workers import SerialWorkers
 from anonymise.config import Config
 from tests.fakes import Ran, RedMasker, street, write_image

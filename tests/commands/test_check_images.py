@@ -15,7 +15,8 @@ from typing import ParamSpec, TypeVar
 import pytest
 
 from anonymise.batch.inputs import CheckedInput, Fault, check_input, check_inputs
-from anonymise.batch.paths import Paths, Places, WalkProblem
+from anonymise.batch.paths import Paths, Places
+from anonymise.batch.walker import WalkProblem
 from anonymise.batch.workers import ProcessWorkers, SerialWorkers
 from anonymise.commands.check_images import main
 from anonymise.config import StorageOptions

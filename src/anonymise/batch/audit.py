@@ -8,9 +8,10 @@ from pathlib import Path
 
 from anonymise import images
 from anonymise.batch.journal import Entry, Identity, JournalReader, Standing, State, has_journal
-from anonymise.batch.paths import Paths, TreeWalker, WalkProblem, all_files, expected_files
+from anonymise.batch.paths import Paths, all_files, expected_files
 from anonymise.batch.storage import is_written
 from anonymise.batch.tracked import is_same_input, stray_files
+from anonymise.batch.walker import TreeWalker, WalkProblem
 from anonymise.config import FileKind, FileOptions, Place
 from anonymise.core.errors import UnreadableImage
 

@@ -10,11 +10,12 @@ from pathlib import Path, PurePath
 
 from anonymise.batch import runner
 from anonymise.batch.outcomes import Done, Failed, Outcome, Progress, Report, Skipped
-from anonymise.batch.paths import Paths, Places, TreeWalker, WalkProblem
+from anonymise.batch.paths import Paths, Places
 from anonymise.batch.recorder import Recorder
 from anonymise.batch.runner import Limits
 from anonymise.batch.storage import clear_temporary_files
 from anonymise.batch.tasks import ImageResult, ImageTask, outcome_of
+from anonymise.batch.walker import TreeWalker, WalkProblem
 from anonymise.batch.workers import Executor
 from anonymise.config import FileOptions, RunOptions
 from anonymise.core import transient

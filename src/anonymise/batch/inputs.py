@@ -8,8 +8,9 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 
-from anonymise.batch.paths import Paths, WalkProblem
+from anonymise.batch.paths import Paths
 from anonymise.batch.storage import read_input
+from anonymise.batch.walker import WalkProblem
 from anonymise.batch.workers import Executor, WorkerDied, alone, has_ended
 from anonymise.config import StorageOptions
 from anonymise.core.errors import TimeLimitError, UnreadableImage

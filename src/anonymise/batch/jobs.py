@@ -10,7 +10,7 @@ from typing import NamedTuple
 from anonymise import images
 from anonymise import redaction as draw
 from anonymise.anonymiser import Describer, Redactor, objects_of, timed
-from anonymise.batch import storage
+from anonymise.batch import originals, storage
 from anonymise.batch.paths import ExpectedFile, Paths, expected_files
 from anonymise.batch.sharing import SharedPixels
 from anonymise.batch.tasks import Work
@@ -195,7 +195,9 @@ class SaveWorker:
         if (archived := paths.file(FileKind.IMAGE, Place.ARCHIVE)) is not None and paths.places.archive is not None:
             with timed(seconds, "archive"):
                 root, ns = paths.places.archive, job.mtime_ns
-                storage.write_verified_copy(archived, job.data, root, options.storage, source=paths.source, mtime_ns=ns)
+                originals.write_verified_copy(
+                    archived, job.data, root, options.storage, source=paths.source, mtime_ns=ns
+                )
         if previews := [f for f in expected if f.kind is FileKind.PREVIEW]:
             with timed(seconds, "preview"):
                 dim = options.preview.preview_dim
@@ -234,7 +236,7 @@ def finish(job: Job, options: JobOptions) -> Work:
     with collected_log() as logged:
         # Before anything is written.
         if (archived := job.paths.file(FileKind.IMAGE, Place.ARCHIVE)) is not None:
-            storage.keep_other_original(archived, job.data, job.paths.source)
+            originals.keep_other_original(archived, job.data, job.paths.source)
         saved = _keep_foreign_instances(job, options.files)
         with timed(seconds, "record"):
             objects = objects_of(job.detections)
@@ -283,7 +285,7 @@ def delete_input(paths: Paths, options: FileOptions) -> Work:
     archived = paths.file(FileKind.IMAGE, Place.ARCHIVE)
     assert archived is not None  # the configuration's rules see to it
     expected = [file.path for file in expected_files(paths, options)]
-    storage.delete_verified_input(paths.source, paths.places.input, archived=archived, expected=expected)
+    originals.delete_verified_input(paths.source, paths.places.input, archived=archived, expected=expected)
     return Work()
 
 

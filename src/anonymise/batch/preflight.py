@@ -10,8 +10,9 @@ from typing import Literal
 
 from anonymise.batch import runs as pipeline
 from anonymise.batch.notify import read_email_account
-from anonymise.batch.paths import Paths, Places, TreeWalker, WalkProblem
-from anonymise.batch.storage import check_archive
+from anonymise.batch.originals import check_archive
+from anonymise.batch.paths import Paths, Places
+from anonymise.batch.walker import TreeWalker, WalkProblem
 from anonymise.config import Config, FileKind, Place
 from anonymise.core.errors import AnonymiseError, CannotStart, ConfigError, ModelError, RecordError
 from anonymise.core.resources import command_line, find_settings

@@ -18,7 +18,7 @@ from anonymise.batch.jobs import Job, JobOptions, finish, make_preview, make_rec
 from anonymise.batch.journal import SAVED, Journal, has_journal
 from anonymise.batch.loader import Loaded, Loader, LoaderOptions
 from anonymise.batch.outcomes import Outcome, Progress, Report, Skipped
-from anonymise.batch.paths import Paths, Places, TreeWalker, expected_files
+from anonymise.batch.paths import Paths, Places, expected_files
 from anonymise.batch.recorder import FileRecorder, JournalRecorder, Recorder, RecorderOptions, known_failures
 from anonymise.batch.resume import Begun, Resumption
 from anonymise.batch.runner import Failure, Success, Task, attempt, prefetch
@@ -26,6 +26,7 @@ from anonymise.batch.sharing import PixelMemory, SharedPixels
 from anonymise.batch.storage import holds_files, prepare, read_input
 from anonymise.batch.tasks import ImageResult, ImageTask, Subject, Work, problem_result
 from anonymise.batch.tracked import noted
+from anonymise.batch.walker import TreeWalker
 from anonymise.batch.workers import Executor, SerialWorkers
 from anonymise.config import Config, FileKind, FileOptions, Place, StorageOptions
 from anonymise.core import saved_instances as instances

@@ -3,9 +3,6 @@
 A file appears under its name only complete: it is written in a folder for temporary files below its tree's root,
 flushed to the disk, and renamed. The temporary name says which process writes it, so that what a dead one left can be
 removed while others work on the same tree. Contents are no concern of this module.
-
-One long module, because every function here is about one promise, that no file is lost or half there, and each leans on
-the others for it.
 """
 
 import contextlib
@@ -23,16 +20,14 @@ from typing import TypeVar
 from anonymise.batch.paths import Places, way_out
 from anonymise.batch.processes import is_running, process_name
 from anonymise.config import FileOptions, StorageOptions
-from anonymise.core.errors import StorageError, UnreadableImage, UsageError, WriteError
+from anonymise.core.errors import StorageError, UnreadableImage, WriteError
 
 __all__ = [
-    "check_archive",
+    "FileTakenError",
     "clear_temporary_files",
-    "delete_verified_input",
     "holds_files",
     "is_root",
     "is_written",
-    "keep_other_original",
     "prepare",
     "prepare_root",
     "read",
@@ -41,7 +36,6 @@ __all__ = [
     "sha256_of",
     "sync_names",
     "write_atomically",
-    "write_verified_copy",
 ]
 
 log = logging.getLogger(__name__)
@@ -158,7 +152,7 @@ def _content(path: Path, max_megabytes: int, look: Callable[[bytes], object] | N
         return stream.read(status.st_size)
 
 
-class _TakenError(FileExistsError):
+class FileTakenError(FileExistsError):
     """There is a file by this name, which is not to be replaced."""
 
 
@@ -187,7 +181,7 @@ def write_atomically(
     """
     try:
         _while_reachable(lambda: _replace(path, data, root, mtime_ns, replace=replace), root, options)
-    except _TakenError:
+    except FileTakenError:
         raise
     except OSError as error:
         if error.errno in _STOPS_THE_RUN:
@@ -195,115 +189,10 @@ def write_atomically(
         raise WriteError(f"{path} cannot be written: {_reason(error)}") from error
 
 
-def check_archive(archive: Path, *, create: bool) -> None:
-    """Makes sure that an archive is there, or is meant to be new, rather than on a share that is not mounted.
-
-    Args:
-        archive: the archive folder.
-        create: whether the operator says that it is new.
-
-    Raises:
-        UsageError: it is not there, or has never been one.
-    """
-    if is_root(archive):
-        return
-    if not archive.parent.is_dir():
-        raise UsageError(
-            f"The archive folder {archive} cannot be made, because {archive.parent} does not exist. Is its disk or "
-            "share mounted? (-a)"
-        )
-    if not create and not is_root(archive.parent):
-        what = "holds no archive yet" if archive.is_dir() else "does not exist"
-        raise UsageError(
-            f"The archive folder {archive} {what}. If its disk or share is mounted and the archive is to be new, say "
-            "so once with --create-archive (-a)."
-        )
-
-
 def holds_files(root: Path) -> bool:
     """Whether there is anything in a prepared folder besides what this program keeps there for itself."""
     with os.scandir(root) as entries:
         return any(entry.name != _MARKER for entry in entries)
-
-
-def keep_other_original(path: Path, data: bytes, source: Path) -> None:
-    """Makes sure that the archive's place for an original holds no other one.
-
-    Args:
-        path: where the original belongs in the archive.
-        data: its content.
-        source: the input image, for the message.
-
-    Raises:
-        WriteError: it holds another one.
-    """
-    if is_written(path) and not _has_content(path, data):
-        raise WriteError(
-            f"the archive holds another original by this name: {path} is not the same as {source}. Neither is changed; "
-            "give this input an archive of its own (-a), or rename one of the two"
-        )
-
-
-def write_verified_copy(
-    path: Path, data: bytes, root: Path, options: StorageOptions, *, source: Path, mtime_ns: int | None = None
-) -> None:
-    """Writes the untouched original to the archive and reads it back; never over another original.
-
-    Args:
-        path: where it belongs.
-        data: its content.
-        root: of the archive.
-        options: say how long to wait.
-        source: the input image, for the message.
-        mtime_ns: the input image's time of the last change, which the copy gets, in nanoseconds since the epoch.
-
-    Raises:
-        WriteError: this file cannot be written, reads back differently, or another original is in its place.
-        StorageError: the disk is full, read-only or out of reach.
-    """
-    keep_other_original(path, data, source)
-    if is_written(path):
-        return
-    try:
-        write_atomically(path, data, root, options, mtime_ns=mtime_ns, replace=False)
-    except _TakenError:  # somebody was faster
-        keep_other_original(path, data, source)
-    if not _has_content(path, data):
-        raise WriteError(f"{path} reads back differently from what was written; check the disk of the archive")
-
-
-def delete_verified_input(source: Path, root: Path, *, archived: Path, expected: Iterable[Path]) -> None:
-    """Deletes a finished input image, and the folders below ``root`` that this leaves empty, never ``root``.
-
-    Args:
-        source: the input image.
-        root: the input folder.
-        archived: its copy in the archive, which was read back when it was written; now it is compared once more.
-        expected: all files that a finished image has.
-
-    Raises:
-        WriteError: a file is missing, or the input is not what the archive holds; the input stays.
-    """
-    expected = tuple(expected)
-    if source.is_symlink() or way_out(source, root) is not None:
-        raise WriteError("the input stays, because it is a link; what it leads to is not deleted through it")
-    missing = [path for path in expected if not is_written(path)]
-    if missing:
-        raise WriteError(f"the input stays, because {missing[0]} is missing")
-    try:
-        if not _has_content(archived, source.read_bytes()):
-            raise WriteError(f"the input stays, because it is not the same as its archive copy {archived}")
-        sync_names((archived, *expected))
-        source.unlink()
-    except OSError as error:
-        raise WriteError(f"the input cannot be deleted: {_reason(error)}") from error
-    for folder in source.parents:
-        if folder == root or not folder.is_relative_to(root):
-            break
-        try:
-            folder.rmdir()
-        except OSError:  # not empty, or in use by somebody else
-            break
 
 
 def is_root(folder: Path) -> bool:
@@ -396,7 +285,7 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
     """Renames a file unless there is one by the new name, also where several do so at once.
 
     Raises:
-        _TakenError: there is one.
+        FileTakenError: there is one.
     """
     try:
         if os.name == "nt":
@@ -412,7 +301,7 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
         else:
             temporary.unlink()
     except FileExistsError as error:
-        raise _TakenError(*error.args) from error
+        raise FileTakenError(*error.args) from error
 
 
 _HAS_NO_LINKS = frozenset(
@@ -484,13 +373,6 @@ def _is_reachable(root: Path) -> bool:
     try:
         with os.scandir(root) as entries:
             return any(True for _ in entries)
-    except OSError:
-        return False
-
-
-def _has_content(path: Path, data: bytes) -> bool:
-    try:
-        return path.stat().st_size == len(data) and path.read_bytes() == data
     except OSError:
         return False
 

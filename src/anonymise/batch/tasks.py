@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anonymise.batch.outcomes import Done, Failed, Outcome, Skipped
-from anonymise.batch.paths import WalkProblem
 from anonymise.batch.runner import Failure, Result, Success, Task
+from anonymise.batch.walker import WalkProblem
 from anonymise.batch.workers import WorkerDied
 from anonymise.core.errors import ImageError, RecordError
 

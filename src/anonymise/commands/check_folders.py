@@ -42,8 +42,9 @@ def _check(args: argparse.Namespace) -> int:
 
     from anonymise import config as configuration
     from anonymise.batch.audit import audit
-    from anonymise.batch.paths import Places, TreeWalker
+    from anonymise.batch.paths import Places
     from anonymise.batch.preflight import check_models, no_image
+    from anonymise.batch.walker import TreeWalker
     from anonymise.models import model_identity
     from anonymise.redaction.static import StaticMask
 

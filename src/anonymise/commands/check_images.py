@@ -43,8 +43,9 @@ def _check(args: argparse.Namespace) -> int:
 
     from anonymise import config as configuration
     from anonymise.batch.inputs import check_inputs
-    from anonymise.batch.paths import Places, TreeWalker
+    from anonymise.batch.paths import Places
     from anonymise.batch.preflight import no_image
+    from anonymise.batch.walker import TreeWalker
     from anonymise.batch.workers import SerialWorkers, new_workers
 
     # Where results will go is no concern here, so what needs an archive is not complained about.

@@ -160,7 +160,8 @@ def _images(
     """The images of the folder; those without annotation are problems."""
     import tempfile
 
-    from anonymise.batch.paths import Places, TreeWalker, WalkProblem
+    from anonymise.batch.paths import Places
+    from anonymise.batch.walker import TreeWalker, WalkProblem
     from anonymise.evaluation.truth import FileIndex, Problem, stem
 
     if folder is None:

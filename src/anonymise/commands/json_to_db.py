@@ -160,7 +160,8 @@ def _try(_: "DatabaseClient", table: "Table", batch: list[_Read], config: "Confi
 
 def _move(item: _Read, folder: Path, archive: Path, config: "Config") -> str | None:
     """Moves a record whose row is committed; returns what is wrong. Never over another record."""
-    from anonymise.batch.storage import prepare_root, sync_names, write_verified_copy
+    from anonymise.batch.originals import write_verified_copy
+    from anonymise.batch.storage import prepare_root, sync_names
 
     target = archive / item.path.relative_to(folder)
     try:
