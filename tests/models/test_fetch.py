@@ -13,7 +13,8 @@ import pytest
 from anonymise.core.errors import ModelError
 from anonymise.core.resources import CATALOG
 from anonymise.models.catalog import DetectorModel, InstanceModel, load_catalog
-from anonymise.models.fetch import FROZEN_GRAPH, ORIGIN, fetch, origin_of
+from anonymise.models.fetch import fetch
+from anonymise.models.origin import FROZEN_GRAPH, ORIGIN, origin_of
 from tests.models import savedmodel
 from tests.models.test_tfjs import run, write_model
 

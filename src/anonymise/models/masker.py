@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from anonymise.core.classes import LABELS
 from anonymise.core.detections import Box, Instance, RgbImage, Size, full_mask
-from anonymise.models.fetch import fetch, verify
+from anonymise.models.fetch import fetch
 from anonymise.models.network import Found, Network
 from anonymise.models.options import ModelOptions, of_class
+from anonymise.models.origin import verify
 from anonymise.models.runtimes import load_network
 from anonymise.models.selection import Chosen, select
 

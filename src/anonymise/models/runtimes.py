@@ -11,9 +11,9 @@ from anonymise.core.errors import ModelError
 from anonymise.models import selftest
 from anonymise.models.catalog import DetectorModel
 from anonymise.models.detector import DetectorNetwork, Run
-from anonymise.models.fetch import network_file
 from anonymise.models.network import Network
 from anonymise.models.options import ModelOptions
+from anonymise.models.origin import network_file
 
 __all__ = ["load_network"]
 

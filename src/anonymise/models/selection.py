@@ -13,8 +13,8 @@ from anonymise.core.errors import ModelError
 from anonymise.core.plaintext import did_you_mean
 from anonymise.core.resources import CATALOG, default_model_folder
 from anonymise.models.catalog import DetectorModel, Model, load_catalog
-from anonymise.models.fetch import origin_of, sha256
 from anonymise.models.options import ModelOptions
+from anonymise.models.origin import origin_of, sha256
 
 __all__ = ["Chosen", "Selection", "model_folder", "models_of_catalog", "select"]
 
