@@ -4,9 +4,10 @@ import importlib
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import pytest
 import shapely
 
@@ -171,22 +172,38 @@ def test_it_is_one_file_once_it_is_closed(file: Path, vegbilder: Table) -> None:
     assert len(read(copied, layer="VEGBILDER")[0]) == 1
 
 
-@pytest.mark.parametrize(("is_local", "mode"), [(True, "wal"), (False, "truncate")])
+class Disk(NamedTuple):
+    mountpoint: str
+    fstype: str
+    opts: str = "rw"
+
+
+@pytest.mark.parametrize(
+    ("disk", "modes"),
+    [
+        (Disk("", "ext4"), {"wal"}),
+        (Disk("", "NTFS", "rw,fixed"), {"wal"}),
+        (Disk("", "NTFS", "rw,remote"), {"delete", "truncate"}),
+        (Disk("", "cifs"), {"delete", "truncate"}),
+        (None, {"delete", "truncate"}),
+    ],
+)
 def test_the_write_ahead_log_only_on_local_disks(
-    file: Path, vegbilder: Table, is_local: bool, mode: str, monkeypatch: pytest.MonkeyPatch
+    file: Path, vegbilder: Table, disk: Disk | None, modes: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(geopackage, "_is_local", lambda _: is_local)
+    disks = [] if disk is None else [Disk(file.anchor, "cifs"), disk._replace(mountpoint=str(file.parent.resolve()))]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: disks)
     with DatabaseClient(GeoPackageBackend(file)) as client:
         client.create_table(vegbilder)
         assert client.upsert(vegbilder, [road_record()])[0].outcome is Outcome.INSERTED
         connection = sqlite3.connect(file)
         found = connection.execute("PRAGMA journal_mode").fetchone()[0]
         connection.close()
-    assert found in ({mode} if is_local else {"delete", "truncate"})
+    assert found in modes
 
 
 def test_somebody_else_writes(file: Path, vegbilder: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geopackage, "_BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(geopackage, "BUSY_SECONDS", 0.1)
     filled(file, vegbilder, 1)
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
