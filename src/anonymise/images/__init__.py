@@ -1,6 +1,7 @@
 """Image files: reading any, and writing the anonymised one. Not: what is hidden and why, paths.
 
-- `files`: decode and rewrite JPEG and PNG; turning.
+- `decoding`: what a file holds, as pixels.
+- `rewriting`: the anonymised file, previews and masks.
 - `container`: where the metadata stand, and the orientation.
 - `jpeg`, `jpegfile`, `dct`: a JPEG whose blocks outside the masks stay bit for bit.
 - `png`: its chunks.
@@ -8,19 +9,8 @@
 """
 
 from anonymise.images.container import embedded
-from anonymise.images.files import (
-    Header,
-    ImageOptions,
-    Kind,
-    Rewritten,
-    SourceImage,
-    check_kind,
-    decode,
-    encode_jpeg,
-    encode_png,
-    header,
-    rewrite,
-)
+from anonymise.images.decoding import Header, Kind, SourceImage, check_kind, decode, header
+from anonymise.images.rewriting import ImageOptions, Rewritten, encode_jpeg, encode_png, rewrite
 
 __all__ = [
     "Header",
