@@ -280,7 +280,8 @@ class Anonymiser:
     Args:
         config: configuration, as `load_config` gives it.
         model: the model; None loads the one that the configuration names, and fetches it where it is missing.
-        source: what says what must be hidden, instead of a model.
+        source: what says what must be hidden, instead of a model; `corrections.source.corrected` makes one that also
+            knows the corrections of a store.
 
     Raises:
         ModelError: the model is not available.

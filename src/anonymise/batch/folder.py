@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from anonymise.batch import runner
+from anonymise.batch.chosen import image_at, image_of, walker_over
 from anonymise.batch.outcomes import Done, Failed, Outcome, Progress, Report, Skipped
 from anonymise.batch.paths import Paths, Places
 from anonymise.batch.recorder import Recorder
@@ -65,8 +66,8 @@ def run_over(
     started = time.perf_counter()
     if n_swept := transient.sweep():
         log.warning("Removed raw pixels that a killed run left in memory or temporary files: %d", n_swept)
-    walker = TreeWalker(places, options.files)
-    tally = _Tally(places.input, options.run.max_failures_in_a_row, recorder, progress)
+    walker = walker_over(places, options.files)
+    tally = _Tally(places, options.run.max_failures_in_a_row, recorder, progress)
     images = _Images(places, options.run, recorder, progress)
     ending = runner.run(tasks(images.of(walker)), executor, tally, Limits(options.seconds_per_image))
     progress.ended()
@@ -125,7 +126,7 @@ class _Images:
             self.n_known = len(keys)
         self._progress.found(len(keys))
         self._recorder.expect(keys)
-        return (Paths(PurePath(key), self._places) if isinstance(key, str) else key for key in known)
+        return (image_of(PurePath(key), self._places) if isinstance(key, str) else key for key in known)
 
     def _known_failures_last(self, found: Iterable[Found]) -> Iterator[Found]:
         """The same images; those that failed before come when all others have had their turn."""
@@ -135,14 +136,14 @@ class _Images:
                 put_off.append(item.key)
             else:
                 yield item
-        yield from (Paths(PurePath(key), self._places) for key in put_off)
+        yield from (image_of(PurePath(key), self._places) for key in put_off)
 
 
 class _Tally:
     """The observer of a run: sums up the outcomes, and passes them to the recorder and the progress."""
 
-    def __init__(self, folder: Path, max_in_a_row: int | None, recorder: Recorder, progress: Progress) -> None:
-        self._folder = folder
+    def __init__(self, places: Places, max_in_a_row: int | None, recorder: Recorder, progress: Progress) -> None:
+        self._places = places
         self._limit = max_in_a_row
         self._recorder = recorder
         self._progress = progress
@@ -201,7 +202,7 @@ class _Tally:
             return None
         self.n_images += 1
         # Otherwise the same broken images would stop every run before it gets to the good ones.
-        if self._recorder.failed_before(failed.source.relative_to(self._folder).as_posix()):
+        if self._recorder.failed_before(image_at(failed.source, self._places).key):
             return None
         self._failures_in_a_row += 1
         if self._failures_in_a_row != self._limit:

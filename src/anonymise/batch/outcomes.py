@@ -84,6 +84,7 @@ class Report:
         interrupted: whether the operator stopped it.
         rows: what became of rows → how many; None where nothing was to go to a database.
         left_out: suffix → number of files in the input folder that are no images, the most frequent first.
+        n_stale: images that are not the pictures that corrections were made for. They are hidden all the same.
         n_left: images that a run which ended early did not get to; None where it had not looked for all of them yet.
     """
 
@@ -101,6 +102,7 @@ class Report:
     left_out: Mapping[str, int] = field(default_factory=dict)
     has_looked: bool = False
     n_left: int | None = 0
+    n_stale: int = 0
 
 
 class Progress:

@@ -50,6 +50,9 @@ ERROR_RECORD = "_error.json"
 class Places:
     """The roots of the trees, all mirrored from the input.
 
+    Attributes:
+        only: `Paths.key` of the images that the run is about; None is all.
+
     Raises:
         UsageError: the input folder does not exist, or two of the folders are not apart.
     """
@@ -59,12 +62,14 @@ class Places:
     archive: Path | None = None
     previews: Path | None = None
     colmap: Path | None = None
+    only: frozenset[str] | None = None
 
     @classmethod
     def of(cls, input_: Path, output: Path, archive: Path | None, options: FileOptions) -> "Places":
         """The places of a run, with those that the configuration adds."""
         added = (options.separate_preview_directory, options.colmap_mask_directory)
-        return cls(input_, output, archive, *(Path(folder) if folder is not None else None for folder in added))
+        previews, colmap = (None if folder is None else Path(folder) for folder in added)
+        return cls(input_, output, archive, previews, colmap)
 
     def __post_init__(self) -> None:
         for name in ("input", "output", "archive", "previews", "colmap"):

@@ -6,6 +6,7 @@ Every command that runs over folders asks `problems` before it creates anything.
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from anonymise.batch import runs as pipeline
@@ -16,6 +17,7 @@ from anonymise.batch.walker import TreeWalker, WalkProblem
 from anonymise.config import Config, FileKind, Place
 from anonymise.core.errors import AnonymiseError, CannotStart, ConfigError, ModelError, RecordError
 from anonymise.core.resources import command_line, find_settings
+from anonymise.corrections.store import Store
 from anonymise.database.settings import GeoPackageSettings, load_settings, password_for
 from anonymise.database.table import load_table
 from anonymise.metadata import record
@@ -127,6 +129,13 @@ def _static_mask(job: _Job) -> Iterator[str]:
     yield from ()
 
 
+def _corrections(job: _Job) -> Iterator[str]:
+    if job.config.run.corrections is not None:
+        with Store(Path(job.config.run.corrections)) as store:  # raises what is wrong
+            store.check()
+    yield from ()
+
+
 def _position_sidecar(job: _Job) -> Iterator[str]:
     record.read_sidecar(job.config.record)  # raises what is wrong
     yield from ()
@@ -176,7 +185,7 @@ def _archive(job: _Job) -> Iterator[str]:
 
 def _images(job: _Job) -> Iterator[str]:
     """Whether there is anything to do at all; an input that could not be looked into is the run's to report."""
-    if job.places is None or job.allow_empty:
+    if job.places is None or job.allow_empty or job.places.only is not None:
         return
     walker = TreeWalker(job.places, job.config.files)
     if not any(isinstance(item, Paths) or item.hides_images for item in walker.walk()):
@@ -229,6 +238,7 @@ _CHECKS: tuple[tuple[frozenset[JobKind], Callable[[_Job], Iterator[str]]], ...] 
     (frozenset({"previews", "records"}), _files_to_write),
     (frozenset({"anonymise"}), _models),
     (_WITH_PIXELS, _static_mask),
+    (_WITH_PIXELS, _corrections),
     (_WITH_RECORDS, _position_sidecar),
     (_ALL, _email),
     (_WITH_RECORDS, _table),

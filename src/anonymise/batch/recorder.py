@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from anonymise.batch import storage
+from anonymise.batch.chosen import image_at
 from anonymise.batch.jobs import delete_input
 from anonymise.batch.journal import SAVED, Journal, JournalReader, State, has_journal
 from anonymise.batch.outcomes import Done, Failed, Outcome, Skipped
@@ -23,12 +24,16 @@ from anonymise.batch.tracked import noted
 from anonymise.config import FileKind, FileOptions, RunOptions, StorageOptions
 from anonymise.core.errors import DatabaseUnavailable, ImageError, StorageError, UnreadableImage
 from anonymise.core.resources import command_line
+from anonymise.corrections.source import CorrectedSource
 from anonymise.database import outbox
 from anonymise.database.sender import Sender
 
 __all__ = ["FileRecorder", "JournalRecorder", "Recorder", "RecorderOptions", "known_failures"]
 
 log = logging.getLogger(__name__)
+
+_DRAWN_BATCH = 50
+"""Images whose corrections are noted as drawn together, after one commit of the journal."""
 
 _DELETE_BATCH = 50
 """Inputs that are deleted together, after one commit of the journal."""
@@ -104,7 +109,7 @@ class FileRecorder(Recorder):
     def record(self, outcome: Outcome) -> Iterable[ImageTask]:
         """Adds the files to those of the image."""
         if isinstance(outcome, Done):
-            paths = Paths(outcome.source.relative_to(self._places.input), self._places)
+            paths = image_at(outcome.source, self._places)
             files = (file for file in expected_files(paths, self._files) if file.kind is self._kind)
             earlier = set(self._journal.written(paths.key) or ())
             if earlier and (written := earlier.union(map(noted, files))) != earlier:
@@ -143,6 +148,8 @@ class JournalRecorder(Recorder):
         places: the folders.
         options: options of the run.
         sender: sends the rows of finished images; None where there is no database.
+        corrections: told of images that are finished, once the journal says so on the disk, and of those that failed;
+            None where there is no store of corrections.
     """
 
     def __init__(
@@ -152,6 +159,7 @@ class JournalRecorder(Recorder):
         places: Places,
         options: RecorderOptions,
         sender: Sender | None,
+        corrections: CorrectedSource | None = None,
     ) -> None:
         super().__init__(known_failures(places.output))
         self._sender = sender
@@ -165,6 +173,8 @@ class JournalRecorder(Recorder):
         self._options = options
         self._begun: dict[Path, Begun | None] = {}
         self._deletable: list[Paths] = []
+        self._corrections = corrections
+        self._drawn: list[str] = []
 
     def expect(self, keys: Iterable[str]) -> None:
         """Says how many images a changed configuration makes stale."""
@@ -204,7 +214,7 @@ class JournalRecorder(Recorder):
         """Writes an outcome down; gives the deletions that are due."""
         if outcome.source == self._places.input:
             return ()
-        paths = Paths(outcome.source.relative_to(self._places.input), self._places)
+        paths = image_at(outcome.source, self._places)
         match outcome:
             case Done():
                 self._note_done(paths, outcome)
@@ -219,7 +229,9 @@ class JournalRecorder(Recorder):
             case Skipped(finished=False):
                 return ()
         self._begun.pop(outcome.source, None)
-        if not self._options.storage.delete_input or isinstance(outcome, Failed):
+        self._note_corrections(paths.key, outcome)
+        is_archived = paths.places is not self._places  # it was not in the input folder
+        if not self._options.storage.delete_input or isinstance(outcome, Failed) or is_archived:
             return ()
         self._deletable.append(paths)
         return self._deletions() if len(self._deletable) >= _DELETE_BATCH else ()
@@ -242,6 +254,23 @@ class JournalRecorder(Recorder):
             content=done.contents.get("input"),
             instances=instances,
         )
+
+    def _note_corrections(self, key: str, outcome: Outcome) -> None:
+        if self._corrections is None:
+            return
+        if isinstance(outcome, Failed):
+            self._corrections.failed(key, outcome.reason)
+        elif self._corrections.has_due(key):
+            self._drawn.append(key)
+            if len(self._drawn) >= _DRAWN_BATCH:
+                self._commit()
+
+    def _commit(self) -> None:
+        """Writes the journal; only then are corrections drawn."""
+        self._journal.commit()
+        drawn, self._drawn = self._drawn, []
+        if self._corrections is not None:
+            self._corrections.finished(drawn)
 
     def close(self) -> Iterable[ImageTask]:
         """Writes the journal, sends the rows that wait; gives the deletions that are left."""
@@ -271,7 +300,7 @@ class JournalRecorder(Recorder):
                 self._sender.send(connection)
 
     def _deletions(self) -> list[ImageTask]:
-        self._journal.commit()
+        self._commit()
         due, self._deletable = self._deletable, []
         files = self._options.files
         return [Task(Subject(p.source, "delete", is_follow_up=True), partial(delete_input, p, files)) for p in due]

@@ -73,7 +73,8 @@ class Resumption:
         source = self._detections.of(paths.key)
         if source.saved is not None and (entry := self._journal.entry(paths.key)) is not None:
             # What a model found, as a run saved it, counts as found by the model.
-            source = replace(source, fingerprint=entry.instances.get(source.saved, source.fingerprint))
+            known = entry.instances.get(source.saved, source.fingerprint)
+            source = replace(source, fingerprint=source.known_as(known))
         if not self._force and self._is_finished(paths, identity, source):
             earlier, stays = self._journal.written(paths.key), self._tidied(paths, source, None)
             now = {*map(noted, expected_files(paths, self._files)), *stays}
@@ -94,7 +95,7 @@ class Resumption:
         """Whether all files of an image are there, made with these settings and detections, or with corrections."""
         fingerprints = [source.fingerprint]
         if source.saved is None and (corrections := self._journal.corrected(paths.key)) is not None:
-            fingerprints.append(corrections)
+            fingerprints.append(source.known_as(corrections))
         is_known = any(self._journal.finished(paths.key, identity, fingerprint) for fingerprint in fingerprints)
         if not is_known and self._journal.may_be_finished(paths.key):
             # The same picture with another time, such as its copy in the archive.

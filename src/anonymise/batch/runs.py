@@ -5,6 +5,7 @@ get the image's file as it was read, and its pixels in memory that they share.
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
@@ -33,12 +34,15 @@ from anonymise.core import saved_instances as instances
 from anonymise.core.detections import Size
 from anonymise.core.errors import DrawError, ImageError, InstancesError, StorageError, UsageError
 from anonymise.core.sources import DetectionSource, Source
+from anonymise.corrections.source import CorrectedSource, corrected
 from anonymise.database.sender import Sender
 from anonymise.images import check_kind, header
 from anonymise.metadata import PositionSidecar
 from anonymise.metadata.record import read_sidecar
 from anonymise.models import Masker
 from anonymise.redaction.static import StaticMask
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "SavedInstances",
@@ -142,12 +146,19 @@ def _finish_each(source: DetectionSource, model: str | None, run: _Run) -> Repor
         run: what the run works with.
     """
     config, places = run.config, run.places
+    source = corrected(source, config.run.corrections, config.outlines)
+    corrections = source if isinstance(source, CorrectedSource) else None
     prepare(places, config.files)
     static = StaticMask.of_options(config.static_mask, config.images.max_decoded_pixels)
     check_static_mask(static, places, config.files, config.storage)
     sidecar = read_sidecar(config.record)
     journal = _journal(config, places, static, sidecar, model)
     _check_archive(places, journal, config.storage)
+    if journal.has_corrections and corrections is None:
+        raise UsageError(
+            f"Earlier runs drew corrections into {places.output}, and this run would take them out again. Name their "
+            "folder (corrections: FOLDER). To give them up, undo them there and run once."
+        )
     resumption = Resumption(journal, source, config.files, force=config.run.force_remask)
     recorder = JournalRecorder(
         journal,
@@ -155,6 +166,7 @@ def _finish_each(source: DetectionSource, model: str | None, run: _Run) -> Repor
         places,
         RecorderOptions(config.files, config.storage, config.run, config.database.db_max_n_accumulated_rows),
         run.sender,
+        corrections,
     )
     loading = LoaderOptions(config.storage, config.images.max_decoded_pixels, config.seconds_per_image)
     depth = 2 if config.run.enable_async else 0
@@ -174,7 +186,13 @@ def _finish_each(source: DetectionSource, model: str | None, run: _Run) -> Repor
                     else:
                         yield Success(result.item, result.value)
 
-        return run_over(places, _folder_options(config), tasks, run.workers, recorder, run.progress or Progress())
+        report = run_over(places, _folder_options(config), tasks, run.workers, recorder, run.progress or Progress())
+    if corrections is None:
+        return report
+    with closing(corrections):
+        last = corrections.store.last_hash() or "none"
+        log.info("Corrections: %d drawn by this run; last event of the store %s", corrections.n_drawn, last)
+        return replace(report, n_stale=corrections.n_stale)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from anonymise.batch.paths import ERROR_NOTE, ERROR_RECORD, SUFFIXES, Paths, Places, way_out
 from anonymise.config.files import PLACES_OF, FileKind, FileOptions
 
-__all__ = ["TreeWalker", "WalkProblem"]
+__all__ = ["TreeWalker", "WalkProblem", "folded"]
 
 _FOLDED_MARKER = ".ANONYMISE"
 """The folder that every tree of results has, in capitals: it is there where the file system does not know case."""
@@ -67,16 +67,16 @@ class _Names:
         """Takes the names for an image, or, if one is taken, gives the image that has it, and the name."""
         stem, name = path.stem, path.name
         wanted = [(tree, f"{stem if by_stem else name}{ending}") for tree, by_stem, ending in self._files]
-        keys = [(tree, _folded(file)) for tree, file in wanted]
+        keys = [(tree, folded(file)) for tree, file in wanted]
         for key, (_, file) in zip(keys, wanted, strict=True):
             if key in claims:
-                claims.setdefault((0, _folded(name + ERROR_NOTE)), name)  # its own note has its whole name
+                claims.setdefault((0, folded(name + ERROR_NOTE)), name)  # its own note has its whole name
                 return claims[key], file
         claims.update(dict.fromkeys(keys, name))
         return None
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """A name as file systems compare it that know neither case nor the composition of letters."""
     return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
@@ -129,13 +129,13 @@ class TreeWalker:
             subfolders: list[Path] = []
             claims: _Claims = {}
             if shared is not None:
-                claims = shared.setdefault(_folded(folder.relative_to(self.root).as_posix()), claims)
+                claims = shared.setdefault(folded(folder.relative_to(self.root).as_posix()), claims)
             yield from self._folder(folder, found, subfolders, claims)
             above |= {here}
-            twins = Counter(_folded(path.name) for path in subfolders) if is_folded else Counter[str]()
+            twins = Counter(folded(path.name) for path in subfolders) if is_folded else Counter[str]()
             shared_by_twins: dict[str, _Claims] = {}
             for path in reversed(subfolders):
-                is_twin = twins[_folded(path.name)] > 1
+                is_twin = twins[folded(path.name)] > 1
                 waiting.append((path, above, shared_by_twins if shared is None and is_twin else shared))
 
     def _folder(
@@ -152,7 +152,8 @@ class TreeWalker:
             elif _is_link(entry) and (problem := self._problem_of_link(path, is_image=is_image)) is not None:
                 yield problem
             elif _is_dir(entry) and not _is_link(entry):
-                subfolders.append(path)
+                if self._enters(path):
+                    subfolders.append(path)
             elif is_image:
                 if (problem := self._problem_of_file(path)) is not None:
                     yield problem
@@ -170,6 +171,9 @@ class TreeWalker:
             if path.suffix != ".json" or path.stem.removesuffix("_instances").casefold() not in stems:
                 self.left_out[path.suffix.lower() or "without suffix"] += 1
         self.n_folders += bool(stems)
+
+    def _enters(self, folder: Path) -> bool:  # noqa: ARG002 - for walks over some images
+        return True
 
     def _problem_of_link(self, path: Path, *, is_image: bool) -> WalkProblem | None:
         """Why a link is not followed; None if it is the only name of an image, or of no interest."""

@@ -73,6 +73,13 @@ def add_run_options(to: argparse.ArgumentParser) -> None:
     """The options of every command that runs over folders."""
     add_folder_options(to)
     add_config_options(to)
+    only = to.add_argument_group("which images")
+    only.add_argument(
+        "--only", metavar="FILE", help="only the images in this list, paths below IN, one a line; - reads the input"
+    )
+    only.add_argument(
+        "--corrected", action="store_true", help="only finished images whose corrections have changed since"
+    )
     to.add_argument("-l", "--log-folder", type=Path, metavar="LOGDIR", help="write a log file into this folder")
     to.add_argument(
         "--skip-clear-cache",

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "create-json": "write the JSON records only, without looking at the pixels",
         "anonymise-old": "the main job for archives of images from before 2022",
         "redraw": "draw again from the archive, with another appearance or corrected instances, without the model",
+        "corrections": "keep what people and other systems say must be hidden, or need not be",
         "evaluate": "measure what is found, hidden and missed against annotated images",
         "validate-json": "check records against their schema",
         "fetch-models": "fetch models before they are needed",

@@ -7,6 +7,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anonymise.commands.arguments import add_run_options, parser
@@ -180,6 +182,7 @@ def _execute_checked(
     places = None
     try:
         places = Places.of(args.input_folder, args.output_folder, args.archive_folder, config.files)
+        places = replace(places, only=_chosen(args, config, places.output))
     except UsageError as error:
         found.append(str(error))
     is_attended = sys.stdin is not None and sys.stdin.isatty()
@@ -224,7 +227,32 @@ def _execute_checked(
         return ExitCode.INTERRUPTED
     if report.stopped is not None:
         return ExitCode.STOPPED
-    return ExitCode.IMAGES_FAILED if report.failed else ExitCode.OK
+    return ExitCode.IMAGES_FAILED if report.failed or report.n_stale else ExitCode.OK
+
+
+def _chosen(args: argparse.Namespace, config: "Config", output: Path) -> frozenset[str] | None:
+    """The images that the command line names; None is all.
+
+    Raises:
+        UsageError: the list cannot be read, or there is no store of corrections.
+    """
+    from anonymise.batch.chosen import corrected_images, names_in
+    from anonymise.corrections.store import Store
+
+    chosen: frozenset[str] | None = None
+    if args.only is not None:
+        try:
+            data = sys.stdin.buffer.read() if args.only == "-" else Path(args.only).read_bytes()
+        except OSError as error:
+            raise UsageError(f"--only {args.only} cannot be read: {error.strerror or error}") from error
+        chosen = names_in(data.decode("utf-8-sig", "surrogateescape"), f"--only {args.only}")
+    if args.corrected:
+        if config.run.corrections is None:
+            raise UsageError("--corrected needs the folder of the corrections (corrections: FOLDER)")
+        with Store(Path(config.run.corrections)) as store:
+            corrected = corrected_images(output, store)
+        chosen = corrected if chosen is None else chosen & corrected
+    return chosen
 
 
 def _run(command: Command, config: "Config", places: "Places", progress: "Progress") -> "Report":

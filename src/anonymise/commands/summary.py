@@ -39,6 +39,8 @@ def summary(report: "Report", notes: Mapping[str, int] = MappingProxyType({}), *
     lines.append(f"Time:                {duration(report.seconds)}{rate}")
     if report.rows is not None:
         lines.append("Database rows:       " + ", ".join(f"{n} {what}" for what, n in report.rows.items()))
+    if report.n_stale:
+        lines.append(f"Corrections made for another picture of the same name, to be looked at: {report.n_stale} images")
     if report.n_passed_over:
         lines.append(f"Previews and masks in the input folder, passed over: {report.n_passed_over}")
     if report.left_out:

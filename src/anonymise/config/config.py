@@ -155,6 +155,7 @@ _WITHOUT_EFFECT_ON_RESULTS = frozenset(
             "image_memory_megabytes",
             "max_failures_in_a_row",
             "max_image_seconds",
+            "corrections",  # part of the fingerprint of each image that has any
         ),
         *("copy_originals_to_error_folder", "image_extensions", "max_decoded_pixels"),
         *("model_folder", "batch_size", "runtime", "model_threads"),

@@ -168,7 +168,14 @@ def _section(section: type[BaseModel], settings: Mapping[str, _Setting]) -> Base
 
 
 _PATHS = frozenset(
-    {"separate_preview_directory", "colmap_mask_directory", "static_mask", "position_sidecar", "model_folder"}
+    {
+        "separate_preview_directory",
+        "colmap_mask_directory",
+        "static_mask",
+        "position_sidecar",
+        "model_folder",
+        "corrections",
+    }
 )
 _PATHS_OR_NAMES = frozenset({"model_type"})
 """Keys whose values are paths, and those whose values are paths where they have a slash."""

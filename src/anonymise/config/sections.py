@@ -57,6 +57,11 @@ class RunOptions(BaseModel):
     fails; null sets no limit.
     """
 
+    corrections: str | None
+    """Folder of the store of corrections: what people and other systems say must be hidden, or need not be; null
+    applies none.
+    """
+
     force_older_exif: bool
     """Read all images as those from before 2022: the recorder's ImageProperties take precedence over newer metadata."""
 

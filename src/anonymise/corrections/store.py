@@ -5,6 +5,7 @@ at a time, and readers always see whole changes. A crash loses the change that w
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -291,6 +292,23 @@ class Store:
     def select(self, where: str = "1", values: Sequence[object] = ()) -> list[Correction]:
         """The corrections that meet a condition in SQL."""
         return [_correction(row) for row in self.read(f"{_SELECT} WHERE {where}", values)]
+
+    def digests(self) -> dict[str, str]:
+        """`Correction.relative` of each image with corrections in force → `Rows.digest`."""
+        statuses = ", ".join(f"'{status}'" for status in sorted(IN_FORCE))
+        found = self.select(f"kind IS NOT NULL AND status IN ({statuses}) AND NOT {_ENDED} ORDER BY relative, id")
+        groups = itertools.groupby(found, lambda row: row.relative)
+        return {relative: Rows(tuple(rows)).digest for relative, rows in groups}
+
+    def check(self) -> None:
+        """Looks whether the file is whole.
+
+        Raises:
+            StorageError: it is damaged.
+        """
+        found = self.read("PRAGMA quick_check(1)")
+        if found != [("ok",)]:
+            raise StorageError(f"{self.file} is damaged: {found[0][0]}. Restore it from an export or a backup")
 
     def waiting(self) -> frozenset[str]:
         """`Correction.relative` of the images that a run has to do because of corrections."""

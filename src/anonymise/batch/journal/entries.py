@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
+from anonymise.core.sources import uncorrected
+
 __all__ = ["SAVED", "Entry", "Identity", "Standing", "State", "Written", "files_from_text", "files_to_text"]
 
 SAVED = "saved:"
@@ -118,7 +120,7 @@ class Entry:
             return Standing.FAILED
         if self.identity != identity:
             return Standing.CHANGED_INPUT
-        is_same = self.digest == digest and (source in (None, self.source) or self.is_corrected)
+        is_same = self.digest == digest and (source in (None, uncorrected(self.source or "")) or self.is_corrected)
         return Standing.FINISHED if is_same else Standing.OTHER_CONFIGURATION
 
 

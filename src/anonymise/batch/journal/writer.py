@@ -23,6 +23,7 @@ from anonymise.batch.journal.entries import SAVED, Entry, Identity, State, Writt
 from anonymise.batch.journal.file import as_storage_errors, connected, encoded, journal_file, prepare, while_reachable
 from anonymise.batch.journal.reader import entry_of
 from anonymise.core.errors import StorageError
+from anonymise.core.sources import CORRECTED, uncorrected
 from anonymise.database import outbox
 
 __all__ = ["Journal"]
@@ -64,6 +65,9 @@ class Journal:
     """The journal of the run that works on an output folder; of which there is one at a time (see `runlock`).
 
     Every method may be called from any thread.
+
+    Attributes:
+        has_corrections: whether an image was last finished with corrections of a store.
 
     Raises:
         StorageError: the file cannot be made or read, is damaged, or is of a newer version of this program.
@@ -116,6 +120,7 @@ class Journal:
         self._corrected: dict[int, str] = {}
         self._written: dict[int, str] = {}
         self._roots: set[str] = set()
+        self.has_corrections = False
         self._has_entries = False
         self._while_reachable(self._load)
         self._last_commit = time.monotonic()
@@ -339,11 +344,13 @@ class Journal:
                     self._written[key] = distinct.setdefault(written, written)
                 else:
                     distinct.setdefault(written, written)
-                self._note_corrected(key, source or "")
+                source = source or ""
+                self._note_corrected(key, source)
+                self.has_corrections |= CORRECTED in source
                 if state != State.FINISHED.value or size is None:
                     continue
-                if digest == self._digest and (self._source in (None, source) or key in self._corrected):
-                    self._finished[key] = _fingerprint(relative, Identity(size, mtime_ns), source or "")
+                if digest == self._digest and (self._source in (None, uncorrected(source)) or key in self._corrected):
+                    self._finished[key] = _fingerprint(relative, Identity(size, mtime_ns), source)
                 else:
                     self._finished_otherwise.add(key)
         self._has_entries = bool(distinct)

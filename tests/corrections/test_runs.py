@@ -1,0 +1,178 @@
+"""Corrections in runs: hidden whatever found what, drawn again exactly where they changed, undone to the byte."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from anonymise.anonymiser import Anonymiser, model_source
+from anonymise.core.detections import Box
+from anonymise.core.errors import UsageError
+from anonymise.corrections.source import corrected
+from anonymise.corrections.store import Store
+from tests.corrections.runs import SPOT, Folders, noise
+from tests.fakes import RedMasker, street
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    return Folders(tmp_path)
+
+
+def test_a_correction_stays_hidden_through_redraw_and_run(folders: Folders) -> None:
+    """Acceptance 1."""
+    folders.write("a/1.png", noise())
+    assert len(folders.run().done) == 1
+    assert folders.n_original("a/1.png") == 2500
+    spot = folders.put("a/1.png")
+    assert len(folders.redraw().done) == 1
+    assert folders.n_original("a/1.png") == 0
+    assert folders.status(spot) == "drawn"
+    again = folders.run()
+    assert (len(again.done), len(again.skipped)) == (0, 1)
+    assert folders.n_original("a/1.png") == 0
+    assert folders.status(spot) == "drawn"
+
+
+def test_exactly_the_images_concerned_are_done_again_and_undo_gives_the_first_bytes_back(folders: Folders) -> None:
+    """Acceptance 2 and 3, with 40 images."""
+    for n in range(40):
+        folders.write(f"{n}.jpg", street(seed=n))
+    folders.run()
+    first = folders.published()
+    ids = [folders.put("3.jpg"), folders.put("3.jpg", Box(60, 90, 90, 110)), folders.put("17.jpg")]
+    assert len(folders.run(store=False).done) == 0
+    ran = folders.run()
+    assert [done.source.name for done in ran.done] == ["17.jpg", "3.jpg"]
+    assert len(ran.skipped) == 38
+    changed = {name for name, data in folders.published().items() if data != first[name]}
+    assert changed == {"3.jpg", "17.jpg"}
+    folders.undo(*ids)
+    assert len(folders.run().done) == 2
+    assert folders.published() == first
+    assert len(folders.run(store=False).skipped) == 40
+
+
+def test_redraw_undoes_too(folders: Folders) -> None:
+    folders.write("1.jpg", street())
+    folders.run()
+    first = folders.published()
+    added = folders.put("1.jpg")
+    removed = folders.put("1.jpg", Box(30, 30, 100, 90), kind="remove", category="car")
+    folders.run()
+    assert folders.published() != first
+    folders.undo(added, removed)
+    assert len(folders.redraw().done) == 1
+    assert folders.published() == first
+    assert len(folders.run().skipped) == 1
+
+
+def test_what_is_removed_stays_hidden_where_something_else_is(folders: Folders) -> None:
+    """Acceptance 4."""
+    folders.write("1.png", street(cars=[Box(40, 40, 90, 80)]))
+    folders.run()
+    car, person = Box(40, 40, 90, 80), Box(70, 40, 120, 80)
+    folders.put("1.png", person, category="person")
+    removal = folders.put("1.png", car, kind="remove", category="car")
+    folders.run()
+    assert folders.status(removal) == "drawn"
+    assert folders.n_original("1.png", Box(42, 42, 60, 78)) == 18 * 36
+    assert folders.n_original("1.png", person) == 0
+    saved = json.loads((folders.archive / "1_instances.json").read_text("utf-8"))
+    assert [entry["source"] for entry in saved["instances"]] == ["external"]
+    assert [entry["source"] for entry in saved["removed"]] == ["model"]
+
+
+@pytest.mark.parametrize("removal", [Box(40, 40, 84, 80), Box(0, 0, 40, 40)])
+def test_a_find_that_reaches_out_of_the_removal_stays(folders: Folders, removal: Box) -> None:
+    folders.write("1.png", street(cars=[Box(40, 40, 90, 80)]))
+    folders.put("1.png", removal, kind="remove", category="car")
+    folders.run()
+    assert folders.n_original("1.png", Box(40, 40, 90, 80)) == 0
+
+
+def test_a_removal_of_another_class_does_nothing(folders: Folders) -> None:
+    folders.write("1.png", street(cars=[Box(40, 40, 90, 80)]))
+    folders.put("1.png", Box(0, 0, 160, 120), kind="remove", category="person")
+    folders.run()
+    assert folders.n_original("1.png", Box(40, 40, 90, 80)) == 0
+
+
+def test_another_picture_of_the_same_name(folders: Folders) -> None:
+    """Acceptance 7."""
+    folders.write("1.png", street(cars=[Box(20, 20, 45, 40)]))
+    added = folders.put("1.png", Box(80, 80, 100, 100), size=(320, 240))
+    removed = folders.put("1.png", Box(0, 0, 320, 240), size=(320, 240), kind="remove", category="car")
+    ran = folders.run()
+    assert ran.report is not None
+    assert ran.report.n_stale == 1
+    assert folders.status(added) == folders.status(removed) == "stale"
+    assert folders.n_original("1.png", Box(40, 40, 50, 50)) == 0
+    assert folders.n_original("1.png", Box(20, 20, 45, 40)) == 0
+    folders.run()
+    assert folders.status(added) == "stale"
+
+
+@pytest.mark.parametrize("override", ["force_remask=True", "lazy_paths=True", "outline=superellipse"])
+def test_where_the_model_finds_nothing(folders: Folders, override: str) -> None:
+    """Acceptance 9."""
+    folders.write("1.png", noise())
+    folders.put("1.png")
+    folders.run(override)
+    assert folders.n_original("1.png") == 0
+
+
+def test_a_run_without_the_store_does_not_uncover(folders: Folders) -> None:
+    folders.write("1.png", noise())
+    folders.put("1.png")
+    folders.run()
+    with pytest.raises(UsageError, match="corrections: FOLDER"):
+        folders.run(store=False)
+    assert folders.n_original("1.png") == 0
+
+
+def test_another_model_keeps_corrections(folders: Folders) -> None:
+    folders.write("1.png", noise())
+    folders.put("1.png")
+    folders.run()
+    assert len(folders.run(masker=RedMasker("other")).done) == 1
+    assert folders.n_original("1.png") == 0
+
+
+def test_only_and_what_is_missing(folders: Folders) -> None:
+    for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg"):
+        folders.write(name, street())
+    gone = folders.put("a/9.jpg")
+    ran = folders.run(only=frozenset({"a/2.jpg", "a/9.jpg"}))
+    assert [done.source.name for done in ran.done] == ["2.jpg"]
+    assert [failed.source.name for failed in ran.failed] == ["9.jpg"]
+    assert folders.status(gone) == "failed"
+    assert set(folders.published()) == {"a/2.jpg"}
+
+
+def test_the_library_applies_them_to_an_image_that_it_knows_by_name(folders: Folders) -> None:
+    file = folders.write("a/1.png", noise())
+    folders.put("a/1.png")
+    settings = folders.settings()
+    source = corrected(model_source(RedMasker(), settings), settings.run.corrections, settings.outlines)
+    anonymiser = Anonymiser(settings, source=source)
+    assert [i.box for i in anonymiser.detect(file.read_bytes(), name="a/1.png").instances] == [SPOT]
+    assert anonymiser.detect(file.read_bytes()).instances == ()
+
+
+def test_across_the_seam(folders: Folders) -> None:
+    folders.write("1.png", noise((200, 100)))
+    folders.put("1.png", Box(180, 40, 220, 60), size=(200, 100), category="plate")
+    folders.run("projection=equirectangular")
+    for box in (Box(180, 40, 200, 60), Box(0, 40, 20, 60)):
+        assert folders.n_original("1.png", box) == 0
+
+
+def test_a_proposed_one_does_nothing(folders: Folders) -> None:
+    folders.write("1.png", noise())
+    folders.put("1.png", status="proposed")
+    folders.run()
+    assert folders.n_original("1.png") == 2500
+    with Store(folders.store_folder) as store:
+        assert store.counts()["proposed"] == 1
+        assert store.waiting() == frozenset()
