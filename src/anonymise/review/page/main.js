@@ -127,6 +127,8 @@ async function show(index) {
   $("source-badge").hidden = !item.reason;
   $("source-badge").textContent = item.reason ?? "";
   $("view-toggle").hidden = !item.equirectangular;
+  if (document.activeElement?.closest("#finds")) stage.canvas.focus(); // the strip is made again
+  stage.chosen = null;
   refresh();
   try {
     const bitmap = await entry.bitmap;
@@ -485,13 +487,13 @@ async function showNumbers() {
     const figure = (name, value, below = "") => element("div", {}, element("dt", { textContent: name }), element("dd", {}, value, element("small", { textContent: below })));
     const table = (title, rows, columns) => {
       if (!rows.length) return [];
-      const head = element("tr", {}, ...columns.map(([name]) => element("th", { scope: "col", textContent: text(name) })));
+      const head = element("tr", {}, ...columns.map(([name], index) => element("th", { scope: "col", className: index ? "number" : "", textContent: text(name) })));
       const lines = rows.map((row) => element("tr", {}, ...columns.map(([, key], index) => (index ? element("td", { className: "number", textContent: row[key] ?? "–" }) : element("th", { scope: "row", textContent: row[key] })))));
       return [element("h3", { textContent: title }), element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines))];
     };
     const { missed, agreement } = numbers;
     const shown = [
-      figure(text("n.looked"), text("lookedAt", { done: numbers.looked_at, total: numbers.total })),
+      figure(text("n.looked"), `${numbers.looked_at} / ${numbers.total}`),
       figure(text("n.missed"), `${missed.k} / ${missed.n}`, missed.n ? text("n.interval", { low: percent(missed.low), high: percent(missed.high) }) : ""),
       figure(text("n.seconds"), numbers.median_seconds == null ? "–" : `${numbers.median_seconds.toFixed(1)} s`),
     ];
