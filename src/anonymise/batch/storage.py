@@ -8,7 +8,6 @@ removed while others work on the same tree. Contents are no concern of this modu
 import contextlib
 import errno
 import hashlib
-import logging
 import os
 import stat
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from anonymise.batch.paths import Places, way_out
+from anonymise.batch.patience import Patience
 from anonymise.batch.processes import is_running, process_name
 from anonymise.config import FileOptions, StorageOptions
 from anonymise.core.errors import StorageError, UnreadableImage, WriteError
@@ -37,8 +37,6 @@ __all__ = [
     "sync_names",
     "write_atomically",
 ]
-
-log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -340,13 +338,13 @@ def _folders_in_tree(path: Path) -> list[Path]:
 
 
 def _while_reachable(operation: Callable[[], _T], root: Path, options: StorageOptions) -> _T:
-    """Does ``operation``; while it fails because ``root`` is out of reach or has a hiccup, waits and tries again.
+    """Runs ``operation``; while it fails because ``root`` is out of reach or has a hiccup, waits and tries again.
 
     Raises:
         OSError: the operation failed although the root is there.
         StorageError: the root stayed out of reach for the configured time.
     """
-    deadline: float | None = None
+    patience = Patience(options.file_access_retry_seconds, options.file_access_timeout_seconds)
     while True:
         try:
             return operation()
@@ -354,18 +352,14 @@ def _while_reachable(operation: Callable[[], _T], root: Path, options: StorageOp
             is_reachable = _is_reachable(root)
             if is_reachable and error.errno not in _MAY_PASS:
                 raise
-            now = time.monotonic()
-            if deadline is None:
-                deadline = now + options.file_access_timeout_seconds
-                log.warning("%s is out of reach (%s); waiting for it", root, _reason(error))
-            if now >= deadline:
-                if is_reachable:  # so it is this file, not the share
-                    raise
-                raise StorageError(
-                    f"{root} is out of reach since {options.file_access_timeout_seconds:g} s "
-                    f"(file_access_timeout_seconds): {_reason(error)}"
-                ) from error
-            time.sleep(min(options.file_access_retry_seconds, max(0.01, deadline - now)))
+            if patience.wait(str(root), _reason(error)):
+                continue
+            if is_reachable:  # so it is this file, not the share
+                raise
+            raise StorageError(
+                f"{root} is out of reach since {options.file_access_timeout_seconds:g} s "
+                f"(file_access_timeout_seconds): {_reason(error)}"
+            ) from error
 
 
 def _is_reachable(root: Path) -> bool:

@@ -8,16 +8,15 @@ is cut to nothing after each transaction rather than deleted, because deleting i
 """
 
 import json
-import logging
 import sqlite3
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from anonymise.batch.journal.entries import Written, files_to_text
+from anonymise.batch.patience import Patience
 from anonymise.core.errors import StorageError
 from anonymise.database import outbox
 
@@ -31,8 +30,6 @@ __all__ = [
     "prepare",
     "while_reachable",
 ]
-
-log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -158,7 +155,7 @@ def while_reachable(file: Path, operation: Callable[[], _T], *, retry_seconds: f
     Raises:
         StorageError: it stayed out of reach, or waiting cannot help.
     """
-    deadline: float | None = None
+    patience = Patience(retry_seconds, timeout_seconds)
     while True:
         try:
             return operation()
@@ -168,14 +165,9 @@ def while_reachable(file: Path, operation: Callable[[], _T], *, retry_seconds: f
                     raise StorageError(f"The journal {file} cannot be written: {reason}.") from error
             if (fault := _why_not_opened(file)) is not None:
                 raise StorageError(f"The journal {file} cannot be read or written: {fault}") from error
-            now = time.monotonic()
-            if deadline is None:
-                deadline = now + timeout_seconds
-                log.warning("The journal %s is out of reach (%s); waiting for it", file, error)
-            if now >= deadline:
-                reason = _out_of_reach(file, error)
-                raise StorageError(f"{reason} (since {timeout_seconds:g} s: file_access_timeout_seconds)") from error
-            time.sleep(min(retry_seconds, max(0.01, deadline - now)))
+            if not patience.wait(f"The journal {file}", error):
+                since = f"(since {timeout_seconds:g} s: file_access_timeout_seconds)"
+                raise StorageError(f"{_out_of_reach(file, error)} {since}") from error
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
             raise StorageError(_damaged(file, error)) from error
 
