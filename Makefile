@@ -33,11 +33,13 @@ $(MODELS): $(READY) models/catalog.yml
 demo: setup
 	$(BIN)/python -m samples demo/in
 	$(BIN)/python -m anonymise -i demo/in -o demo/out -l demo/logs -k config/lite_config.yml \
-		--set force_remask=True --set remote_preview=True --set remote_mask=True
+		--set force_remask=True --set remote_preview=True --set remote_mask=True \
+		--set remote_instances=True --set keep_doubtful=True
 	$(BIN)/python -m samples demo/in_360 --count 0 --pano
 	$(BIN)/python -m anonymise -i demo/in_360 -o demo/out_360 -l demo/logs \
 		-k config/360_lite_config.yml --set force_remask=True --set remote_mask=True
 	$(BIN)/python -m samples.demo demo/before_after.jpg demo/in demo/out demo/in_360 demo/out_360
+	$(BIN)/python -m anonymise sheet -o demo/out -k config/lite_config.yml
 
 # The picture in the README.
 picture: setup

@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "redraw": "draw again from the archive, with another appearance or corrected instances, without the model",
         "corrections": "keep what people and other systems say must be hidden, or need not be",
         "evaluate": "measure what is found, hidden and missed against annotated images",
+        "sheet": "write a contact sheet of what was published, the doubtful pictures first; needs no server",
         "validate-json": "check records against their schema",
         "fetch-models": "fetch models before they are needed",
         "create-db-config": "write db_config.yml, which says where the database is",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from anonymise.core.detections import Box, Detections, Instance, Size
 
-__all__ = ["detections_to_stored", "to_stored", "to_upright", "upright_size"]
+__all__ = ["detections_to_stored", "detections_to_upright", "to_stored", "to_upright", "upright_size"]
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -55,6 +55,11 @@ def detections_to_stored(detections: Detections, orientation: int) -> Detections
         for some in (detections.instances, detections.doubtful)
     )
     return replace(detections, size=stored, instances=instances, doubtful=doubtful)
+
+
+def detections_to_upright(detections: Detections, orientation: int) -> Detections:
+    """What was found in the stored picture, in the coordinates of the upright one; `detections_to_stored` undone."""
+    return detections_to_stored(detections, _UNDONE_BY[orientation])
 
 
 def _turned(pixels: NDArray[_Scalar], orientation: int) -> NDArray[_Scalar]:

@@ -1,0 +1,179 @@
+"""The published pictures of an output folder, and how much each needs somebody's look.
+
+The journal says which pictures there are; their saved instances, where a run wrote them, say how sure the finds are.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from anonymise.batch.journal import Entry, JournalReader, State
+from anonymise.core import saved_instances
+from anonymise.core.detections import Detections, Size
+from anonymise.core.errors import InstancesError
+
+__all__ = ["NO_DOUBT", "Doubt", "Picture", "Thresholds", "doubt_of_scores", "doubts_by_neighbours", "published"]
+
+Thresholds = Callable[[int], float]
+"""Class id → score from which on finds are hidden."""
+
+_BAND = 0.1
+"""Scores that are nearer to the threshold are doubtful."""
+
+_THROWN_OUT = 0.6
+"""Doubt about what a second look threw out (key ``keep_doubtful``), whatever its score."""
+
+_PREFERRED = ("remote", "archive", "local")
+"""Places of saved instances; those next to the published picture are of the last run."""
+
+
+class Doubt(NamedTuple):
+    """How doubtful a picture is, 0 to 1, and why, for people."""
+
+    degree: float
+    reason: str = ""
+
+
+NO_DOUBT = Doubt(0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A published picture.
+
+    Attributes:
+        relative: path below the output folder, with ``/``.
+        version: changes whenever a run has written the picture again.
+        objects: class name → number of objects that are hidden.
+        file: the published file.
+        instances: where its saved instances may be, the best first.
+        mask: where its mask may be.
+        id: names it in addresses.
+    """
+
+    relative: str
+    version: str
+    objects: Mapping[str, int]
+    file: Path
+    instances: tuple[Path, ...]
+    mask: Path
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(self.relative.encode("utf-8", "surrogateescape")).hexdigest()
+        object.__setattr__(self, "id", digest[:20])
+
+    @property
+    def folder(self) -> str:
+        """The folder that it is in."""
+        return self.relative.rpartition("/")[0]
+
+    def detections(self, size: Size) -> Detections | None:
+        """What was found in it, in stored pixels; None where nobody wrote that down.
+
+        Args:
+            size: of the stored picture.
+
+        Raises:
+            InstancesError: the file is damaged, or of another picture.
+        """
+        saved = self._saved()
+        return None if saved is None else saved_instances.parse(saved[1], saved[0], size)
+
+    def doubt_of_scores(self, thresholds: Thresholds) -> Doubt:
+        """How doubtful the scores of its finds are. What cannot be read is as doubtful as can be."""
+        try:
+            saved = self._saved()
+            return NO_DOUBT if saved is None else doubt_of_scores(json.loads(saved[1]), thresholds)
+        except (InstancesError, ValueError, KeyError, TypeError, RecursionError):
+            return Doubt(1.0, "its saved instances are damaged")
+
+    def _saved(self) -> tuple[Path, bytes] | None:
+        for file in self.instances:
+            try:
+                return file, file.read_bytes()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise InstancesError(f"{file} cannot be read: {error.strerror or error}") from error
+        return None
+
+    @classmethod
+    def of(cls, entry: Entry, output: Path, archive: Path | None) -> "Picture":
+        """The picture of an entry in the journal.
+
+        Args:
+            entry: of a finished image.
+            output: the output folder.
+            archive: the archive; None takes the one that the run had.
+        """
+        path = PurePosixPath(entry.relative)
+        roots = {file.place: file.root for file in entry.written if file.kind == "instances"}
+        known = {"remote": output, "archive": archive or roots.get("archive"), "local": roots.get("local")}
+        name = path.with_name(f"{path.stem}_instances.json")
+        files = (Path(root) / name for place in _PREFERRED if place in roots and (root := known[place]) is not None)
+        parts = (entry.digest, entry.source, entry.content, entry.ended)
+        version = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+        mask = output / path.with_name(f"{path.stem}_mask.png")
+        return cls(entry.relative, version, dict(entry.objects), output / path, tuple(files), mask)
+
+
+def published(output: Path, archive: Path | None = None) -> Iterator[Picture]:
+    """The finished images of an output folder, by path.
+
+    Raises:
+        StorageError: there is no journal, or it cannot be read.
+    """
+    with JournalReader(output) as journal:
+        for entry in journal.entries(State.FINISHED):
+            yield Picture.of(entry, output, archive)
+
+
+def doubts_by_neighbours(pictures: Sequence[Picture]) -> Iterator[Doubt]:
+    """How doubtful each picture is by the ones before and after it in its folder.
+
+    Args:
+        pictures: by path, as `published` gives them; frames of a drive follow each other.
+    """
+    for n, picture in enumerate(pictures):
+        near = [pictures[k] for k in (n - 1, n + 1) if 0 <= k < len(pictures) and pictures[k].folder == picture.folder]
+        yield _by_neighbours(picture.objects, [neighbour.objects for neighbour in near])
+
+
+def _by_neighbours(objects: Mapping[str, int], near: Sequence[Mapping[str, int]]) -> Doubt:
+    having = [other for other in near if other]
+    if not objects and having:
+        names = ", ".join(f"{n} {name}" for name, n in max(having, key=lambda other: sum(other.values())).items())
+        return Doubt(1.0 if len(having) == 2 else 0.5, f"nothing found, a neighbour has {names}")
+    if len(near) < 2:
+        return NO_DOUBT
+    if gone := sorted(near[0].keys() & near[1].keys() - objects.keys()):
+        return Doubt(0.75, f"no {', '.join(gone)}, both neighbours have some")
+    if alone := sorted(objects.keys() - near[0].keys() - near[1].keys()):
+        return Doubt(0.25, f"{', '.join(alone)} in this picture only")
+    return NO_DOUBT
+
+
+def doubt_of_scores(content: Mapping[str, Any], thresholds: Thresholds) -> Doubt:
+    """How near scores are to the threshold.
+
+    Args:
+        content: of a file of saved instances.
+        thresholds: class id → score from which on a find is hidden.
+    """
+    doubt = NO_DOUBT
+    for name in ("instances", "doubtful"):
+        for entry in content.get(name, ()):
+            if entry.get("source", "model") != "model":
+                continue
+            nearness = 1 - abs(entry["score"] - thresholds(entry["category_id"])) / _BAND
+            if name == "doubtful":
+                found = Doubt(max(nearness, _THROWN_OUT), f"{entry['category']} {entry['score']:.2f}, not hidden")
+            else:
+                found = Doubt(max(nearness, 0.0), f"{entry['category']} {entry['score']:.2f}")
+            if found.degree > doubt.degree:
+                doubt = found
+    return doubt

@@ -1,0 +1,85 @@
+"""Pictures made small for a screen, and outlines of what was found in them."""
+
+import io
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import JpegImagePlugin
+
+from anonymise import images
+from anonymise.core.detections import Instance, Mask, RgbImage, Size
+from anonymise.core.errors import UnreadableImage
+from anonymise.core.orientation import to_upright
+
+__all__ = ["GROUPS", "Ring", "group_of", "outline_of", "reduced", "rings_of_mask"]
+
+Ring = list[list[int]]
+"""Corners [x, y] of a closed line, in stored pixels."""
+
+GROUPS = ("person", "two-wheeler", "vehicle", "part", "other")
+"""Groups of classes that share a colour and a line pattern, as in the page of the review."""
+
+_GROUP_OF = {
+    "person": "person",
+    "bicycle": "two-wheeler",
+    "motorcycle": "two-wheeler",
+    "face": "part",
+    "plate": "part",
+    **dict.fromkeys(("car", "bus", "truck", "train", "boat", "airplane"), "vehicle"),
+}
+
+
+def group_of(category: str) -> str:
+    """The group of a class, one of `GROUPS`."""
+    return _GROUP_OF.get(category, "other")
+
+
+def reduced(data: bytes, at_least: Size, max_pixels: int) -> RgbImage:
+    """A picture as it is shown, made smaller; JPEGs are decoded in a smaller size, which saves time and memory.
+
+    Args:
+        data: bytes of the file.
+        at_least: width and height, of the stored picture, below which the picture is not made smaller.
+        max_pixels: a larger picture is refused.
+
+    Returns:
+        uint8 (height, width, 3), upright.
+
+    Raises:
+        UnreadableImage: the file is damaged, or too large.
+    """
+    head = images.header(data, max_pixels=max_pixels)
+    if head.kind == "jpeg":
+        try:
+            # Not Image.open, whose own limit of size is a global and a warning; the size has been checked.
+            with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as picture:
+                picture.draft("RGB", (at_least.width, at_least.height))
+                pixels = np.asarray(picture.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UnreadableImage("damaged: the picture of the JPEG file cannot be decoded") from error
+    else:
+        pixels = images.decode(data, max_pixels=max_pixels).pixels
+    scale = max(at_least.width / pixels.shape[1], at_least.height / pixels.shape[0])
+    if scale < 1:
+        size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return to_upright(pixels, head.orientation)
+
+
+def outline_of(instance: Instance, tolerance: float) -> list[Ring]:
+    """The outlines of an object, to a tolerance in pixels.
+
+    A ring that encloses a hole comes after the one around it; even-odd filling shows both.
+    """
+    box = instance.box
+    if instance.fills_box:
+        return [[[box.left, box.top], [box.right, box.top], [box.right, box.bottom], [box.left, box.bottom]]]
+    return [[[x + box.left, y + box.top] for x, y in ring] for ring in rings_of_mask(instance.mask, tolerance)]
+
+
+def rings_of_mask(mask: Mask, tolerance: float) -> list[Ring]:
+    """The outlines of a mask, to a tolerance in pixels; specks that are smaller are left out."""
+    found: Sequence[np.ndarray] = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[0]
+    rings = (cv2.approxPolyDP(contour, tolerance, closed=True)[:, 0].tolist() for contour in found)
+    return [ring for ring in rings if len(ring) > 2]
