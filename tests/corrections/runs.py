@@ -24,7 +24,7 @@ class Folders:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.input, self.output, self.archive = folder / "in", folder / "out", folder / "archive"
-        self.input.mkdir()
+        self.input.mkdir(exist_ok=True)
         self.store_folder = folder / "store"
         Store(self.store_folder, create=True).close()
 

@@ -48,6 +48,6 @@ if __name__ == "__main__":
     add_config_options(arguments)
     arguments.add_argument("--database", type=Path)
     arguments.add_argument("--reader", action="store_true")
-    arguments.set_defaults(log_folder=None, skip_clear_cache=False, create_archive=True)
+    arguments.set_defaults(log_folder=None, skip_clear_cache=False, create_archive=True, only=None, corrected=False)
     args = arguments.parse_args()
     sys.exit(execute(args, partial(command, args.database, args.reader)))

@@ -268,7 +268,13 @@ def _keep_foreign_instances(job: Job, options: FileOptions) -> dict[str, str]:
         return {}
     sha256 = hashlib.sha256(_encoded_instances(job)).hexdigest()
     for file in files:
-        if storage.is_written(file.path) and storage.sha256_of(file.path) not in job.own_instances | {sha256}:
+        # One that a run wrote may be unknown to the journal: the run was killed before it noted that.
+        is_own = (
+            not storage.is_written(file.path)
+            or storage.sha256_of(file.path) in job.own_instances | {sha256}
+            or instances.is_untouched(file.path.read_bytes())
+        )
+        if not is_own:
             raise InstancesError(
                 f"{file.path} is not as a run wrote it and would be replaced. Draw the image with it: "
                 f"{command_line('redraw')}. To have what the model finds, move it away"

@@ -1,7 +1,7 @@
 """Keeps corrections: what people and other systems say must be hidden in an image, or need not be.
 
 They stand in a folder of their own, which the configuration names (corrections: FOLDER). Every run applies them, and
-does exactly the images again that they concern.
+does exactly those images again that they concern.
 """
 
 import argparse
@@ -10,12 +10,13 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anonymise.commands.arguments import add_config_options, parser
 from anonymise.commands.guard import guarded
-from anonymise.core.errors import ExitCode, UsageError
+from anonymise.core.errors import ExitCode, UnreadableImage, UsageError
 from anonymise.core.plaintext import plural, printable
 
 if TYPE_CHECKING:
@@ -24,12 +25,19 @@ if TYPE_CHECKING:
 
 __all__ = ["add_author", "main", "opened", "subcommand"]
 
-_EXAMPLES = """examples:
-  {me} add -k my.yml --image a/1.jpg --size 8192x4096 --category face --box 100 200 40 50
-  {me} list -k my.yml --image a/1.jpg
-  {me} undo -k my.yml --id 01JDJ8Z6Q4M1V7XW3E5R9T2Y0B
-  {me} verify -k my.yml
-  {me} export -k my.yml > corrections.jsonl
+_EXAMPLES = """examples, where my.yml has a line such as corrections: /data/corrections
+  hide a face that no model found:
+      {me} add -k my.yml --image a/1.jpg --original archive/a/1.jpg --category face --box 100 200 40 50
+  show a car that is none:
+      {me} remove -k my.yml --image a/1.jpg --size 8192x4096 --category car --box 900 2000 300 250
+  do the images again that this concerns:
+      {main} -i photos -o published -a archive -k my.yml --corrected
+  what is drawn, and what waits; then take a group back:
+      {me} status -k my.yml --batch week-12
+      {me} undo -k my.yml --batch week-12
+  look whether somebody tampered with the store, and save it:
+      {me} verify -k my.yml
+      {me} export -k my.yml > corrections.jsonl
 
 exit codes: 0 done, 1 verify found a fault, 2 usage or configuration, 3 the store cannot be read or written"""
 
@@ -38,35 +46,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     arguments = parser("corrections", __doc__ or "", _EXAMPLES)
     actions = arguments.add_subparsers(dest="action", required=True, metavar="ACTION")
-    add = subcommand(actions, "add", "put one correction in")
-    add.add_argument("--image", required=True, metavar="PATH", help="path of the image below the input folder")
-    add.add_argument("--size", required=True, metavar="WxH", help="size of its pixels as they are stored")
-    add.add_argument("--category", required=True, help="class of the object, or other")
-    add.add_argument("--remove", action="store_true", help="what the model found there is none")
-    shape = add.add_mutually_exclusive_group(required=True)
-    shape.add_argument("--box", nargs=4, type=float, metavar=("LEFT", "TOP", "WIDTH", "HEIGHT"), help="in pixels")
-    shape.add_argument("--shape", metavar="JSON", help="box, polygon or rle, as docs/corrections.md has them")
-    add.add_argument("--sha256", help="of the original")
-    add.add_argument("--batch", default="by-hand", metavar="NAME", help="group, for list and undo")
-    add.add_argument("--reason", metavar="CODE", help="code of the reason; no personal data")
-    add.add_argument("--proposed", action="store_true", help="not in force before somebody accepts it")
-    listing = subcommand(actions, "list", "print corrections, a line of JSON each, and a count of each status")
-    undo = subcommand(actions, "undo", "end corrections; the next run restores the earlier bytes")
-    for some in (listing, undo):
-        chosen = some.add_mutually_exclusive_group(required=some is undo)
+    for name, does in (("add", "hide a part of an image"), ("remove", "say that finds in a part of an image are none")):
+        putting = subcommand(actions, name, does)
+        putting.add_argument("--image", required=True, metavar="PATH", help="path of the image below the input folder")
+        frame = putting.add_mutually_exclusive_group(required=True)
+        frame.add_argument("--original", type=Path, metavar="FILE", help="the original, for its size and SHA-256")
+        frame.add_argument("--size", metavar="WxH", help="size of the original's pixels as they are stored")
+        putting.add_argument("--category", required=True, help="class of the object, or other")
+        shape = putting.add_mutually_exclusive_group(required=True)
+        shape.add_argument("--box", nargs=4, type=float, metavar=("LEFT", "TOP", "WIDTH", "HEIGHT"), help="in pixels")
+        shape.add_argument("--shape", metavar="JSON", help="box, polygon or rle, as docs/corrections.md has them")
+        putting.add_argument("--batch", default="by-hand", metavar="NAME", help="group, for status, list and undo")
+        putting.add_argument("--reason", metavar="CODE", help="code of the reason; no personal data")
+        putting.add_argument("--proposed", action="store_true", help="not in force before somebody accepts it")
+        add_author(putting)
+    choosing = {
+        "undo": "end corrections; the next run restores the earlier bytes",
+        "list": "print corrections that are not undone, a line of JSON each; with --id any, with its history",
+        "status": "count the corrections in each state",
+        "accept": "put proposed corrections in force",
+        "reject": "put proposed corrections aside",
+    }
+    for name, does in choosing.items():
+        some = subcommand(actions, name, does)
+        chosen = some.add_mutually_exclusive_group(required=name not in ("list", "status"))
         chosen.add_argument("--batch", metavar="NAME", help="those of this group")
-        chosen.add_argument("--id", action="append", default=[], help="this one; may be repeated")
-        if some is listing:
+        if name != "status":
+            chosen.add_argument("--id", action="append", default=[], help="this one; may be repeated")
+        if name == "list":
             chosen.add_argument("--image", metavar="PATH", help="those of this image")
-    deciding = [subcommand(actions, action, f"{action} what is proposed") for action in ("accept", "reject")]
-    for decide in deciding:
-        decide.add_argument("--id", action="append", required=True, help="may be repeated")
+        elif name != "status":
+            add_author(some)
     subcommand(actions, "verify", "look whether somebody changed the store behind its back")
     subcommand(actions, "export", "print all corrections, a line of JSON each")
     take_in = subcommand(actions, "import", "take in what export printed, here or elsewhere")
-    take_in.add_argument("file", type=Path, metavar="FILE", help="JSON Lines; - reads the standard input")
-    for changing in (add, undo, take_in, *deciding):
-        add_author(changing)
+    take_in.add_argument("file", metavar="FILE", help="JSON Lines; - reads the standard input")
+    add_author(take_in)
     args = arguments.parse_args(argv)
     return guarded(lambda: _execute(args), prints_result=True)
 
@@ -104,99 +119,83 @@ def opened(args: argparse.Namespace, *, create: bool = False) -> Iterator[tuple[
 
 
 def _execute(args: argparse.Namespace) -> int:
-    with opened(args, create=args.action in ("add", "import")) as (_, store):
-        code: int = _ACTIONS[args.action](args, store)
-        return code
+    with opened(args, create=args.action in ("add", "remove", "import")) as (config, store):
+        match args.action:
+            case "add" | "remove":
+                _put(args, store, config.images.max_decoded_pixels)
+            case "undo":
+                print(f"undone: {plural(store.undo(args.by, ids=args.id, batch=args.batch), 'correction')}")
+            case "accept" | "reject":
+                ids = args.id or [row.id for row in store.select("batch = ? AND status = 'proposed'", [args.batch])]
+                store.decide(args.by, ids, f"{args.action}ed")
+                print(f"{args.action}ed: {plural(len(ids), 'correction')}")
+            case "list":
+                _list(args, store)
+            case "status":
+                print(", ".join(f"{n} {name}" for name, n in store.counts(args.batch).items() if n) or "no corrections")
+                print(f"images to be done again: {len(store.waiting())}; last event: {store.last_hash() or 'none'}")
+            case "export":
+                for line in store.exported():
+                    print(line)
+            case "import":
+                print(f"new: {plural(_import(args, store), 'correction')}")
+            case "verify" if (fault := store.fault()) is not None:
+                print(f"{store.file}: {fault}")
+                return ExitCode.IMAGES_FAILED
+            case "verify":
+                print(f"in order; last event: {store.last_hash() or 'none'}")
+    return ExitCode.OK
 
 
-def _add(args: argparse.Namespace, store: "Store") -> int:
+def _put(args: argparse.Namespace, store: "Store", max_pixels: int) -> None:
+    import hashlib
+
+    from anonymise import images
     from anonymise.corrections.store import Correction
 
     try:
-        width, height = map(int, args.size.lower().split("x"))
-        shape = json.loads(args.shape) if args.shape else {"box": args.box}
+        data = None if args.original is None else args.original.read_bytes()
+        sizes = images.header(data, max_pixels=max_pixels)[:2] if data is not None else args.size.lower().split("x")
+        if len(sizes) != 2:
+            raise ValueError(f"--size {args.size} is not like 8192x4096")
+        width, height = map(int, sizes)
         row = Correction(
             relative=args.image.replace("\\", "/"),
             width=width,
             height=height,
-            kind="remove" if args.remove else "add",
+            kind=args.action,
             category=args.category,
-            shape=json.dumps(shape),
+            shape=json.dumps(json.loads(args.shape) if args.shape else {"box": args.box}),
             source="review",
             batch=args.batch,
             author=args.by,
-            sha256=args.sha256,
+            sha256=None if data is None else hashlib.sha256(data).hexdigest(),
             reason=args.reason,
             status="proposed" if args.proposed else "accepted",
         )
-        added = store.add([row], args.by)
-    except ValueError as error:
+        print(*store.add([row], args.by) or ["that correction is there already"])
+    except (OSError, UnreadableImage, ValueError) as error:
         raise UsageError(f"no correction: {error}") from error
-    print(added[0] if added else "that correction is there already")
-    return ExitCode.OK
 
 
-def _list(args: argparse.Namespace, store: "Store") -> int:
-    from dataclasses import asdict
+def _list(args: argparse.Namespace, store: "Store") -> None:
+    from anonymise.corrections.store import ENDED
 
-    conditions = {"batch": args.batch, "relative": args.image}
-    where = " AND ".join(f"{column} = ?" for column, value in conditions.items() if value is not None) or "1"
-    values = [value for value in conditions.values() if value is not None]
-    for row in store.select(f"{where} ORDER BY id", values):
-        if not args.id or row.id in args.id:
+    if args.id:
+        for row in store.select():
+            if row.id in args.id:
+                print(json.dumps(asdict(row) | {"events": store.events(row.id)}, sort_keys=True))
+        return
+    for row in store.select(f"kind IS NOT NULL AND NOT {ENDED} ORDER BY id"):
+        if args.batch in (None, row.batch) and args.image in (None, row.relative):
             print(json.dumps(asdict(row), sort_keys=True))
-    counts = ", ".join(f"{n} {status}" for status, n in store.counts(args.batch).items() if n)
-    print(f"{counts or 'no corrections'}; last event {store.last_hash() or 'none'}", file=sys.stderr)
-    return ExitCode.OK
-
-
-def _undo(args: argparse.Namespace, store: "Store") -> int:
-    print(f"undone: {store.undo(args.by, ids=args.id, batch=args.batch)}")
-    return ExitCode.OK
-
-
-def _decide(args: argparse.Namespace, store: "Store") -> int:
-    with store.changing():
-        for id_ in args.id:
-            if [row.status for row in store.select("id = ?", [id_])] != ["proposed"]:
-                raise UsageError(f"{id_}: there is no such correction that is proposed")
-        store.set_status(args.id, f"{args.action}ed", args.by)
-    return ExitCode.OK
-
-
-def _verify(_: argparse.Namespace, store: "Store") -> int:
-    if (fault := store.fault()) is not None:
-        print(f"{store.file}: {fault}")
-        return ExitCode.IMAGES_FAILED
-    print(f"in order; last event {store.last_hash() or 'none'}")
-    return ExitCode.OK
-
-
-def _export(_: argparse.Namespace, store: "Store") -> int:
-    for line in store.exported():
-        print(line)
-    return ExitCode.OK
 
 
 def _import(args: argparse.Namespace, store: "Store") -> int:
     try:
-        text = sys.stdin.read() if str(args.file) == "-" else args.file.read_text("utf-8-sig")
+        text = sys.stdin.read() if args.file == "-" else Path(args.file).read_text("utf-8-sig")
+        return store.imported(text.splitlines(), args.by)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{args.file} cannot be read: {error}") from error
-    try:
-        print(f"new: {plural(store.imported(text.splitlines(), args.by), 'correction')}")
     except UsageError as error:
         raise UsageError(printable(f"{args.file}, {error}")) from error
-    return ExitCode.OK
-
-
-_ACTIONS = {
-    "add": _add,
-    "list": _list,
-    "undo": _undo,
-    "accept": _decide,
-    "reject": _decide,
-    "verify": _verify,
-    "export": _export,
-    "import": _import,
-}

@@ -6,9 +6,10 @@ Objects are written as COCO's results format has them (https://cocodataset.org/#
 is true for the rest of an object that crosses the left and right edge of a 360° image. ``doubtful``, where it is there,
 lists in the same way what was found and is not hidden (key ``keep_doubtful``). Since version 2 ``source`` says who
 found an object, the model or a kind of correction, and ``removed`` lists what the model found and somebody said is
-none.
+none. ``checksum``, the SHA-256 of everything else, tells whether somebody has edited the file.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from anonymise.core.detections import MODEL, Box, Detections, Instance, Size
 from anonymise.core.errors import InstancesError
 from anonymise.core.runlengths import check_size, mask_within
 
-__all__ = ["VERSION", "dumps", "load", "loads", "parse"]
+__all__ = ["VERSION", "dumps", "is_untouched", "load", "loads", "parse"]
 
 VERSION = 2
 
@@ -41,6 +42,23 @@ def dumps(detections: Detections, file_name: str) -> str:
     for name, further in (("doubtful", detections.doubtful), ("removed", detections.removed)):
         if further:
             content[name] = [_entry(instance, size) for instance in further]
+    return _text(content | {"checksum": _checksum(content)})
+
+
+def is_untouched(data: bytes) -> bool:
+    """Whether the content of a file is as `dumps` gave it, rather than edited by somebody or by another program."""
+    try:
+        content = json.loads(data)
+        return bool(content.pop("checksum") == _checksum(content))
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(_text(content).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _text(content: dict[str, Any]) -> str:
     return json.dumps(content, ensure_ascii=False, indent=2)
 
 

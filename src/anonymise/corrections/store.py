@@ -20,12 +20,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from anonymise.core.classes import label_of
+from anonymise.core.classes import unknown_classes
 from anonymise.core.detections import Size
 from anonymise.core.errors import StorageError, UsageError
 from anonymise.corrections.shapes import canonical
 
-__all__ = ["IN_FORCE", "SOURCES", "STATUSES", "Correction", "Rows", "Store", "new_id", "utc_now"]
+__all__ = ["ENDED", "IN_FORCE", "SOURCES", "STATUSES", "Correction", "Rows", "Store", "new_id", "utc_now"]
 
 STATUSES = ("proposed", "accepted", "drawn", "rejected", "unmatched", "stale", "failed", "undone")
 """Of a correction. An undone one is superseded by a row in force; that is no status of its own in the table."""
@@ -129,10 +129,11 @@ _INSERT = (
     f"INSERT INTO correction ({', '.join(_COLUMNS)}) VALUES "  # noqa: S608
     f"({', '.join('CAST(? AS TEXT)' if name == 'relative' else '?' for name in _COLUMNS)})"
 )
-_ENDED = (
+ENDED = (
     "EXISTS (SELECT 1 FROM correction s WHERE s.supersedes = correction.id "
     "AND s.status IN ('accepted', 'drawn', 'stale', 'failed'))"
 )
+"""SQL condition: another row in force supersedes this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +285,7 @@ class Store:
         Raises:
             StorageError: the store is out of reach or damaged.
         """
-        found = self.select(f"relative = CAST(? AS TEXT) AND NOT {_ENDED} ORDER BY id", [_bytes(relative)])
+        found = self.select(f"relative = CAST(? AS TEXT) AND NOT {ENDED} ORDER BY id", [_bytes(relative)])
         in_force = tuple(row for row in found if row.kind and row.status in IN_FORCE)
         waiting = (row.id for row in found if row.status in ("accepted", "failed"))
         return Rows(in_force, tuple(waiting))
@@ -296,7 +297,7 @@ class Store:
     def digests(self) -> dict[str, str]:
         """`Correction.relative` of each image with corrections in force → `Rows.digest`."""
         statuses = ", ".join(f"'{status}'" for status in sorted(IN_FORCE))
-        found = self.select(f"kind IS NOT NULL AND status IN ({statuses}) AND NOT {_ENDED} ORDER BY relative, id")
+        found = self.select(f"kind IS NOT NULL AND status IN ({statuses}) AND NOT {ENDED} ORDER BY relative, id")
         groups = itertools.groupby(found, lambda row: row.relative)
         return {relative: Rows(tuple(rows)).digest for relative, rows in groups}
 
@@ -312,14 +313,14 @@ class Store:
 
     def waiting(self) -> frozenset[str]:
         """`Correction.relative` of the images that a run has to do because of corrections."""
-        sql = f"SELECT DISTINCT relative FROM correction WHERE status IN ('accepted', 'failed') AND NOT {_ENDED}"  # noqa: S608
+        sql = f"SELECT DISTINCT relative FROM correction WHERE status IN ('accepted', 'failed') AND NOT {ENDED}"  # noqa: S608
         rows = self.read(sql)
         return frozenset(relative for (relative,) in rows)
 
     def counts(self, batch: str | None = None) -> dict[str, int]:
         """Status → number of corrections, of all or of one batch; those that undo others are not counted."""
         rows = self.read(
-            f"SELECT CASE WHEN {_ENDED} THEN 'undone' ELSE status END AS s, COUNT(*) FROM correction "  # noqa: S608
+            f"SELECT CASE WHEN {ENDED} THEN 'undone' ELSE status END AS s, COUNT(*) FROM correction "  # noqa: S608
             "WHERE kind IS NOT NULL AND (? IS NULL OR batch = ?) GROUP BY s",
             [batch, batch],
         )
@@ -365,7 +366,7 @@ class Store:
             "AND source = ? AND batch = ? AND supersedes IS ? AND NOT "
         )
         same = (row.kind, row.category, row.shape, row.source, row.batch, row.supersedes)
-        return bool(self.read(f"{sql}{_ENDED} LIMIT 1", [_bytes(row.relative), *same]))
+        return bool(self.read(f"{sql}{ENDED} LIMIT 1", [_bytes(row.relative), *same]))
 
     def _has_id(self, id_: str) -> bool:
         return bool(self.read("SELECT 1 FROM correction WHERE id = ?", [id_]))
@@ -383,10 +384,10 @@ class Store:
         """
         with self.changing():
             if batch is not None:
-                rows = self.select(f"batch = ? AND kind IS NOT NULL AND status <> 'rejected' AND NOT {_ENDED}", [batch])
+                rows = self.select(f"batch = ? AND kind IS NOT NULL AND status <> 'rejected' AND NOT {ENDED}", [batch])
             else:
                 rows = [
-                    row for id_ in ids for row in self.select(f"id = ? AND kind IS NOT NULL AND NOT {_ENDED}", [id_])
+                    row for id_ in ids for row in self.select(f"id = ? AND kind IS NOT NULL AND NOT {ENDED}", [id_])
                 ]
             if missing := set(ids).difference(row.id for row in rows):
                 raise UsageError(f"{min(missing)}: there is no such correction, or it was undone before")
@@ -499,10 +500,8 @@ def _checked(row: Correction) -> Correction:
         raise ValueError(f"source {row.source}, kind {row.kind} or status {row.status} is not known here")
     if row.relative.startswith("/") or ".." in row.relative.split("/"):
         raise ValueError(f"{row.relative} is no path below the input folder")
-    try:
-        label_of(row.category)
-    except KeyError:
-        raise ValueError(f"{row.category}: no known class") from None
+    if problem := unknown_classes(row.category):
+        raise ValueError(problem)
     if not all(isinstance(side, int) and side > 0 for side in row.size) or not isinstance(row.padding, bool | int):
         raise ValueError("width and height are whole numbers above 0")
     if row.sha256 is not None and re.fullmatch("[0-9a-f]{64}", row.sha256) is None:
