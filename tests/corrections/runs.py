@@ -43,12 +43,15 @@ class Folders:
         self, *overrides: str, store: bool = True, masker: RedMasker | None = None, only: frozenset[str] | None = None
     ) -> Ran:
         loaded = self.settings(*overrides, store=store)
-        places = Places(self.input, self.output, self.archive, only=only)
+        places = self.places(only)
         for root in places.results:
             storage.prepare_root(root)
         ran = Ran()
         ran.report = pipeline.anonymise(loaded, places, masker or RedMasker(), SerialWorkers(), ran)
         return ran
+
+    def places(self, only: frozenset[str] | None = None) -> Places:
+        return Places(self.input, self.output, self.archive, only=only)
 
     def redraw(self, *overrides: str, output: str = "out", store: bool = True) -> Ran:
         storage.prepare_root(self.folder / output)

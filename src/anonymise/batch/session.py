@@ -2,11 +2,13 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
 from anonymise.batch import preflight, runs
+from anonymise.batch.chosen import names_in
 from anonymise.batch.outcomes import Outcome, Progress, Report
 from anonymise.batch.paths import Places
 from anonymise.batch.runlock import run_lock
@@ -33,6 +35,7 @@ def run_folder(
     progress: Progress | None = None,
     model: Masker | None = None,
     create_archive: bool = False,
+    only: Collection[str] | None = None,
 ) -> Report:
     """The main job over a folder: everything that ``anonymise -i INPUT -o OUTPUT`` does, but for log, mails and prints.
 
@@ -47,6 +50,7 @@ def run_folder(
         progress: observer of the run, called from this thread; None is told nothing.
         model: the model; None loads the one that the configuration names.
         create_archive: whether an archive folder may be made that is not there.
+        only: paths of the images that are done, below the input folder, with ``/``; None does all.
 
     Returns:
         What was done, and what failed and why. A run that stopped early says so in `Report.stopped`.
@@ -58,6 +62,8 @@ def run_folder(
         ModelError: the model is not available.
     """
     places = Places.of(Path(input), Path(output), None if archive is None else Path(archive), config.files)
+    if only is not None:
+        places = replace(places, only=names_in("\n".join(only), "only"))
     if found := preflight.problems(config, places, "anonymise", create_archive=create_archive):
         raise CannotStart(found)
     prepare(places, config.files)

@@ -309,7 +309,9 @@ class Store:
         """
         found = self.read("PRAGMA quick_check(1)")
         if found != [("ok",)]:
-            raise StorageError(f"{self.file} is damaged: {found[0][0]}. Restore it from an export or a backup")
+            raise StorageError(
+                f"{self.file} is damaged: {' '.join(str(found[0][0]).split())}. Restore it from an export or a backup"
+            )
 
     def waiting(self) -> frozenset[str]:
         """`Correction.relative` of the images that a run has to do because of corrections."""
