@@ -320,7 +320,7 @@ def test_the_picture_that_models_are_shown_is_drawn() -> None:
         LABELS[thing.label]: (thing.box.top, thing.box.left, thing.box.bottom, thing.box.right)
         for thing in drawn.objects
     }
-    assert boxes == selftest._BOXES
+    assert boxes == selftest.BOXES
 
 
 @pytest.mark.parametrize("name", ["Lite", "Nano"])

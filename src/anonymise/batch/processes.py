@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["is_running", "process_name", "process_space"]
+__all__ = ["is_running", "machine_of", "process_name", "process_space", "process_start"]
 
 
 def process_space() -> str:
@@ -22,6 +22,11 @@ def process_space() -> str:
             kernel = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
             return f"{kernel} {Path('/proc/self/ns/pid').readlink()}"
     return f"{uuid.getnode():x} {psutil.boot_time():.0f}"
+
+
+def machine_of(space: str) -> str:
+    """The part of a `process_space` that tells machines apart, and the starts of their kernels."""
+    return space.partition(" ")[0]
 
 
 def process_name() -> str:
@@ -40,6 +45,26 @@ def is_running(name: str) -> bool | None:
         return False
     except psutil.Error:
         return True
+
+
+def process_start(pid: int) -> float:
+    """When a process started: on Linux in clock ticks since the kernel did, which no setting of a clock moves.
+
+    Elsewhere it is seconds since the epoch.
+
+    Raises:
+        psutil.Error: there is no such process, or the system does not tell.
+    """
+    if sys.platform != "linux":
+        return psutil.Process(pid).create_time()
+    try:
+        status = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        raise psutil.NoSuchProcess(pid) from None
+    except OSError:
+        raise psutil.AccessDenied(pid) from None
+    # Field 22 (man 5 proc_pid_stat); the second is the command in parentheses, which may hold anything.
+    return float(status.rpartition(b")")[2].split()[19])
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from anonymise.batch.processes import process_space
+from anonymise.batch.processes import machine_of, process_space, process_start
 from anonymise.core.errors import StorageError, UsageError
 
 __all__ = ["FOREIGN_STALE_SECONDS", "HEARTBEAT_SECONDS", "Holder", "RunLock", "lock_file", "read_holder", "run_lock"]
@@ -46,7 +46,7 @@ class Holder:
         host: name of the machine.
         process_space: tells the sets of processes apart in which a pid has a meaning.
         pid: of the process.
-        process_start: when the process started, as its system counts: see `_process_start`.
+        process_start: when the process started, as its system counts: see `processes.process_start`.
         run_started: when the run started; ISO 8601 in UTC.
         token: of this run alone.
     """
@@ -65,7 +65,7 @@ class Holder:
             host=socket.gethostname(),
             process_space=process_space(),
             pid=os.getpid(),
-            process_start=_process_start(os.getpid()),
+            process_start=process_start(os.getpid()),
             run_started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             token=uuid.uuid4().hex,
         )
@@ -73,7 +73,7 @@ class Holder:
     @property
     def machine(self) -> str:
         """Tells machines apart, and the starts of their kernels; containers on one share it."""
-        return self.process_space.partition(" ")[0]
+        return machine_of(self.process_space)
 
     def is_running(self) -> bool | None:
         """Whether there is such a process on this machine, rather than none or another one with its pid.
@@ -84,7 +84,7 @@ class Holder:
         try:
             if psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE:  # whoever started it has not asked yet
                 return False
-            if _process_start(self.pid) == self.process_start:
+            if process_start(self.pid) == self.process_start:
                 return True
         except psutil.NoSuchProcess:
             return False
@@ -202,7 +202,7 @@ def _clear_if_stale(file: Path, output: Path, heartbeat_seconds: float) -> None:
     holder = _read(file)
     if holder is not None:
         own_space = process_space()
-        if holder.machine != own_space.partition(" ")[0] and holder.host != socket.gethostname():
+        if holder.machine != machine_of(own_space) and holder.host != socket.gethostname():
             if (silence := _silence(file)) < FOREIGN_STALE_SECONDS:
                 raise UsageError(_refusal(file, output, holder, wait=FOREIGN_STALE_SECONDS - silence))
         elif holder.process_space == own_space:
@@ -323,23 +323,3 @@ def _patiently_unlink(file: Path) -> None:
         else:
             return
     file.unlink(missing_ok=True)
-
-
-def _process_start(pid: int) -> float:
-    """When a process started: on Linux in clock ticks since the kernel did, which no setting of a clock moves.
-
-    Elsewhere it is seconds since the epoch.
-
-    Raises:
-        psutil.Error: there is no such process, or the system does not tell.
-    """
-    if sys.platform != "linux":
-        return psutil.Process(pid).create_time()
-    try:
-        status = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        raise psutil.NoSuchProcess(pid) from None
-    except OSError:
-        raise psutil.AccessDenied(pid) from None
-    # Field 22 (man 5 proc_pid_stat); the second is the command in parentheses, which may hold anything.
-    return float(status.rpartition(b")")[2].split()[19])
