@@ -207,6 +207,27 @@ def test_usage_errors_exit_with_2_and_one_message(tmp_path: Path, arguments: lis
 
 
 @pytest.mark.parametrize(
+    ("archive", "message"),
+    [
+        ("new", "does not exist. If its disk or share is mounted and the archive is to be new"),
+        ("mount point", "holds no archive yet"),
+        ("gone/new", "does not exist. Is its disk or share mounted?"),
+    ],
+)
+def test_an_archive_that_is_none_yet_is_refused_without_create_archive(
+    tmp_path: Path, archive: str, message: str
+) -> None:
+    write_image(tmp_path / "in" / "1.jpg", street())
+    (tmp_path / "mount point").mkdir()  # of a share that is not mounted
+    before = sorted(tmp_path.rglob("*"))
+    result = command("-i", tmp_path / "in", "-o", tmp_path / "out", "-a", tmp_path / archive, *LITE)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert str(tmp_path / archive) in result.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
     ("model", "hint"), [("/no/such/model", "nor the folder of a SavedModel"), ("nanoo", "did you mean Nano?")]
 )
 def test_a_model_that_does_not_exist_exits_with_2_and_the_way_on(tmp_path: Path, model: str, hint: str) -> None:
