@@ -6,20 +6,13 @@ masks or the saved instances of a finished run.
 """
 
 import argparse
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from anonymise.commands.arguments import add_config_options, parser
 from anonymise.commands.guard import guarded
-from anonymise.core.errors import ExitCode, ImageError, UsageError
+from anonymise.core.errors import ExitCode
 from anonymise.core.plaintext import lines_of, printable
-
-if TYPE_CHECKING:
-    from anonymise.config import Config
-    from anonymise.evaluation.finders import Finder
-    from anonymise.evaluation.truth import Annotated, FileIndex, Found, Problem, Truth
 
 __all__ = ["main"]
 
@@ -31,9 +24,8 @@ _EXAMPLES = """examples:
   a finished run with remote_mask: True, without the model:
       {me} --masks published --labels labels -o evaluation
 
-exit codes: 0 all images evaluated, 1 some could not be, 2 usage or configuration, 3 the model cannot be had or run"""
-
-_ENDINGS = {"mask": "_mask.png", "instances": "_instances.json"}
+exit codes: 0 all images evaluated, 1 some could not be, 2 usage or configuration, 3 the model is
+not available or cannot be run"""
 
 _MAX_SHOWN = 20
 """Problems that are named on the terminal; the files name all."""
@@ -95,178 +87,28 @@ def _share(text: str) -> float:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from anonymise import config as configuration
-    from anonymise.evaluation import page, report
-    from anonymise.evaluation.coco_annotations import annotated_by_coco
-    from anonymise.evaluation.evaluation import evaluate
-    from anonymise.evaluation.gallery import gallery
-    from anonymise.evaluation.label_images import annotated_by_labels
+    from anonymise.evaluation import report
+    from anonymise.evaluation.job import Request, evaluate_folder
 
     config = configuration.load(args.config, args.set, has_archive=True)
-    out = args.output_folder
-    _check_output(out)
-    if not args.no_html:
-        page.require_libraries()
-    if args.coco is not None:
-        annotated = annotated_by_coco(
-            args.coco,
-            config.model.hidden,
-            config.evaluation,
-            max_pixels=config.images.max_decoded_pixels,
-            normalised=args.normalised,
-        )
-    else:
-        annotated = annotated_by_labels(args.labels, config.model.hidden, config.evaluation)
-    problems: list[Problem] = []
-    without: list[str] = []
-    images = _images(args.input_folder, config, annotated, problems)
-    finder, source = _finder(args, config, images, without)
-    _make_folder(args.output_folder)
-    evaluation = evaluate(_pairs(annotated, finder, problems), config.evaluation, per_image=args.per_image)
-    if not evaluation.images:
-        raise UsageError(
-            f"None of the {len(annotated)} annotated images could be evaluated. The first: "
-            f"{problems[0].name}: {problems[0].reason}"
-        )
-    if len(without) == len(evaluation.images):
-        raise UsageError(
-            f"None of the {len(annotated)} annotated images has a result of the run in {args.masks or args.instances}: "
-            f"their names do not match. The first annotated image is {without[0]}; its file there must be "
-            f"{without[0].rpartition('/')[2]}{_ENDINGS['mask' if args.masks else 'instances']}."
-        )
-    about = report.About(
-        truth=str(args.coco or args.labels),
-        found=source,
-        configuration=config.as_yaml(),
-        problems=tuple(problems),
-        without_result=tuple(without),
-        wanted=evaluation.threshold_for(args.wanted_recall),
+    request = Request(
+        output=args.output_folder,
+        coco=args.coco,
+        labels=args.labels,
+        images=args.input_folder,
+        masks=args.masks,
+        instances=args.instances,
+        normalised=args.normalised,
+        per_image=args.per_image,
+        curves=not args.no_curves,
+        wanted_recall=args.wanted_recall,
+        page=not args.no_html,
+        gallery=not args.no_gallery,
     )
-    texts = {"evaluation.json": report.as_json(evaluation, about), "evaluation.csv": report.as_csv(evaluation)}
-    if not args.no_html:
-        crops = () if args.no_gallery else gallery(evaluation.misses, images, config.images.max_decoded_pixels)
-        texts["evaluation.html"] = page.as_html(evaluation, about, config.evaluation, crops)
-    _write(out, texts)
+    evaluation, about = evaluate_folder(config, request)
     print(lines_of(report.as_text(evaluation, about, config.evaluation)))
-    for problem in problems[:_MAX_SHOWN]:
+    for problem in about.problems[:_MAX_SHOWN]:
         print(printable(f"NOT EVALUATED {problem.name}: {problem.reason}"))
-    if len(problems) > _MAX_SHOWN:
-        print(f"… and {len(problems) - _MAX_SHOWN} more, in {out / 'evaluation.json'}")
-    return ExitCode.IMAGES_FAILED if problems else ExitCode.OK
-
-
-def _images(
-    folder: Path | None, config: "Config", annotated: "Sequence[Annotated]", problems: "list[Problem]"
-) -> "FileIndex[Path]":
-    """The images of the folder; those without annotation are problems."""
-    import tempfile
-
-    from anonymise.batch.paths import Places
-    from anonymise.batch.walker import TreeWalker, WalkProblem
-    from anonymise.evaluation.truth import FileIndex, Problem, stem
-
-    if folder is None:
-        return FileIndex(())
-    # Nothing is written, but the places of a run have an output folder.
-    places = Places(folder, Path(tempfile.gettempdir(), "anonymise", "no output"))
-    found = []
-    for paths in TreeWalker(places, config.files).walk():
-        if isinstance(paths, WalkProblem):
-            problems.append(Problem(str(paths.path), paths.reason))
-        else:
-            found.append((stem(paths.relative), paths.source))
-    index = FileIndex(found)
-    used = {file for one in annotated if (file := index.find(one.name)) is not None}
-    problems += [Problem(name, "the image has no annotation") for name in index.without(used)]
-    return index
-
-
-def _finder(
-    args: argparse.Namespace, config: "Config", images: "FileIndex[Path]", without: list[str]
-) -> "tuple[Finder, str]":
-    """What tells what was hidden, and a description of it.
-
-    Raises:
-        UsageError: a folder is missing.
-        ModelError: the model cannot be had.
-    """
-    from anonymise.batch.preflight import check_models
-    from anonymise.evaluation import finders
-    from anonymise.evaluation.truth import index_files
-
-    for kind, folder in (("mask", args.masks), ("instances", args.instances)):
-        if folder is None:
-            continue
-        option = "--masks" if kind == "mask" else "--instances"
-        if not folder.is_dir():
-            raise UsageError(f"The folder {folder} does not exist or is no folder ({option}).")
-        files = index_files(folder, _ENDINGS[kind])
-        if not files:
-            raise UsageError(
-                f"There is no file *{_ENDINGS[kind]} in {folder} ({option}). A run writes them with "
-                f"remote_{kind}: True."
-            )
-        if kind == "mask":
-            return finders.by_masks(files, without), f"the masks in {folder}"
-        return finders.by_instances(files, config, without), f"the saved instances in {folder}"
-    if args.input_folder is None:
-        raise UsageError("Without --masks or --instances the model is run, which needs the images (-i).")
-    check_models(config)
-    names = ", ".join(config.model.models)
-    finder = finders.by_model(config, images, curves=not args.no_curves, progress=sys.stderr.isatty())
-    return finder, f"{names}, run on {args.input_folder}"
-
-
-def _pairs(
-    annotated: "Sequence[Annotated]", finder: "Finder", problems: "list[Problem]"
-) -> "Iterator[tuple[Truth, Found]]":
-    """Ground truth of each image and what was hidden there; an image that fails is a problem, and left out."""
-    from tqdm import tqdm
-
-    from anonymise.evaluation.truth import Problem
-
-    for one in tqdm(annotated, unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True):
-        try:
-            truth = one.load()
-            found = finder(truth)
-        except ImageError as error:
-            problems.append(Problem(one.name, str(error)))
-            continue
-        yield truth, found
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"The folder {folder} cannot be made: {error.strerror or error} (-o).") from error
-
-
-def _check_output(folder: Path) -> None:
-    """Makes sure that pictures of people do not land among results that may be published.
-
-    Raises:
-        UsageError: the folder is, or lies in, one that holds results of a run.
-    """
-    from anonymise.batch.storage import result_root_of
-
-    root = result_root_of(folder)
-    if root is not None:
-        raise UsageError(
-            f"{root} holds results of a run, which may be published, but an evaluation shows what was not hidden. "
-            "Choose a folder elsewhere (-o)."
-        )
-
-
-def _write(folder: Path, texts: "Mapping[str, str]") -> None:
-    """Writes all files completely before any of them takes the place of an earlier one."""
-    import tempfile
-
-    try:
-        with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=folder) as temporary:
-            for name, text in texts.items():
-                # Half characters, which stand for bytes of names that are not UTF-8, as JSON escapes them.
-                Path(temporary, name).write_bytes(text.encode("utf-8", "backslashreplace"))
-            for name in texts:
-                Path(temporary, name).replace(folder / name)
-    except OSError as error:
-        raise UsageError(f"The results cannot be written to {folder}: {error.strerror or error} (-o).") from error
+    if len(about.problems) > _MAX_SHOWN:
+        print(f"… and {len(about.problems) - _MAX_SHOWN} more, in {request.output / 'evaluation.json'}")
+    return ExitCode.IMAGES_FAILED if about.problems else ExitCode.OK
