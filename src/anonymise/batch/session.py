@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from os import PathLike
@@ -11,7 +12,7 @@ from anonymise.batch import preflight, runs
 from anonymise.batch.chosen import names_in
 from anonymise.batch.outcomes import Outcome, Progress, Report
 from anonymise.batch.paths import Places
-from anonymise.batch.runlock import run_lock
+from anonymise.batch.runlock import RunLock, run_lock
 from anonymise.batch.storage import clear_temporary_files, prepare
 from anonymise.batch.workers import Executor, SerialWorkers, new_workers
 from anonymise.config import Config
@@ -23,7 +24,7 @@ from anonymise.database.settings import GeoPackageSettings, load_settings, passw
 from anonymise.database.table import load_table
 from anonymise.models import Masker, load_masker
 
-__all__ = ["database_sender", "new_reader", "run_folder", "workers_for"]
+__all__ = ["anonymise", "database_sender", "redraw", "run_folder", "watched", "workers_for"]
 
 
 def run_folder(
@@ -67,16 +68,47 @@ def run_folder(
     if found := preflight.problems(config, places, "anonymise", create_archive=create_archive):
         raise CannotStart(found)
     prepare(places, config.files)
-    with (
-        run_lock(places.output) as lock,
-        database_sender(config, places) as sender,
-        workers_for(config) as workers,
-        new_reader(config) as reader,
-    ):
+    with run_lock(places.output) as lock, workers_for(config) as workers:
         clear_temporary_files((places.input, *places.results))
         masker = model or load_masker(config.model, progress=False)
-        watched = _Watched(progress or Progress(), lock.check)
-        return runs.anonymise(config, places, masker, workers, watched, sender, reader)
+        return anonymise(config, places, workers, watched(progress or Progress(), lock), model=masker)
+
+
+def anonymise(
+    config: Config,
+    places: Places,
+    workers: Executor,
+    progress: Progress,
+    *,
+    model: Masker | None = None,
+    ask: Callable[[str], str] | None = None,
+) -> Report:
+    """The main job on folders that are prepared and locked: opens the database and loads the model.
+
+    Args:
+        config: the configuration.
+        places: the folders.
+        workers: what does the work after the model.
+        progress: observer of the run.
+        model: the model; None loads the one that the configuration names.
+        ask: as `database_sender` takes it.
+    """
+    with database_sender(config, places, ask) as sender, _new_reader(config) as reader:
+        masker = model or load_masker(config.model, progress=sys.stderr is not None and sys.stderr.isatty())
+        return runs.anonymise(config, places, masker, workers, progress, sender, reader)
+
+
+def redraw(
+    config: Config, places: Places, workers: Executor, progress: Progress, *, ask: Callable[[str], str] | None = None
+) -> Report:
+    """The main job with what an earlier run found. The arguments are those of `anonymise`."""
+    with database_sender(config, places, ask) as sender, _new_reader(config) as reader:
+        return runs.redraw(config, places, workers, progress, sender, reader)
+
+
+def watched(progress: Progress, lock: RunLock) -> Progress:
+    """An observer that also looks after each image whether the run still holds its lock."""
+    return _Watched(progress, lock.check)
 
 
 class _Watched(Progress):
@@ -113,7 +145,7 @@ def workers_for(config: Config) -> Iterator[Executor]:
 
 
 @contextlib.contextmanager
-def new_reader(config: Config) -> Iterator[Executor | None]:
+def _new_reader(config: Config) -> Iterator[Executor | None]:
     """A process that decodes images; None if everything is to be done in this one."""
     if not config.run.enable_async:
         yield None

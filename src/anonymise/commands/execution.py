@@ -73,12 +73,9 @@ def folder_command(
 
 def anonymise_command(config: "Config", places: "Places", workers: "Executor", progress: "Progress") -> "Report":
     """The main job."""
-    from anonymise.batch import runs, session
-    from anonymise.models import load_masker
+    from anonymise.batch import session
 
-    with session.database_sender(config, places, _ask()) as sender, session.new_reader(config) as reader:
-        masker = load_masker(config.model, progress=sys.stderr.isatty())
-        return runs.anonymise(config, places, masker, workers, progress, sender, reader)
+    return session.anonymise(config, places, workers, progress, ask=_ask())
 
 
 def _ask() -> Callable[[str], str] | None:
@@ -102,10 +99,9 @@ def record_command(config: "Config", places: "Places", workers: "Executor", prog
 
 def redraw_command(config: "Config", places: "Places", workers: "Executor", progress: "Progress") -> "Report":
     """The main job with what an earlier run found."""
-    from anonymise.batch import runs, session
+    from anonymise.batch import session
 
-    with session.database_sender(config, places, _ask()) as sender, session.new_reader(config) as reader:
-        return runs.redraw(config, places, workers, progress, sender, reader)
+    return session.redraw(config, places, workers, progress, ask=_ask())
 
 
 def execute(args: argparse.Namespace, command: Command, job: "JobKind" = "anonymise") -> int:
@@ -175,6 +171,7 @@ def _execute_checked(
     from anonymise.batch import preflight
     from anonymise.batch.paths import Places
     from anonymise.batch.runlock import run_lock
+    from anonymise.batch.session import watched, workers_for
     from anonymise.batch.storage import clear_temporary_files, prepare
     from anonymise.core.resources import command_line
 
@@ -200,7 +197,7 @@ def _execute_checked(
     with (
         run_lock(places.output) as lock,
         Interruption() as interruption,
-        shown_progress(notifier, lock.check, interruption) as (progress, notes),
+        shown_progress(notifier, interruption) as (progress, notes),
     ):
         log.info("Configuration:\n%s", config.as_yaml(), extra=FILE_ONLY | LINES)
         for warning in config.warnings:
@@ -211,7 +208,8 @@ def _execute_checked(
             log.warning("draw_mask is False: the output images are NOT anonymised")
         if not args.skip_clear_cache and (cleared := clear_temporary_files((places.input, *places.results))):
             log.info("Cleared %s of an interrupted run", plural(cleared, "temporary file"))
-        report = _run(command, config, places, progress)
+        with workers_for(config) as workers:
+            report = command(config, places, workers, watched(progress, lock))
         log.info("Stage times in seconds: %s", {k: round(v, 2) for k, v in report.stage_seconds.items()})
         lines = summary(report, notes, hides=config.appearance.draw_mask)
         for line in lines:
@@ -253,10 +251,3 @@ def _chosen(args: argparse.Namespace, config: "Config", output: Path) -> frozens
             corrected = corrected_images(output, store)
         chosen = corrected if chosen is None else chosen & corrected
     return chosen
-
-
-def _run(command: Command, config: "Config", places: "Places", progress: "Progress") -> "Report":
-    from anonymise.batch.session import workers_for
-
-    with workers_for(config) as workers:
-        return command(config, places, workers, progress)

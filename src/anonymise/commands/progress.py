@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ _MAX_NOTES = 20
 
 @contextlib.contextmanager
 def shown_progress(
-    notifier: "Notifier", check_lock: Callable[[], None], interruption: "Interruption"
+    notifier: "Notifier", interruption: "Interruption"
 ) -> Iterator[tuple["Progress", Mapping[str, int]]]:
     """Tells the operator how the run goes: a bar on a terminal, else a line every so often, and a mail if images fail.
 
@@ -63,7 +63,6 @@ def shown_progress(
                 bar.reset(total=n_images)
 
             def finished(self, outcome: "Outcome") -> None:
-                check_lock()
                 match outcome:
                     case Done(source, objects, notes):
                         found = "done"
