@@ -76,7 +76,11 @@ def image_at(source: Path, places: Places) -> Paths:
 
 def walker_over(places: Places, options: FileOptions) -> TreeWalker:
     """Finds the images of a run: all of the input folder, or those that the run is about."""
-    return TreeWalker(places, options) if places.only is None else _ChosenWalker(places, options, places.only)
+    if (only := places.only) is None:
+        return TreeWalker(places, options)
+    if places.shard is not None:
+        only = frozenset(filter(places.shard.has, only))
+    return _ChosenWalker(places, options, only)
 
 
 class _ChosenWalker(TreeWalker):

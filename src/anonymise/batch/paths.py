@@ -10,6 +10,7 @@ from pathlib import Path, PurePath, PureWindowsPath
 from types import MappingProxyType
 from typing import TypeVar
 
+from anonymise.batch.shards import Shard
 from anonymise.config.files import PLACES_OF, FileKind, FileOptions, Place
 from anonymise.core.errors import UsageError
 
@@ -52,6 +53,7 @@ class Places:
 
     Attributes:
         only: `Paths.key` of the images that the run is about; None is all.
+        shard: the part of the images that the run does; None is all.
 
     Raises:
         UsageError: the input folder does not exist, or two of the folders are not apart.
@@ -63,6 +65,7 @@ class Places:
     previews: Path | None = None
     colmap: Path | None = None
     only: frozenset[str] | None = None
+    shard: Shard | None = None
 
     @classmethod
     def of(cls, input_: Path, output: Path, archive: Path | None, options: FileOptions) -> "Places":

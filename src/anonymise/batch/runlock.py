@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from anonymise.batch.processes import machine_of, process_space, process_start
+from anonymise.batch.shards import Shard, check_count, shards_of, state_folder
 from anonymise.core.errors import StorageError, UsageError
 
 __all__ = ["FOREIGN_STALE_SECONDS", "HEARTBEAT_SECONDS", "Holder", "RunLock", "lock_file", "read_holder", "run_lock"]
@@ -144,9 +145,9 @@ class RunLock:
                     _create(self._file, self.holder)
 
 
-def lock_file(output: Path) -> Path:
-    """Where the lock of an output folder stands."""
-    return output / ".anonymise" / "lock"
+def lock_file(output: Path, shard: Shard | None = None) -> Path:
+    """Where the lock of an output folder stands, or that of one of its shards."""
+    return state_folder(output, shard) / "lock"
 
 
 def read_holder(output: Path) -> Holder | None:
@@ -155,8 +156,12 @@ def read_holder(output: Path) -> Holder | None:
 
 
 @contextlib.contextmanager
-def run_lock(output: Path, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> Iterator[RunLock]:
-    """Holds the lock of an output folder.
+def run_lock(
+    output: Path, shard: Shard | None = None, *, heartbeat_seconds: float = HEARTBEAT_SECONDS
+) -> Iterator[RunLock]:
+    """Holds the lock of an output folder, or of one of its shards.
+
+    A run over the whole folder and those of shards exclude each other; shards of the same count do not.
 
     A lock whose process is gone is taken over: at once where it is certain that the process would be seen if it were
     there. Otherwise (another container, say) if no heartbeat comes while this function waits for two, and for the lock
@@ -164,15 +169,19 @@ def run_lock(output: Path, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> I
 
     Args:
         output: the output folder, which exists.
+        shard: the shard that the run does; None is the whole folder.
         heartbeat_seconds: how often this run sets the time of the lock file; the same for all runs.
 
     Raises:
-        UsageError: another run holds it.
+        UsageError: another run holds it, or the folder is divided into another number of shards.
         StorageError: the lock file cannot be written.
     """
-    file = lock_file(output)
+    file = lock_file(output, shard)
     holder = Holder.this_run()
+    if shard is not None:
+        check_count(output, shard)
     try:
+        state_folder(output).mkdir(exist_ok=True)
         file.parent.mkdir(exist_ok=True)
         for _ in range(_TRIES):
             if _create(file, holder):
@@ -184,9 +193,26 @@ def run_lock(output: Path, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> I
         raise StorageError(f"The lock {file} cannot be written: {error.strerror or error}") from error
     lock = RunLock(file, holder, heartbeat_seconds)
     try:
+        _check_others(output, shard, heartbeat_seconds)
         yield lock
     finally:
         lock.release()
+        if shard is not None:
+            with contextlib.suppress(OSError):  # it holds a journal, unless this run was refused
+                file.parent.rmdir()
+
+
+def _check_others(output: Path, shard: Shard | None, heartbeat_seconds: float) -> None:
+    """After a run has its lock: of two that start at the same time, at least one sees the other.
+
+    Raises:
+        UsageError: a run holds a lock that excludes this one.
+    """
+    if shard is not None:
+        check_count(output, shard)
+    for other in (None,) if shard is not None else shards_of(output):
+        if (file := lock_file(output, other)).exists():
+            _clear_if_stale(file, output, heartbeat_seconds)
 
 
 def _clear_if_stale(file: Path, output: Path, heartbeat_seconds: float) -> None:

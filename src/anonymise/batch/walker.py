@@ -106,7 +106,17 @@ class TreeWalker:
         self.left_out: Counter[str] = Counter()
 
     def walk(self) -> Iterator[Paths | WalkProblem]:
-        """Each image, lazily, and each problem where it is met."""
+        """Each image of the shard, lazily, and each problem where it is met."""
+        shard = self._places.shard
+        for item in self._walk():
+            # A folder that cannot be read hides images of every shard.
+            if shard is None or (isinstance(item, WalkProblem) and not item.is_clash) or shard.has(self._key(item)):
+                yield item
+
+    def _key(self, item: Paths | WalkProblem) -> str:
+        return item.key if isinstance(item, Paths) else item.path.relative_to(self.root).as_posix()
+
+    def _walk(self) -> Iterator[Paths | WalkProblem]:
         self._first_names: dict[tuple[int, int], Path] = {}
         # Folders that differ in case only are one folder where a tree of results does not tell them apart.
         is_folded = any((root / _FOLDED_MARKER).is_dir() for root in self._places.results)
