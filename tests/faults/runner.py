@@ -1,6 +1,6 @@
 """The program as the command line runs it, but for the model, which takes red rectangles for cars: its start is quick.
 
-python -m tests.faults.runner OPTIONS OF anonymise [--database SETTINGS] [--reader]
+python -m tests.faults.runner OPTIONS OF anonymise [--database SETTINGS] [--reader] [--shard K/N]
 
 With --reader, images are decoded in a process of their own, into shared memory, as by the command itself.
 """
@@ -48,6 +48,7 @@ if __name__ == "__main__":
     add_config_options(arguments)
     arguments.add_argument("--database", type=Path)
     arguments.add_argument("--reader", action="store_true")
+    arguments.add_argument("--shard")
     arguments.set_defaults(log_folder=None, skip_clear_cache=False, create_archive=True, only=None, corrected=False)
     args = arguments.parse_args()
     sys.exit(execute(args, partial(command, args.database, args.reader)))

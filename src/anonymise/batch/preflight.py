@@ -5,7 +5,7 @@ Every command that runs over folders asks `problems` before it creates anything.
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -187,7 +187,7 @@ def _images(job: _Job) -> Iterator[str]:
     """Whether there is anything to do at all; an input that could not be looked into is the run's to report."""
     if job.places is None or job.allow_empty or job.places.only is not None:
         return
-    walker = TreeWalker(job.places, job.config.files)
+    walker = TreeWalker(replace(job.places, shard=None), job.config.files)  # a shard may have none
     if not any(isinstance(item, Paths) or item.hides_images for item in walker.walk()):
         yield no_image(walker)
 
@@ -215,7 +215,7 @@ def _earlier_results(job: _Job) -> Iterator[str]:
         return file is not None and file.is_file()
 
     n_images = 0
-    for item in TreeWalker(job.places, job.config.files).walk():
+    for item in TreeWalker(replace(job.places, shard=None), job.config.files).walk():
         if isinstance(item, WalkProblem) or has(item):
             return
         n_images += 1

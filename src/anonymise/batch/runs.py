@@ -294,6 +294,7 @@ def _journal(
         config.settings_fingerprint(
             None if static is None else static.fingerprint, None if sidecar is None else sidecar.fingerprint
         ),
+        shard=places.shard,
         source=model,
         usual=[noted(file) for file in expected_files(Paths(PurePath("any.jpg"), places), config.files)],
         retry_seconds=config.storage.file_access_retry_seconds,
@@ -381,6 +382,7 @@ def each_image(
         journal = Journal(
             places.output,
             "",
+            shard=places.shard,
             retry_seconds=access.file_access_retry_seconds,
             timeout_seconds=access.file_access_timeout_seconds,
         )

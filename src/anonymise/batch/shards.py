@@ -46,7 +46,9 @@ class Shard:
             UsageError: it names none.
         """
         if (match := re.fullmatch(r"(\d{1,6})/([1-9]\d{0,5})", text)) is None:
-            raise UsageError(f"--shard {text}: write K/N, such as 0/8 for the first of eight shards and 7/8 for the last")
+            raise UsageError(
+                f"--shard {text}: write K/N, such as 0/8 for the first of eight shards and 7/8 for the last"
+            )
         return cls(int(match[1]), int(match[2]))
 
     def has(self, key: str) -> bool:

@@ -80,6 +80,11 @@ def add_run_options(to: argparse.ArgumentParser) -> None:
     only.add_argument(
         "--corrected", action="store_true", help="only finished images whose corrections have changed since"
     )
+    only.add_argument(
+        "--shard",
+        metavar="K/N",
+        help="only part K (from 0) of N parts, which runs on N machines may do at the same time (docs/cluster.md)",
+    )
     to.add_argument("-l", "--log-folder", type=Path, metavar="LOGDIR", help="write a log file into this folder")
     to.add_argument(
         "--skip-clear-cache",

@@ -16,7 +16,7 @@ from anonymise.commands.guard import Fault, guarded
 from anonymise.commands.interruption import Interruption
 from anonymise.commands.logs import FILE_ONLY, LINES, logging_to
 from anonymise.commands.progress import shown_progress
-from anonymise.commands.summary import summary
+from anonymise.commands.summary import shards_summary, summary
 from anonymise.core.errors import AnonymiseError, CannotStart, ExitCode, UsageError
 from anonymise.core.plaintext import plural
 
@@ -172,6 +172,7 @@ def _execute_checked(
     from anonymise.batch.paths import Places
     from anonymise.batch.runlock import run_lock
     from anonymise.batch.session import watched, workers_for
+    from anonymise.batch.shards import Shard
     from anonymise.batch.storage import clear_temporary_files, prepare
     from anonymise.core.resources import command_line
 
@@ -179,7 +180,8 @@ def _execute_checked(
     places = None
     try:
         places = Places.of(args.input_folder, args.output_folder, args.archive_folder, config.files)
-        places = replace(places, only=_chosen(args, config, places.output))
+        shard = None if args.shard is None else Shard.parse(args.shard)
+        places = replace(places, only=_chosen(args, config, places.output), shard=shard)
     except UsageError as error:
         found.append(str(error))
     is_attended = sys.stdin is not None and sys.stdin.isatty()
@@ -195,7 +197,7 @@ def _execute_checked(
         raise CannotStart(found)
     prepare(places, config.files)  # the run does so too, but the lock stands there, and a model takes long to load
     with (
-        run_lock(places.output) as lock,
+        run_lock(places.output, places.shard) as lock,
         Interruption() as interruption,
         shown_progress(notifier, interruption) as (progress, notes),
     ):
@@ -212,6 +214,8 @@ def _execute_checked(
             report = command(config, places, workers, watched(progress, lock))
         log.info("Stage times in seconds: %s", {k: round(v, 2) for k, v in report.stage_seconds.items()})
         lines = summary(report, notes, hides=config.appearance.draw_mask)
+        if places.shard is not None:
+            lines += shards_summary(places.output, places.shard)
         for line in lines:
             log.info("%s", line, extra=FILE_ONLY)
         if report.stopped is not None:

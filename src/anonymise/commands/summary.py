@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 from anonymise.core.plaintext import plural, printable
 
 if TYPE_CHECKING:
-    from anonymise.batch.outcomes import Report
+    from pathlib import Path
 
-__all__ = ["duration", "summary"]
+    from anonymise.batch.outcomes import Report
+    from anonymise.batch.shards import Shard
+
+__all__ = ["duration", "shards_summary", "summary"]
 
 _MAX_SUFFIXES = 12
 """Kinds of files that the summary names."""
@@ -55,6 +58,26 @@ def summary(report: "Report", notes: Mapping[str, int] = MappingProxyType({}), *
     if report.interrupted:
         lines.append("Interrupted; what is finished stays, and the same command goes on from here.")
     return [printable(line) for line in lines]
+
+
+def shards_summary(output: "Path", shard: "Shard") -> list[str]:
+    """What all shards of an output folder have done so far.
+
+    Args:
+        output: the output folder.
+        shard: the one that this run did.
+    """
+    from anonymise.batch.journal import JournalReader, State
+    from anonymise.batch.shards import shards_of
+    from anonymise.core.errors import StorageError
+
+    try:
+        with JournalReader(output) as journal:
+            counts = journal.counts()
+    except StorageError as error:  # another run may be writing on a share without locks
+        return [printable(f"All shards:          {error}")]
+    states = f"{counts[State.FINISHED]} finished, {counts[State.FAILED]} failed, {counts[State.STARTED]} not finished"
+    return [f"All shards:          {states}; {len(shards_of(output))} of {shard.count} shards have begun"]
 
 
 def duration(seconds: float) -> str:

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from anonymise.batch.journal.entries import Written, files_to_text
 from anonymise.batch.patience import Patience
+from anonymise.batch.shards import Shard, shards_of, state_folder
 from anonymise.core.errors import StorageError
 from anonymise.database import outbox
 
@@ -24,9 +25,11 @@ __all__ = [
     "as_storage_errors",
     "checked_version",
     "connected",
+    "decoded",
     "encoded",
     "has_journal",
     "journal_file",
+    "journal_files",
     "prepare",
     "while_reachable",
 ]
@@ -76,32 +79,44 @@ BUSY_SECONDS = 10.0
 _STOPS_THE_RUN = {"is full": "the disk is full", "readonly": "the file or its disk is read-only"}
 
 
-def journal_file(output: Path) -> Path:
-    """Where the journal of an output folder stands."""
-    return output / ".anonymise" / "journal.sqlite"
+def journal_file(output: Path, shard: Shard | None = None) -> Path:
+    """Where the journal of an output folder stands, or that of one of its shards."""
+    return state_folder(output, shard) / "journal.sqlite"
 
 
-def has_journal(output: Path) -> bool:
-    """Whether an output folder has a journal, be it readable or not.
+def journal_files(output: Path) -> list[Path]:
+    """The journals that an output folder has, be they readable or not: its own, and those of its shards.
 
     Raises:
         StorageError: nobody can tell, because the folder cannot be looked into.
     """
-    file = journal_file(output)
-    try:
-        file.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise StorageError(f"The journal {file} cannot be read: {error.strerror or error}") from error
-    return True
+    files = [journal_file(output), *(journal_file(output, shard) for shard in shards_of(output))]
+    found = []
+    for file in files:
+        try:
+            file.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise StorageError(f"The journal {file} cannot be read: {error.strerror or error}") from error
+        found.append(file)
+    return found
+
+
+def has_journal(output: Path) -> bool:
+    """Whether an output folder has a journal.
+
+    Raises:
+        StorageError: as `journal_files`.
+    """
+    return bool(journal_files(output))
 
 
 def connected(file: Path) -> sqlite3.Connection:
     """A connection of its own, without transactions that begin by themselves; text may be undecodable names."""
     connection = sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)
     try:
-        connection.text_factory = _decoded
+        connection.text_factory = decoded
         connection.execute("PRAGMA journal_mode = TRUNCATE")
         connection.execute("PRAGMA synchronous = FULL")
     except BaseException:
@@ -230,7 +245,7 @@ def _as_kinds(written: bytes) -> bytes:
             if place == "colmap"
             else next((kind for ending, kind in _KIND_OF_ENDING.items() if name.endswith(ending)), "image"),
         )
-        for place, name in json.loads(_decoded(written))
+        for place, name in json.loads(decoded(written))
     ]
     return files_to_text(files).encode("ascii")
 
@@ -240,5 +255,6 @@ def encoded(text: str) -> bytes:
     return text.encode("utf-8", sys.getfilesystemencodeerrors())
 
 
-def _decoded(data: bytes) -> str:
+def decoded(data: bytes) -> str:
+    """What `encoded` was given."""
     return data.decode("utf-8", sys.getfilesystemencodeerrors())

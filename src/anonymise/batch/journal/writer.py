@@ -22,6 +22,8 @@ from typing import TypeVar
 from anonymise.batch.journal.entries import SAVED, Entry, Identity, State, Written, files_from_text, files_to_text
 from anonymise.batch.journal.file import as_storage_errors, connected, encoded, journal_file, prepare, while_reachable
 from anonymise.batch.journal.reader import entry_of
+from anonymise.batch.journal.shards import begin_shard, join_shards
+from anonymise.batch.shards import Shard, state_folder
 from anonymise.core.errors import StorageError
 from anonymise.core.sources import CORRECTED, uncorrected
 from anonymise.database import outbox
@@ -78,6 +80,7 @@ class Journal:
         output: Path,
         digest: str,
         *,
+        shard: Shard | None = None,
         source: str | None = None,
         usual: Sequence[Written] = (),
         batch_rows: int = 500,
@@ -90,6 +93,8 @@ class Journal:
         Args:
             output: the output folder, which exists.
             digest: fingerprint of the settings of this run; ASCII.
+            shard: the part of the images that the run does, which has a journal of its own; None is all, and takes
+                over what the journals of shards hold.
             source: fingerprint of the source of detections that all images have; None if each has its own.
             usual: the files that this run writes for each image. Images with others are remembered.
             batch_rows: changes that are written at the latest when there are so many of them,
@@ -97,7 +102,7 @@ class Journal:
             retry_seconds: between attempts to write while the file is out of reach.
             timeout_seconds: after which the run stops if it stays so.
         """
-        self._file = journal_file(output)
+        self._file = journal_file(output, shard)
         self._digest = digest
         self._source = source
         self._usual = files_to_text(usual)
@@ -109,10 +114,12 @@ class Journal:
         self._pending: list[tuple[str, dict[str, object]]] = []
         self._in_work: dict[str, Identity | None] = {}
         try:
+            state_folder(output).mkdir(exist_ok=True)
             self._file.parent.mkdir(exist_ok=True)
         except OSError as error:
             raise StorageError(f"The folder {self._file.parent} cannot be made: {error.strerror or error}") from error
         self._while_reachable(partial(prepare, self._file))
+        self._while_reachable(partial(join_shards, output) if shard is None else partial(begin_shard, output, shard))
         # Hashes instead of paths: half a million images take 60 MB this way. Two paths with the same hash (in practice
         # there are none) would only mean that one of them is done again.
         self._finished: dict[int, int] = {}
