@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "anonymise-old": "the main job for archives of images from before 2022",
         "redraw": "draw again from the archive, with another appearance or corrected instances, without the model",
         "corrections": "keep what people and other systems say must be hidden, or need not be",
+        "regions": "take in regions that other systems found, and hand out ours",
         "evaluate": "measure what is found, hidden and missed against annotated images",
         "sheet": "write a contact sheet of what was published, the doubtful pictures first; needs no server",
         "validate-json": "check records against their schema",

@@ -106,5 +106,8 @@ class Backend(Protocol):
     def run(self, statements: Sequence[Statement]) -> list[ResultSet]:
         """Runs statements in one transaction (where the database has it so) and commits."""
 
+    def query(self, sql: str) -> ResultSet:
+        """Runs one query in a read-only transaction (where the database has such)."""
+
     def disconnect(self) -> None:
         """Ends the connection; never raises."""

@@ -112,6 +112,10 @@ class DatabaseClient:
         """Runs SQL statements in one transaction (where the database has it so) and commits."""
         return self._once(lambda: self._backend.run([Statement(statement) for statement in statements]))
 
+    def query(self, sql: str) -> ResultSet:
+        """The rows of one query, in a transaction that changes nothing."""
+        return self._persistently(lambda: self._backend.query(sql))
+
     def _once(self, operation: Callable[[], _T]) -> _T:
         try:
             return operation()

@@ -116,6 +116,10 @@ class GeoPackageBackend:
                 results.append(ResultSet(columns, rows, len(rows) if columns else cursor.rowcount))
         return results
 
+    def query(self, sql: str) -> ResultSet:
+        """Runs one query."""
+        return self.run([Statement(sql)])[-1]
+
     def disconnect(self) -> None:
         """Closes the file, and makes it a single one again."""
         if self._connection is None:

@@ -133,6 +133,10 @@ class PostgisBackend:
                     results.append(ResultSet(columns, cursor.fetchall(), cursor.rowcount))
         return results
 
+    def query(self, sql: str) -> ResultSet:
+        """Runs one query in a read-only transaction."""
+        return self.run([Statement("SET TRANSACTION READ ONLY"), Statement(sql)])[-1]
+
     def disconnect(self) -> None:
         """Ends the connection."""
         if self._connection is not None:

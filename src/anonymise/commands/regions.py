@@ -1,0 +1,286 @@
+"""Takes in regions that other systems found, from CSV files or a table, and hands out ours in the same columns.
+
+A region becomes a correction: every later run hides it, and does exactly the images again that it concerns.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anonymise.commands.arguments import parser
+from anonymise.commands.corrections import add_author, opened, subcommand
+from anonymise.commands.guard import guarded
+from anonymise.core.errors import ExitCode, UsageError
+from anonymise.core.plaintext import csv_cell, plural, printable
+
+if TYPE_CHECKING:
+    from anonymise.core.detections import Detections, Size
+    from anonymise.corrections.store import Store
+    from anonymise.regions.pictures import Pictures
+    from anonymise.regions.rows import Region, RowError
+    from anonymise.regions.transfer import Exported, Prepared
+
+_EXAMPLES = """examples, where my.yml has a line such as corrections: /data/corrections
+  look what a file would do, then take it in, then do exactly those images again:
+      {me} import regions.csv -i photos -k my.yml --batch CTO-2020-03 --dry-run
+      {me} import regions.csv -i photos -k my.yml --batch CTO-2020-03
+      {main} -i photos -o published -a archive -k my.yml --corrected
+  from a table of the database that db_config.yml names:
+      {me} import --table panoramas_region -i photos -k my.yml --batch CTO-2020-03
+  how far it is, and back:
+      {me} status -k my.yml --batch CTO-2020-03
+      {me} undo -k my.yml --batch CTO-2020-03
+  what our model found, for others:
+      {me} export --instances published -o regions.csv
+
+exit codes: 0 done, 1 there are rows that are none, 2 usage, configuration or a file that cannot be read, 3 the store or
+the database cannot be read or written"""
+
+_MAX_SHOWN = 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code."""
+    from anonymise.commands.database import add_database_options
+
+    arguments = parser("regions", __doc__ or "", _EXAMPLES)
+    actions = arguments.add_subparsers(dest="action", required=True, metavar="ACTION")
+    take_in = subcommand(actions, "import", "take in regions from files or a table")
+    put = take_in.add_argument
+    put("files", nargs="*", type=Path, metavar="FILE", help="CSV, .csv.gz, JSON Lines, or a folder of results")
+    put("-i", "--input-folder", type=Path, required=True, metavar="IN", help="the images")
+    put("-o", "--output-folder", type=Path, metavar="OUT", help="saved instances are also looked for here")
+    put("-a", "--archive-folder", type=Path, metavar="ARCHIVE", help="originals are also looked for here")
+    put("--batch", required=True, metavar="NAME", help="group, for status and undo, such as CTO-2020-03")
+    put("--table", metavar="TABLE", help="a table of the database instead of files")
+    add_database_options(take_in)
+    put("--dry-run", action="store_true", help="only say what would be done")
+    put("--json", action="store_true", help="say so as JSON")
+    put("--only", metavar="GLOB", help="only pictures with such paths, as '2020/*'")
+    put("--frame", type=_size, metavar="WxH", help="size of the frame that the corners are in (8000x4000)")
+    put(
+        "--rectified",
+        action="store_true",
+        help="the frame is the panorama turned upright (columns roll, pitch)",
+    )
+    put(
+        "--shape",
+        choices=("rectangle", "polygon"),
+        default="rectangle",
+        help="what is hidden of the corners (%(default)s)",
+    )
+    put("--padding", choices=("0",), help="no margins around the regions; they are generous already")
+    put("--names", default="{mission}_{stem}", metavar="RULE", help="what pano_id is (%(default)s)")
+    put("--types", nargs="+", default=[], metavar="X=CLASS", help="further types, as P=person")
+    put("--review", action="store_true", help="not in force before a reviewer accepts them")
+    put("--allow-errors", type=int, default=0, metavar="N", help="import although N rows are none")
+    add_author(take_in)
+    status = subcommand(actions, "status", "how many regions of a batch are drawn, and why the others are not")
+    status.add_argument("--batch", metavar="NAME", help="of this group; without it, of all")
+    undo = subcommand(actions, "undo", "take a batch back; the next run restores the earlier bytes")
+    undo.add_argument("--batch", required=True, metavar="NAME", help="the group")
+    add_author(undo)
+    export = subcommand(actions, "export", "hand out regions in the same columns")
+    source = export.add_mutually_exclusive_group(required=True)
+    source.add_argument("--instances", type=Path, metavar="TREE", help="saved instances below this folder")
+    source.add_argument("--from-corrections", action="store_true", help="what corrections add")
+    export.add_argument("--batch", metavar="NAME", help="only corrections of this group")
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="CSV file")
+    export.add_argument(
+        "--order", choices=("table", "results"), default="table", help="order of the columns (%(default)s)"
+    )
+    export.add_argument("--frame", type=_size, metavar="WxH", help="size of the frame for the corners (8000x4000)")
+    export.add_argument("--types", nargs="+", default=[], metavar="X=CLASS", help="further types, as P=person")
+    export.add_argument("--detected-by", metavar="TEXT", help="who found them (anonymise and its version)")
+    args = arguments.parse_args(argv)
+    does = {"import": _import, "status": _status, "undo": _undo, "export": _export}
+    return guarded(lambda: does[args.action](args), prints_result=True)
+
+
+def _size(text: str) -> "Size":
+    from anonymise.core.detections import Size
+
+    width, height = map(int, text.lower().split("x"))
+    if min(width, height) < 1:
+        raise ValueError
+    return Size(width, height)
+
+
+def _types(texts: Sequence[str]) -> dict[str, str]:
+    from anonymise.core.classes import unknown_classes
+    from anonymise.regions.transfer import TYPES
+
+    types = dict(TYPES)
+    for text in texts:
+        letter, _, name = text.partition("=")
+        if not letter or (problem := unknown_classes(name)):
+            raise UsageError(f"--types {text}: {problem if letter else 'write it as P=person'}")
+        types[letter] = name
+    return types
+
+
+def _import(args: argparse.Namespace) -> int:
+    from anonymise.regions import transfer
+    from anonymise.regions.pictures import Pictures
+    from anonymise.regions.rows import read
+
+    if bool(args.files) == (args.table is not None):
+        raise UsageError("name files with regions, or a table with --table")
+    roots = tuple(folder for folder in (args.input_folder, args.archive_folder) if folder is not None)
+    for folder in roots:
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is no folder")
+    with opened(args, create=not args.dry_run) as (config, store):
+        pictures = Pictures(roots, config, args.names)
+        options = transfer.Options(
+            batch=args.batch,
+            types=_types(args.types),
+            frame=args.frame,
+            is_rectified=args.rectified,
+            is_polygon=args.shape == "polygon",
+            padding=args.padding is None,
+            status="proposed" if args.review else "accepted",
+        )
+        notes: list[str] = []
+        if args.table is None:
+            regions: Iterable[Region | RowError] = chain.from_iterable(read(file, notes) for file in args.files)
+        else:
+            regions = _rows_of_table(args, notes)
+        plan = transfer.prepared(regions, pictures, options, args.only)
+        for note in notes:
+            print(printable(note), file=sys.stderr)
+        is_refused = len(plan.errors) > args.allow_errors
+        trees = tuple(tree for tree in (args.output_folder, *roots) if tree is not None)
+        summary = _summary(plan, sum(map(store.has, plan.rows)), pictures, trees if args.dry_run else ())
+        if not args.dry_run and not is_refused:
+            with store.changing():
+                added = len(store.add(plan.rows, args.by))
+                summary["matched_again"] = transfer.matched_again(store, pictures, args.by)
+            summary["imported"] = added
+    _show(summary, plan, as_json=args.json)
+    if is_refused and not args.dry_run:
+        errors = plural(len(plan.errors), "row")
+        print(f"nothing was imported: {errors} cannot be used (--allow-errors {len(plan.errors)})", file=sys.stderr)
+    return ExitCode.IMAGES_FAILED if is_refused else ExitCode.OK
+
+
+def _rows_of_table(args: argparse.Namespace, notes: list[str]) -> "Iterator[Region | RowError]":
+    from anonymise.commands.database import opened as database
+    from anonymise.regions.rows import checked_table, from_table
+
+    name = checked_table(args.table)
+    with database(args) as client:
+        result = client.query(f"SELECT * FROM {name}")  # noqa: S608 - a checked name
+    return from_table(name, result.columns, result.rows, notes)
+
+
+def _summary(plan: "Prepared", n_known: int, pictures: "Pictures", trees: Sequence[Path]) -> dict[str, object]:
+    from anonymise.regions.transfer import newly_hidden
+
+    concerned = plan.pictures()
+    summary: dict[str, object] = {
+        "rows": plan.n_read,
+        "good": len(plan.rows) - plan.unmatched,
+        "unknown_pictures": plan.unmatched,
+        "errors": len(plan.errors),
+        "passed_over": plan.n_passed_over,
+        "known_already": n_known,
+        "pictures": len(concerned),
+        "pictures_by_folder": dict(sorted(Counter(name.rpartition("/")[0] for name in concerned).items())),
+        "errors_by_kind": dict(Counter(error.kind for error in plan.errors)),
+    }
+    if trees:
+        rows = [row for row in plan.rows if row.status != "unmatched"]
+        pixels, n = newly_hidden(rows, trees, pictures)
+        summary |= {"newly_hidden_pixels": pixels, "pictures_with_saved_instances": n}
+    return summary
+
+
+def _show(summary: dict[str, object], plan: "Prepared", *, as_json: bool) -> None:
+    shown = [f"{error.place}: {error.reason}" for error in plan.errors[:_MAX_SHOWN]]
+    if as_json:
+        print(json.dumps(summary | {"first_errors": shown, "warnings": plan.warnings}, ensure_ascii=False, indent=2))
+        return
+    for text in chain(shown, plan.warnings[:_MAX_SHOWN]):
+        print(printable(text), file=sys.stderr)
+    for more, what in ((len(plan.errors) - len(shown), "row"), (len(plan.warnings) - _MAX_SHOWN, "warning")):
+        if more > 0:
+            print(f"and {plural(more, what)} more", file=sys.stderr)
+    for name, value in summary.items():
+        if isinstance(value, dict):
+            for key, n in value.items():
+                print(f"    {printable(key) or '.'}: {n}")
+        else:
+            print(f"{name.replace('_', ' '):30}{value}")
+
+
+def _status(args: argparse.Namespace) -> int:
+    with opened(args) as (_, store):
+        counts = store.counts(args.batch)
+        print(", ".join(f"{n} {name}" for name, n in counts.items() if n) or "no regions")
+        open_ = "status IN ('unmatched', 'stale', 'failed') AND source = 'external' AND (? IS NULL OR batch = ?)"
+        rows = store.select(f"{open_} ORDER BY relative, id LIMIT {_MAX_SHOWN}", [args.batch, args.batch])
+        for row in rows:
+            why = next((detail for _, what, detail in _events(store, row.id) if what == row.status), "")
+            print(printable(f"{row.relative}: {row.status}{': ' if why else ''}{why}"))
+        if (more := sum(counts[name] for name in ("unmatched", "stale", "failed")) - len(rows)) > 0:
+            print(f"and {more} more")
+    return ExitCode.OK
+
+
+def _events(store: "Store", id_: str) -> Iterator[tuple[str, str, str]]:
+    for at, _, what, detail in reversed(store.events(id_)):
+        yield at, what, detail
+
+
+def _undo(args: argparse.Namespace) -> int:
+    with opened(args) as (_, store):
+        print(f"undone: {plural(store.undo(args.by, batch=args.batch), 'region')}")
+    return ExitCode.OK
+
+
+def _export(args: argparse.Namespace) -> int:
+    from importlib.metadata import version
+
+    from anonymise.core.detections import Size
+    from anonymise.regions import transfer
+
+    letters = {name: letter for letter, name in _types(args.types).items()}
+    frame = args.frame or Size(8000, 4000)
+    detected_by = args.detected_by or f"anonymise {version('anonymise')}"
+
+    def rows(found: "Iterable[tuple[str, Detections]]") -> "tuple[list[Exported], Counter[str]]":
+        given = list(transfer.exported(found, letters, frame, detected_by))
+        return [row for row in given if not isinstance(row, str)], Counter(row for row in given if isinstance(row, str))
+
+    if args.instances is not None:
+        regions, left_out = rows(transfer.of_tree(args.instances))
+    else:
+        with opened(args) as (_, store):
+            regions, left_out = rows(transfer.of_store(store, args.batch))
+    _write_csv(args.output, regions)
+    print(f"{plural(len(regions), 'region')} of {plural(len({row.relative for row in regions}), 'picture')}")
+    for name, n in sorted(left_out.items()):
+        print(f"left out, as no type stands for it (--types X={name}): {n} {name}")
+    return ExitCode.OK
+
+
+def _write_csv(file: Path, regions: "Sequence[Exported]") -> None:
+    from anonymise.regions.rows import TABLE_ORDER
+
+    columns = [f"{corner}_{axis}" for corner in TABLE_ORDER for axis in "xy"]
+    try:
+        with file.open("w", encoding="utf-8", newline="") as opened_file:
+            writer = csv.writer(opened_file)
+            writer.writerow(("region_type", *columns, "detected_by", "pano_id"))
+            for row in regions:
+                corners = chain.from_iterable(map(row.corner, TABLE_ORDER))
+                writer.writerow((row.kind, *corners, csv_cell(row.detected_by), csv_cell(row.pano_id)))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror or error}") from error

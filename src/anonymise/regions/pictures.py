@@ -1,0 +1,126 @@
+"""What another system calls a picture → the image below the input folder, its size, and whether its edges meet."""
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from string import Formatter
+
+from anonymise import images
+from anonymise.anonymiser import projection_of
+from anonymise.config import Config
+from anonymise.core.detections import Size
+from anonymise.core.errors import ImageError, UsageError
+from anonymise.core.orientation import upright_size
+
+__all__ = ["Picture", "Pictures"]
+
+_HEADER_BYTES = 1 << 18
+"""A JPEG's size and metadata are nearly always within these; files on a share are slow to read whole."""
+
+_OWN = ("_preview", "_mask")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image that regions belong to.
+
+    Attributes:
+        relative: path below the input folder, with ``/``.
+        size: as it is stored.
+        wraps: whether its left and right edge meet.
+    """
+
+    relative: str
+    size: Size
+    wraps: bool
+
+
+@dataclass(slots=True)
+class Pictures:
+    """The images of folders, by the names that another system has for them. Reads the folders once.
+
+    Args:
+        roots: input folder and archive; an image of several is the first one's.
+        config: says which files are images, and which are panoramas.
+        rule: what the other system calls a picture, of ``{mission}`` (name of any folder above it), ``{stem}`` and
+            ``{relative}``; where several missions fit, the longest one counts.
+
+    Raises:
+        UsageError: the rule names something else, or a folder cannot be read.
+    """
+
+    roots: tuple[Path, ...]
+    config: Config
+    rule: str = "{mission}_{stem}"
+    _found: dict[str, dict[str, int]] = field(init=False)
+    _files: dict[str, Path] = field(init=False)
+    _known: dict[str, Picture] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rule = {"stem": "{stem}", "relative": "{relative}"}.get(self.rule, self.rule)
+        try:
+            fields = {name for _, name, _, _ in Formatter().parse(self.rule) if name is not None}
+        except ValueError as error:
+            raise UsageError(f"--names {self.rule}: {error}") from error
+        if not fields or fields - {"mission", "stem", "relative"}:
+            raise UsageError(f"--names {self.rule}: it is made of {{mission}}, {{stem}} and {{relative}}")
+        self._found, self._files = defaultdict(dict), {}
+        for root in self.roots:
+            self._index(root, "mission" in fields)
+
+    def _index(self, root: Path, by_mission: bool) -> None:
+        def complain(error: OSError) -> None:
+            raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+        extensions = self.config.files.image_extensions
+        for folder, _, names in os.walk(root, onerror=complain):
+            parts = Path(folder).relative_to(root).parts
+            for name in names:
+                stem = PurePath(name).stem
+                if PurePath(name).suffix.lower() not in extensions or stem.endswith(_OWN) or name.startswith("._"):
+                    continue
+                relative = "/".join((*parts, name))
+                if self._files.setdefault(relative, Path(folder, name)).parent != Path(folder):
+                    continue  # the same image in another folder
+                for mission in parts if by_mission else ("",):
+                    key = self.rule.format(mission=mission, stem=stem, relative=relative)
+                    self._found[key][relative] = len(mission)
+
+    def of(self, name: str) -> Picture | None:
+        """The image with this name of another system, or with this path; None where there is none.
+
+        Raises:
+            ValueError: several images fit, or the image cannot be read.
+        """
+        if name in self._files:
+            return self._picture(name)
+        fitting = self._found.get(name, {})
+        longest = [relative for relative, length in fitting.items() if length == max(fitting.values())]
+        if len(longest) > 1:
+            raise ValueError(f"{name} may be {longest[0]} or {longest[1]}")
+        return self._picture(longest[0]) if longest else None
+
+    def _picture(self, relative: str) -> Picture:
+        if relative not in self._known:
+            file = self._files[relative]
+            try:
+                with file.open("rb") as opened:
+                    data = opened.read(_HEADER_BYTES)
+                    try:
+                        picture = self._described(relative, data)
+                    except ImageError:
+                        picture = self._described(relative, data + opened.read())
+            except OSError as error:
+                raise ValueError(f"{relative} cannot be read: {error.strerror or error}") from error
+            except ImageError as error:
+                raise ValueError(f"{relative} cannot be read: {error}") from error
+            self._known[relative] = picture
+        return self._known[relative]
+
+    def _described(self, relative: str, data: bytes) -> Picture:
+        header = images.header(data, max_pixels=self.config.images.max_decoded_pixels)
+        around, _ = projection_of(data, self.config)
+        size = Size(header.width, header.height)
+        # An image that stands on its side has its seam at the top and bottom of what is stored.
+        return Picture(relative, size, around.wraps and upright_size(size, header.orientation) == size)
