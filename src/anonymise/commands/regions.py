@@ -22,7 +22,6 @@ from anonymise.core.plaintext import csv_cell, plural, printable
 if TYPE_CHECKING:
     from anonymise.core.detections import Detections, Size
     from anonymise.corrections.store import Store
-    from anonymise.regions.pictures import Pictures
     from anonymise.regions.rows import Region, RowError
     from anonymise.regions.transfer import Exported, Prepared
 
@@ -126,9 +125,9 @@ def _types(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _import(args: argparse.Namespace) -> int:
+    from anonymise import config as configuration
     from anonymise.regions import transfer
     from anonymise.regions.pictures import Pictures
-    from anonymise.regions.rows import read
 
     if bool(args.files) == (args.table is not None):
         raise UsageError("name files with regions, or a table with --table")
@@ -136,33 +135,31 @@ def _import(args: argparse.Namespace) -> int:
     for folder in roots:
         if not folder.is_dir():
             raise UsageError(f"{folder} is no folder")
-    with opened(args, create=not args.dry_run) as (config, store):
-        pictures = Pictures(roots, config, args.names)
-        options = transfer.Options(
-            batch=args.batch,
-            types=_types(args.types),
-            frame=args.frame,
-            is_rectified=args.rectified,
-            is_polygon=args.shape == "polygon",
-            padding=args.padding is None,
-            status="proposed" if args.review else "accepted",
-        )
-        notes: list[str] = []
-        if args.table is None:
-            regions: Iterable[Region | RowError] = chain.from_iterable(read(file, notes) for file in args.files)
-        else:
-            regions = _rows_of_table(args, notes)
-        plan = transfer.prepared(regions, pictures, options, args.only)
-        for note in notes:
-            print(printable(note), file=sys.stderr)
-        is_refused = len(plan.errors) > args.allow_errors
+    pictures = Pictures(roots, configuration.load(args.config, args.set, has_archive=True), args.names)
+    options = transfer.Options(
+        batch=args.batch,
+        types=_types(args.types),
+        frame=args.frame,
+        is_rectified=args.rectified,
+        is_polygon=args.shape == "polygon",
+        padding=args.padding is None,
+        status="proposed" if args.review else "accepted",
+    )
+    notes: list[str] = []
+    plan = transfer.prepared(_rows(args, notes), pictures, options, args.only)
+    for note in notes:
+        print(printable(note), file=sys.stderr)
+    summary = _summary(plan)
+    is_refused = len(plan.errors) > args.allow_errors
+    if args.dry_run:
         trees = tuple(tree for tree in (args.output_folder, *roots) if tree is not None)
-        summary = _summary(plan, sum(map(store.has, plan.rows)), pictures, trees if args.dry_run else ())
-        if not args.dry_run and not is_refused:
-            with store.changing():
-                added = len(store.add(plan.rows, args.by))
-                summary["matched_again"] = transfer.matched_again(store, pictures, args.by)
-            summary["imported"] = added
+        new = [row for row in plan.rows if row.status != "unmatched"]
+        pixels, n = transfer.newly_hidden(new, trees, pictures)
+        summary |= {"newly_hidden_pixels": pixels, "pictures_with_saved_instances": n}
+    elif not is_refused:
+        with opened(args, create=True) as (_, store), store.changing():
+            summary["imported"] = len(store.add(plan.rows, args.by))
+            summary["matched_again"] = transfer.matched_again(store, pictures, args.by)
     _show(summary, plan, as_json=args.json)
     if is_refused and not args.dry_run:
         errors = plural(len(plan.errors), "row")
@@ -170,36 +167,33 @@ def _import(args: argparse.Namespace) -> int:
     return ExitCode.IMAGES_FAILED if is_refused else ExitCode.OK
 
 
-def _rows_of_table(args: argparse.Namespace, notes: list[str]) -> "Iterator[Region | RowError]":
+def _rows(args: argparse.Namespace, notes: list[str]) -> "Iterator[Region | RowError]":
     from anonymise.commands.database import opened as database
-    from anonymise.regions.rows import checked_table, from_table
+    from anonymise.regions.rows import checked_table, from_table, read
 
+    if args.table is None:
+        for file in args.files:
+            yield from read(file, notes)
+        return
     name = checked_table(args.table)
     with database(args) as client:
         result = client.query(f"SELECT * FROM {name}")  # noqa: S608 - a checked name
-    return from_table(name, result.columns, result.rows, notes)
+    yield from from_table(name, result.columns, result.rows, notes)
 
 
-def _summary(plan: "Prepared", n_known: int, pictures: "Pictures", trees: Sequence[Path]) -> dict[str, object]:
-    from anonymise.regions.transfer import newly_hidden
-
+def _summary(plan: "Prepared") -> dict[str, object]:
     concerned = plan.pictures()
-    summary: dict[str, object] = {
+    return {
         "rows": plan.n_read,
         "good": len(plan.rows) - plan.unmatched,
+        "doubled": len(plan.rows) - len({(row.relative, row.category, row.shape) for row in plan.rows}),
         "unknown_pictures": plan.unmatched,
         "errors": len(plan.errors),
+        "errors_by_kind": dict(Counter(error.kind for error in plan.errors)),
         "passed_over": plan.n_passed_over,
-        "known_already": n_known,
         "pictures": len(concerned),
         "pictures_by_folder": dict(sorted(Counter(name.rpartition("/")[0] for name in concerned).items())),
-        "errors_by_kind": dict(Counter(error.kind for error in plan.errors)),
     }
-    if trees:
-        rows = [row for row in plan.rows if row.status != "unmatched"]
-        pixels, n = newly_hidden(rows, trees, pictures)
-        summary |= {"newly_hidden_pixels": pixels, "pictures_with_saved_instances": n}
-    return summary
 
 
 def _show(summary: dict[str, object], plan: "Prepared", *, as_json: bool) -> None:

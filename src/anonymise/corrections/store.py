@@ -345,7 +345,7 @@ class Store:
         with self.changing() as connection:
             added = []
             for row in checked:
-                if (not row.id and self.has(row)) or (row.id and self._has_id(row.id)):
+                if (not row.id and self._has(row)) or (row.id and self._has_id(row.id)):
                     continue
                 now = utc_now()
                 row = replace(
@@ -362,8 +362,7 @@ class Store:
                 added.append(row.id)
         return added
 
-    def has(self, row: Correction) -> bool:
-        """Whether the same correction is there already and in force, whatever its id."""
+    def _has(self, row: Correction) -> bool:
         sql = (
             "SELECT 1 FROM correction WHERE relative = CAST(? AS TEXT) AND kind IS ? AND category = ? AND shape IS ? "
             "AND source = ? AND batch = ? AND supersedes IS ? AND NOT "

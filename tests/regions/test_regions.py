@@ -1,0 +1,355 @@
+"""Regions from other systems: from files and tables into corrections and into pictures, and back."""
+
+import csv
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from anonymise.commands import regions
+from anonymise.core.detections import Box
+from anonymise.corrections.store import Store
+from anonymise.database.settings import PostgisSettings, save_settings
+from tests.corrections.runs import Folders, noise
+from tests.database.conftest import conninfo
+from tests.database.postgres import PASSWORD, Cluster
+from tests.fakes import street
+
+pytest_plugins = ["tests.database.conftest"]
+
+_CORNERS = ("left_top", "right_top", "left_bottom", "right_bottom")
+TABLE = ["region_type", *(f"{corner}_{axis}" for corner in _CORNERS for axis in "xy"), "detected_by", "pano_id"]
+Capture = pytest.CaptureFixture[str]
+
+
+def row(
+    pano: str, left: int, top: int, right: int, bottom: int, kind: str = "N", by: str = "CTO AI Team"
+) -> dict[str, object]:
+    corners = dict(zip(TABLE[1:9], (left, top, right, top, left, bottom, right, bottom), strict=True))
+    return {"region_type": kind, **corners, "detected_by": "CTO AI Team", "pano_id": pano}
+
+
+def write(file: Path, rows: list[dict[str, object]], columns: list[str] = TABLE, delimiter: str = ",") -> Path:
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.DictWriter(opened, columns, delimiter=delimiter, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
+
+
+class Case(Folders):
+    """Folders, and the command over them. Pictures are 160×120, and so is the frame."""
+
+    def import_(self, *arguments: str | Path, batch: str = "b", frame: str = "160x120") -> int:
+        few = ["-i", self.input, "--batch", batch, "--frame", frame, "--by", "tester", *self.named()]
+        return regions.main(["import", *map(str, arguments), *map(str, few)])
+
+    def named(self) -> list[str]:
+        return ["--set", f"corrections={json.dumps(str(self.store_folder))}"]
+
+    def counts(self, batch: str | None = None) -> dict[str, int]:
+        with Store(self.store_folder) as store:
+            return {name: n for name, n in store.counts(batch).items() if n}
+
+    def shapes(self) -> set[tuple[str, str, str | None]]:
+        with Store(self.store_folder) as store:
+            return {(r.relative, r.category, r.shape) for r in store.select()}
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Iterator[Case]:
+    made = Case(tmp_path)
+    for n in range(4):
+        made.write(f"2020/01/0{n + 1}/M1/pano_{n}.png", noise(seed=n))
+    yield made
+
+
+def test_what_no_model_finds_is_drawn_and_undone(case: Case, tmp_path: Path, capsys: Capture) -> None:
+    """Acceptance 7 and 8."""
+    case.run()
+    before = case.published()
+    file = write(tmp_path / "r.csv", [row("M1_pano_1", 5, 5, 55, 55)])
+    other = write(tmp_path / "s.csv", [row("M1_pano_1", 80, 40, 120, 90)])
+    assert case.import_(file, batch="one") == 0
+    assert case.import_(other, batch="two") == 0
+    assert len(case.run().done) == 1
+    assert case.n_original("2020/01/02/M1/pano_1.png") == 0
+    assert case.n_original("2020/01/02/M1/pano_1.png", Box(80, 40, 120, 90)) == 0
+    assert regions.main(["undo", "--batch", "one", *case.named()]) == 0
+    assert len(case.run().done) == 1
+    assert case.n_original("2020/01/02/M1/pano_1.png") == 2500
+    assert case.n_original("2020/01/02/M1/pano_1.png", Box(80, 40, 120, 90)) == 0
+    assert case.counts("two") == {"drawn": 1}
+    capsys.readouterr()
+    assert regions.main(["status", "--batch", "two", *case.named()]) == 0
+    assert "1 drawn" in capsys.readouterr().out
+    regions.main(["undo", "--batch", "two", *case.named()])
+    case.run()
+    assert case.published() == before
+
+
+def test_columns_count_by_name(case: Case, tmp_path: Path) -> None:
+    """Acceptance 4: the same corrections from both orders, shuffled headers, other separators, BOM, gzip and JSON."""
+    rows = [row("M1_pano_0", 5, 6, 50, 60), row("M1_pano_1", 7, 8, 30, 40, kind="G")]
+    results = [*TABLE[:5], *TABLE[7:9], *TABLE[5:7], *TABLE[9:]]
+    files = [
+        write(tmp_path / "a.csv", rows),
+        write(tmp_path / "b.txt", rows, results),
+        write(tmp_path / "c.csv", rows, TABLE[::-1], ";"),
+        write(tmp_path / "d.csv", rows, TABLE, "\t"),
+    ]
+    upper = tmp_path / "e.csv"
+    upper.write_bytes(b"\xef\xbb\xbf" + files[0].read_bytes().replace(b"region_type", b'"REGION_TYPE"'))
+    packed = tmp_path / "f.csv.gz"
+    packed.write_bytes(gzip.compress(files[1].read_bytes()))
+    lines = tmp_path / "g.jsonl"
+    lines.write_text("".join(json.dumps(entry) + "\n\n" for entry in rows), "utf-8")
+    expected = {
+        ("2020/01/01/M1/pano_0.png", "plate", '{"box": [5, 6, 45, 54]}'),
+        ("2020/01/02/M1/pano_1.png", "face", '{"box": [7, 8, 23, 32]}'),
+    }
+    for n, file in enumerate([*files, upper, packed, lines]):
+        assert case.import_(file, batch=f"b{n}") == 0, file
+        assert case.shapes() == expected, file
+        assert case.counts(f"b{n}") == {"accepted": 2}
+
+
+def test_a_folder_of_results_says_kind_and_picture_by_its_paths(case: Case, tmp_path: Path) -> None:
+    folder = tmp_path / "results/2020/01/01/M1"
+    columns = [name for name in TABLE if name not in ("pano_id", "region_type")]
+    for pano, name in (("pano_0", "regions_lp"), ("pano_1", "regions_fd")):
+        (folder / pano).mkdir(parents=True)
+        write(folder / pano / f"{name}.csv", [row("", 5, 6, 50, 60)], columns)
+    assert case.import_(tmp_path / "results") == 0
+    assert {(name, category) for name, category, _ in case.shapes()} == {
+        ("2020/01/01/M1/pano_0.png", "plate"),
+        ("2020/01/02/M1/pano_1.png", "face"),
+    }
+
+
+def test_other_forms_of_boxes_are_in_the_picture_itself(case: Case, tmp_path: Path) -> None:
+    first = tmp_path / "a.csv"
+    first.write_text("pano_id,region_type,xmin,ymin,xmax,ymax\nM1_pano_0,N,5,6,50,60\n")
+    second = tmp_path / "b.csv"
+    second.write_text("relative,region_type,x,y,width,height,roll\n2020/01/01/M1/pano_0.png,N,5,6,45,54,\n")
+    few = ["-i", case.input, "--batch", "b", *case.named()]
+    assert regions.main(["import", *map(str, (first, second, *few))]) == 0
+    assert case.shapes() == {("2020/01/01/M1/pano_0.png", "plate", '{"box": [5, 6, 45, 54]}')}
+
+
+def test_counts_of_a_dry_run_and_of_imports(case: Case, tmp_path: Path, capsys: Capture) -> None:
+    """Acceptance 5."""
+    good = [row(f"M1_pano_{n % 4}", n % 100, n // 100, n % 100 + 20, 60) for n in range(985)]
+    unknown = [row(f"M9_pano_{n}", 1, 2, 30, 40) for n in range(12)]
+    bad = [
+        row("M1_pano_0", 1, 2, 3, 4, kind="Z"),
+        row("M1_pano_0", 5, 5, 5, 5),
+        {**row("M1_pano_0", 1, 2, 3, 4), TABLE[1]: "nan"},
+    ]
+    file = write(tmp_path / "r.csv", good + unknown + bad)
+    assert case.import_(file, "--dry-run", "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["good"], told["doubled"], told["unknown_pictures"], told["errors"]) == (985, 0, 12, 3)
+    assert told["pictures"] == 4
+    assert told["first_errors"][2] == f"{file}, line 1001: left_top_x is nan, no number"
+    assert case.import_(file) == 1
+    assert "nothing was imported: 3 rows cannot be used" in capsys.readouterr().err
+    assert case.counts() == {}
+    assert case.import_(file, "--allow-errors", "3") == 0
+    assert case.counts() == {"accepted": 985, "unmatched": 12}
+    assert case.import_(file, "--allow-errors", "3") == 0  # acceptance 8 of the corrections: nothing is added
+    assert case.counts() == {"accepted": 985, "unmatched": 12}
+    case.write("M9/pano_3.png", noise())
+    assert case.import_(write(tmp_path / "none.csv", [])) == 0
+    assert case.counts() == {"accepted": 986, "unmatched": 11, "rejected": 1}
+
+
+def test_a_dry_run_says_how_much_more_is_hidden(case: Case, tmp_path: Path, capsys: Capture) -> None:
+    case.write("2020/M1/car.png", street(cars=[Box(40, 40, 90, 80)]))
+    case.run("archive_instances=False", "remote_instances=True")
+    file = write(
+        tmp_path / "r.csv",
+        [row("M1_car", 80, 40, 100, 80), row("M1_car", 90, 40, 110, 80), row("M1_pano_0", 5, 5, 15, 15)],
+    )
+    capsys.readouterr()
+    assert case.import_(file, "-o", case.output, "--dry-run", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["newly_hidden_pixels"] == 20 * 40 + 100
+    assert told["pictures_with_saved_instances"] == 2
+    assert case.counts() == {}
+
+
+def test_only_some_pictures_are_done_again(case: Case, tmp_path: Path) -> None:
+    """Acceptance 6, with 5 pictures of which 2 are of 2021."""
+    for n in range(2):
+        case.write(f"2021/M2/pano_{n}.png", noise(seed=9 + n))
+    case.run()
+    before = case.published()
+    file = write(
+        tmp_path / "r.csv", [row(name, 5, 5, 55, 55) for name in ("M1_pano_0", "M1_pano_3", "M2_pano_0", "M2_pano_1")]
+    )
+    assert case.import_(file, "--only", "2020/*") == 0
+    ran = case.run()
+    assert (len(ran.done), len(ran.skipped)) == (2, 4)
+    changed = {name for name, data in case.published().items() if data != before[name]}
+    assert changed == {"2020/01/01/M1/pano_0.png", "2020/01/04/M1/pano_3.png"}
+
+
+def test_a_region_over_the_seam_is_hidden_on_both_sides(case: Case, tmp_path: Path) -> None:
+    case.write("M1/sphere.png", noise((200, 100)))
+    file = write(tmp_path / "r.csv", [row("M1_sphere", 7800, 1000, 8200, 2000)])
+    assert case.import_(file, "--set", "projection=equirectangular", frame="8000x4000") == 0
+    case.run("projection=equirectangular")
+    for side in (Box(195, 25, 200, 50), Box(0, 25, 5, 50)):
+        assert case.n_original("M1/sphere.png", side) == 0
+    assert case.n_original("M1/sphere.png", Box(5, 25, 195, 50)) == 190 * 25
+
+
+BAD: dict[str, tuple[str | bytes, str]] = {
+    "no header": ("N,1,2,3,4\n", "line 1: there is no header with the names of the columns"),
+    "missing column": ("region_type,pano_id,left_top_x,left_top_y\n", "line 1: there is no column right_top_x"),
+    "double column": (",".join((*TABLE, "pano_id")) + "\n", "line 1: the column pano_id is there twice"),
+    "no picture": (",".join(TABLE[:-1]) + "\n", "line 1: there is no column pano_id or relative"),
+    "not UTF-8": (b"\xff\xfe\x00", "is not UTF-8"),
+    "empty": ("", "line 1: there is no header"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_file_that_is_no_table_changes_nothing(kind: str, case: Case, tmp_path: Path, capsys: Capture) -> None:
+    content, message = BAD[kind]
+    file = tmp_path / "bad.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    good = write(tmp_path / "good.csv", [row("M1_pano_0", 1, 2, 30, 40)])
+    assert case.import_(good, file) == 2
+    error = capsys.readouterr().err
+    assert f"{file}" in error
+    assert message in error
+    assert case.counts() == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("N,1,2,3,2,1,5,3,5,x", "10 columns, the header has 11"),
+        ("N,1,2,3,2,1,5,3,inf,x,M1_pano_0", "right_bottom_y is inf, no number"),
+        ("N,1,2,3,2,1,5,3,,x,M1_pano_0", "right_bottom_y is empty, no number"),
+        ("N,1,200,3,200,1,205,3,205,x,M1_pano_0", "outside the picture"),
+        ("N,1,2,3,2,1,5,3,5,x,", "pano_id is empty"),
+        ("X,1,2,3,2,1,5,3,5,x,M1_pano_0", "unknown region_type: X; --types X=CLASS names it"),
+        ("N,1,2,3,2,1,5,3,5,x,M1_twice", "M1_twice may be "),
+    ],
+)
+def test_a_row_that_is_none_has_its_line(line: str, reason: str, case: Case, tmp_path: Path, capsys: Capture) -> None:
+    for folder in ("a", "b"):
+        case.write(f"{folder}/M1/twice.png", noise())
+    file = tmp_path / "r.csv"
+    file.write_text(f"{','.join(TABLE)}\n{line}\n")
+    assert case.import_(file) == 1
+    assert f"{file}, line 2: {reason}" in capsys.readouterr().err
+    assert case.counts() == {}
+
+
+def test_what_is_wrong_with_the_arguments(case: Case, tmp_path: Path, capsys: Capture) -> None:
+    file = write(tmp_path / "r.csv", [row("M1_pano_0", 1, 2, 30, 40)])
+    for arguments, message in (
+        ([], "name files with regions, or a table"),
+        ([file, "--types", "P=persn"], "did you mean person?"),
+        ([file, "--names", "{mision}"], "it is made of {mission}"),
+        ([tmp_path / "absent.csv"], "absent.csv cannot be read"),
+        (["--table", "a;drop table b"], "is no name of a table"),
+    ):
+        assert case.import_(*arguments) == 2
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        case.import_(file, frame="8000")
+    assert stopped.value.code == 2
+
+
+def test_export_and_import_give_the_same_boxes(case: Case, tmp_path: Path, capsys: Capture) -> None:
+    case.run()
+    rows = [row("M1_pano_0", 5, 6, 50, 60), row("M1_pano_1", 7, 8, 30, 40, kind="G")]
+    assert case.import_(write(tmp_path / "r.csv", rows)) == 0
+    exported = tmp_path / "out.csv"
+    assert (
+        regions.main(["export", "--from-corrections", "-o", str(exported), "--frame", "8000x6000", *case.named()]) == 0
+    )
+    assert "2 regions of 2 pictures" in capsys.readouterr().out
+    with exported.open(encoding="utf-8") as opened:
+        assert next(csv.reader(opened)) == TABLE
+    assert case.import_(exported, batch="again", frame="8000x6000") == 0
+    assert len(case.shapes()) == 2
+
+
+def test_export_of_what_the_model_found(case: Case, tmp_path: Path, capsys: Capture) -> None:
+    case.write("2020/M1/car.png", street(cars=[Box(40, 40, 90, 80)]))
+    case.run("archive_instances=False", "remote_instances=True")
+    exported = tmp_path / "out.csv"
+    few = ["export", "--instances", str(case.output), "-o", str(exported), "--frame", "320x240"]
+    assert regions.main(few) == 0
+    assert "left out, as no type stands for it (--types X=car): 1 car" in capsys.readouterr().out
+    assert regions.main([*few, "--types", "V=car"]) == 0
+    with exported.open(encoding="utf-8") as opened:
+        (found,) = csv.DictReader(opened)
+    assert (found["left_top_x"], found["right_bottom_y"], found["pano_id"]) == ("80", "160", "M1_car")
+    assert found["detected_by"].startswith("anonymise ")
+
+
+@pytest.mark.slow
+def test_a_table_in_postgis(
+    case: Case, postgis: PostgisSettings, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The columns stand in the order of Amsterdam's table; nothing in the database changes."""
+    columns = ", ".join(f"{name} integer" for name in TABLE[1:9])
+    with psycopg.connect(conninfo(cluster, postgis.database), autocommit=True) as connection:
+        connection.execute(
+            f"CREATE TABLE panoramas_region (id serial, region_type char(1), {columns}, "
+            "detected_by varchar(255), pano_id varchar(37))".encode()
+        )
+        for entry in (row("M1_pano_0", 5, 6, 50, 60), row("M1_pano_1", 7, 8, 30, 40, kind="G")):
+            names, values = ", ".join(entry), ", ".join("%s" for _ in entry)
+            connection.execute(
+                f"INSERT INTO panoramas_region ({names}) VALUES ({values})".encode(), list(entry.values())
+            )
+        settings = tmp_path / "db_config.yml"
+        save_settings(postgis, settings)
+        monkeypatch.setenv("ANONYMISE_DB_PASSWORD", PASSWORD)
+        assert case.import_("--table", "panoramas_region", "--db-config", settings) == 0
+        assert case.import_("--table", "panoramas_region; DROP TABLE panoramas_region", "--db-config", settings) == 2
+        assert case.import_("--table", "no_such_table", "--db-config", settings) == 3
+        assert connection.execute("SELECT COUNT(*) FROM panoramas_region").fetchone() == (2,)
+    assert {(name, category) for name, category, _ in case.shapes()} == {
+        ("2020/01/01/M1/pano_0.png", "plate"),
+        ("2020/01/02/M1/pano_1.png", "face"),
+    }
+
+
+@pytest.mark.slow
+def test_a_killed_import_leaves_nothing_or_all(case: Case, tmp_path: Path) -> None:
+    """Acceptance 7."""
+    n_rows = 3000
+    file = write(
+        tmp_path / "r.csv", [row(f"M1_pano_{n % 4}", n % 100, n // 100, n % 100 + 20, 90) for n in range(n_rows)]
+    )
+    command = [sys.executable, "-m", "anonymise", "regions", "import", str(file), "-i", str(case.input), "--batch", "b"]
+    command += ["--frame", "160x120", *case.named()]
+    journal = case.store_folder / "corrections.sqlite-journal"
+    killed = 0
+    for delay in range(12):
+        process = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not journal.exists():
+            pass
+        for _ in range(delay * 30_000):  # further and further into the transaction
+            pass
+        process.kill()
+        killed += process.wait() != 0
+        assert sum(case.counts().values()) in (0, n_rows)
+        if case.counts():
+            break
+    assert killed > 0
