@@ -9,19 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from anonymise.commands import regions
 from anonymise.core.detections import Box
 from anonymise.corrections.store import Store
-from anonymise.database.settings import PostgisSettings, save_settings
 from tests.corrections.runs import Folders, noise
-from tests.database.conftest import conninfo
-from tests.database.postgres import PASSWORD, Cluster
 from tests.fakes import street
-
-pytest_plugins = ["tests.database.conftest"]
 
 _CORNERS = ("left_top", "right_top", "left_bottom", "right_bottom")
 TABLE = ["region_type", *(f"{corner}_{axis}" for corner in _CORNERS for axis in "xy"), "detected_by", "pano_id"]
@@ -299,35 +293,6 @@ def test_export_of_what_the_model_found(case: Case, tmp_path: Path, capsys: Capt
         (found,) = csv.DictReader(opened)
     assert (found["left_top_x"], found["right_bottom_y"], found["pano_id"]) == ("80", "160", "M1_car")
     assert found["detected_by"].startswith("anonymise ")
-
-
-@pytest.mark.slow
-def test_a_table_in_postgis(
-    case: Case, postgis: PostgisSettings, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The columns stand in the order of Amsterdam's table; nothing in the database changes."""
-    columns = ", ".join(f"{name} integer" for name in TABLE[1:9])
-    with psycopg.connect(conninfo(cluster, postgis.database), autocommit=True) as connection:
-        connection.execute(
-            f"CREATE TABLE panoramas_region (id serial, region_type char(1), {columns}, "
-            "detected_by varchar(255), pano_id varchar(37))".encode()
-        )
-        for entry in (row("M1_pano_0", 5, 6, 50, 60), row("M1_pano_1", 7, 8, 30, 40, kind="G")):
-            names, values = ", ".join(entry), ", ".join("%s" for _ in entry)
-            connection.execute(
-                f"INSERT INTO panoramas_region ({names}) VALUES ({values})".encode(), list(entry.values())
-            )
-        settings = tmp_path / "db_config.yml"
-        save_settings(postgis, settings)
-        monkeypatch.setenv("ANONYMISE_DB_PASSWORD", PASSWORD)
-        assert case.import_("--table", "panoramas_region", "--db-config", settings) == 0
-        assert case.import_("--table", "panoramas_region; DROP TABLE panoramas_region", "--db-config", settings) == 2
-        assert case.import_("--table", "no_such_table", "--db-config", settings) == 3
-        assert connection.execute("SELECT COUNT(*) FROM panoramas_region").fetchone() == (2,)
-    assert {(name, category) for name, category, _ in case.shapes()} == {
-        ("2020/01/01/M1/pano_0.png", "plate"),
-        ("2020/01/02/M1/pano_1.png", "face"),
-    }
 
 
 @pytest.mark.slow
