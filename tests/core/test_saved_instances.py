@@ -51,6 +51,26 @@ def saved() -> dict[str, Any]:
     return content
 
 
+def test_files_of_version_1_are_read() -> None:
+    content = saved()
+    content["version"] = 1
+    del content["checksum"]
+    for entry in content["instances"]:
+        del entry["source"]
+    old, new = (instances.loads(json.dumps(version)) for version in (content, saved()))
+    assert instances.dumps(old, "1.jpg") == instances.dumps(new, "1.jpg")
+
+
+def test_an_edited_file_is_told_from_one_as_it_was_written() -> None:
+    text = instances.dumps(instances.loads(json.dumps(saved())), "a\udcff.jpg")
+    assert instances.is_untouched(text.encode("utf-8", "backslashreplace"))
+    assert not instances.is_untouched(
+        text.replace('"continues": false', '"continues": true').encode("utf-8", "replace")
+    )
+    for other in (b"", b"[]", b"{}", b"\xff", b'{"checksum": ""}'):
+        assert not instances.is_untouched(other)
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [

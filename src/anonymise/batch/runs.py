@@ -166,7 +166,7 @@ def _finish_each(source: DetectionSource, model: str | None, run: _Run) -> Repor
         places,
         RecorderOptions(config.files, config.storage, config.run, config.database.db_max_n_accumulated_rows),
         run.sender,
-        corrections,
+        corrections if config.appearance.draw_mask else None,  # else nothing is hidden
     )
     loading = LoaderOptions(config.storage, config.images.max_decoded_pixels, config.seconds_per_image)
     depth = 2 if config.run.enable_async else 0
