@@ -41,11 +41,12 @@ demo: setup
 	$(BIN)/python -m samples.demo demo/before_after.jpg demo/in demo/out demo/in_360 demo/out_360
 	$(BIN)/python -m anonymise sheet -o demo/out -k config/lite_config.yml
 
-# The picture in the README.
+# The pictures in the README and in docs/corrections.md.
 picture: setup
 	$(BIN)/python -m samples demo/picture_in --count 2 --size 1280x720 --seed 3
 	$(BIN)/python -m anonymise -i demo/picture_in -o demo/picture_out -k config/lite_config.yml --set force_remask=True
 	$(BIN)/python -m samples.demo docs/before_after.jpg demo/picture_in demo/picture_out
+	$(BIN)/python -m samples.corrections docs/corrections.jpg
 
 test: setup lint types layers unit
 
