@@ -191,7 +191,7 @@ def _finish_each(source: DetectionSource, model: str | None, run: _Run) -> Repor
         return report
     with closing(corrections):
         last = corrections.store.last_hash() or "none"
-        log.info("Corrections: %d drawn by this run; last event of the store %s", corrections.n_drawn, last)
+        log.info("Corrections: %d drawn or undone by this run; last event of the store %s", corrections.n_drawn, last)
         return replace(report, n_stale=corrections.n_stale)
 
 

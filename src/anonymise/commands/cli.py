@@ -24,7 +24,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "create-preview": "cut the previews again from the anonymised images",
         "create-json": "write the JSON records only, without looking at the pixels",
         "anonymise-old": "the main job for archives of images from before 2022",
-        "redraw": "draw again from the archive, with another appearance or corrected instances, without the model",
+        "redraw": "draw again from the archive, with another appearance or new corrections, without the model",
         "corrections": "keep what people and other systems say must be hidden, or need not be",
         "regions": "take in regions that other systems found, and hand out ours",
         "evaluate": "measure what is found, hidden and missed against annotated images",

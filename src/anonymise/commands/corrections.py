@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -184,11 +183,11 @@ def _list(args: argparse.Namespace, store: "Store") -> None:
     if args.id:
         for row in store.select():
             if row.id in args.id:
-                print(json.dumps(asdict(row) | {"events": store.events(row.id)}, sort_keys=True))
+                print(json.dumps(row.as_dict() | {"events": store.events(row.id)}, sort_keys=True))
         return
     for row in store.select(f"kind IS NOT NULL AND NOT {ENDED} ORDER BY id"):
         if args.batch in (None, row.batch) and args.image in (None, row.relative):
-            print(json.dumps(asdict(row), sort_keys=True))
+            print(json.dumps(row.as_dict(), sort_keys=True))
 
 
 def _import(args: argparse.Namespace, store: "Store") -> int:

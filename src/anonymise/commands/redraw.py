@@ -2,7 +2,7 @@
 
 The input folder is the archive of that run, which must hold the saved instances (archive_instances: True). Everything
 that the main job writes is written again, for images whose saved instances or settings have changed; the others are
-skipped. To correct an image, edit its saved instances and draw it again.
+skipped. With --corrected it does the images with new corrections only.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ _EXAMPLES = """examples:
   {main} -i photos -o published -a originals --create-archive \\
       -k {config}lite_config.yml --set archive_instances=True
   {me} -i originals -o published_mosaic --set appearance=mosaic
+  {me} -i originals -o published -k my.yml --corrected
 
 exit codes: as {main}"""
 

@@ -37,7 +37,7 @@ SOURCES = ("external", "report", "review", "import")
 """Kinds of systems that corrections come from."""
 
 _APPLICATION_ID = 0x414E4F43  # "ANOC"
-_BUSY_SECONDS = 10.0
+_BUSY_SECONDS = 30.0
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Of a ULID (https://github.com/ulid/spec)."""
 
@@ -116,6 +116,10 @@ class Correction:
     def fresh(self) -> "Correction":
         """The same as a new row in force."""
         return replace(self, id="", created="", status="accepted", status_at="", status_by="")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Name of a field → value, as JSON has it: the shape as an object."""
+        return asdict(self) | {"shape": None if self.shape is None else json.loads(self.shape)}
 
     def content(self) -> str:
         """What no one may change, as JSON text."""
@@ -467,7 +471,7 @@ class Store:
     def exported(self) -> Iterator[str]:
         """Each correction as a line of JSON, by id."""
         for row in self.select("1 ORDER BY id"):
-            yield json.dumps(asdict(row), sort_keys=True)
+            yield json.dumps(row.as_dict(), sort_keys=True)
 
     def imported(self, lines: Iterable[str], who: str) -> int:
         """Takes lines in that `exported` gave; those that are here stay. Gives the number of new ones.
