@@ -19,6 +19,7 @@ from anonymise.config.sections import (
     EvaluationOptions,
     LogOptions,
     PreviewOptions,
+    ReviewOptions,
     RunOptions,
     StorageOptions,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "LogOptions",
     "Place",
     "PreviewOptions",
+    "ReviewOptions",
     "RunOptions",
     "StorageOptions",
     "load",

@@ -16,6 +16,7 @@ from anonymise.config.sections import (
     EvaluationOptions,
     LogOptions,
     PreviewOptions,
+    ReviewOptions,
     RunOptions,
     StorageOptions,
 )
@@ -60,6 +61,7 @@ class Config:
     email: EmailOptions
     database: DatabaseOptions
     evaluation: EvaluationOptions
+    review: ReviewOptions
     changed: date
     warnings: tuple[str, ...] = ()
 
@@ -147,6 +149,7 @@ _WITHOUT_EFFECT_ON_RESULTS = frozenset(
         *EmailOptions.model_fields,
         *DatabaseOptions.model_fields,
         *EvaluationOptions.model_fields,
+        *ReviewOptions.model_fields,
         *(
             "force_remask",
             "lazy_paths",

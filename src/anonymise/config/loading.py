@@ -175,6 +175,7 @@ _PATHS = frozenset(
         "position_sidecar",
         "model_folder",
         "corrections",
+        "review_users",
     }
 )
 _PATHS_OR_NAMES = frozenset({"model_type"})

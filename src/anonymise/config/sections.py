@@ -16,6 +16,7 @@ __all__ = [
     "EvaluationOptions",
     "LogOptions",
     "PreviewOptions",
+    "ReviewOptions",
     "RunOptions",
     "StorageOptions",
 ]
@@ -261,3 +262,26 @@ class EvaluationOptions(BaseModel):
         if both := set(self.evaluation_label_classes.values()) & set(self.evaluation_label_void):
             raise ValueError(f"evaluation_label_void: {sorted(both)} are also numbers of classes")
         return self
+
+
+class ReviewOptions(BaseModel):
+    """Keys of the configuration about the review in the browser."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    review_users: str | None
+    """File of the people who review, a line `name:role,role:SHA-256 of the token` for each; null is one person on this
+    machine.
+    """
+
+    review_originals: bool
+    """Show crops of the originals to those with the role `original`."""
+
+    review_accepts: bool
+    """What a reviewer draws is hidden by the next run; False lets somebody accept it first (`corrections accept`)."""
+
+    review_remove_by: Literal[1, 2]
+    """Number of people who must call a find false before it is no longer hidden."""
+
+    review_keys: Mapping[str, str | tuple[str, ...]]
+    """Other keys for the page: name of the command and key, or list of keys, as in docs/review.md."""

@@ -317,6 +317,13 @@ class Store:
                 f"{self.file} is damaged: {' '.join(str(found[0][0]).split())}. Restore it from an export or a backup"
             )
 
+    def proposed(self, relative: str | None = None) -> list[Correction]:
+        """What nobody has accepted or rejected, of all images or of one, the oldest first."""
+        where = f"status = 'proposed' AND kind IS NOT NULL AND NOT {_ENDED}"
+        if relative is None:
+            return self.select(f"{where} ORDER BY id")
+        return self.select(f"relative = CAST(? AS TEXT) AND {where} ORDER BY id", [_bytes(relative)])
+
     def waiting(self) -> frozenset[str]:
         """`Correction.relative` of the images that a run has to do because of corrections."""
         sql = f"SELECT DISTINCT relative FROM correction WHERE status IN ('accepted', 'failed') AND NOT {ENDED}"  # noqa: S608

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from anonymise.batch.journal import Entry, JournalReader, State
 from anonymise.core import saved_instances
 from anonymise.core.detections import Detections, Size
-from anonymise.core.errors import InstancesError
+from anonymise.core.errors import InstancesError, UnreadableImage
 
-__all__ = ["NO_DOUBT", "Doubt", "Picture", "Thresholds", "doubt_of_scores", "doubts_by_neighbours", "published"]
+__all__ = ["NO_DOUBT", "Doubt", "Picture", "Published", "Thresholds", "doubt_of_scores", "doubts_by_neighbours"]
 
 Thresholds = Callable[[int], float]
 """Class id → score from which on finds are hidden."""
@@ -71,6 +71,17 @@ class Picture:
         """The folder that it is in."""
         return self.relative.rpartition("/")[0]
 
+    def read(self) -> bytes:
+        """The published file.
+
+        Raises:
+            UnreadableImage: it cannot be read.
+        """
+        try:
+            return self.file.read_bytes()
+        except OSError as error:
+            raise UnreadableImage(f"the published picture cannot be read: {error.strerror or error}") from error
+
     def detections(self, size: Size) -> Detections | None:
         """What was found in it, in stored pixels; None where nobody wrote that down.
 
@@ -121,22 +132,44 @@ class Picture:
         return cls(entry.relative, version, dict(entry.objects), output / path, tuple(files), mask)
 
 
-def published(output: Path, archive: Path | None = None) -> Iterator[Picture]:
-    """The finished images of an output folder, by path.
+class Published:
+    """The published pictures of an output folder: the finished images of its journal.
 
-    Raises:
-        StorageError: there is no journal, or it cannot be read.
+    Args:
+        output: the output folder.
+        archive: the archive; None takes the one that the runs had.
     """
-    with JournalReader(output) as journal:
-        for entry in journal.entries(State.FINISHED):
-            yield Picture.of(entry, output, archive)
+
+    def __init__(self, output: Path, archive: Path | None = None) -> None:
+        self.output, self.archive = output, archive
+
+    def __iter__(self) -> Iterator[Picture]:
+        """All of them, by path.
+
+        Raises:
+            StorageError: there is no journal, or it cannot be read.
+        """
+        with JournalReader(self.output) as journal:
+            for entry in journal.entries(State.FINISHED):
+                yield Picture.of(entry, self.output, self.archive)
+
+    def now(self, relative: str) -> Picture | None:
+        """One of them as it is now; None where it is no longer published.
+
+        Raises:
+            StorageError: as above.
+        """
+        with JournalReader(self.output) as journal:
+            entry = journal.entry(relative)
+        is_there = entry is not None and entry.state is State.FINISHED
+        return Picture.of(entry, self.output, self.archive) if entry is not None and is_there else None
 
 
 def doubts_by_neighbours(pictures: Sequence[Picture]) -> Iterator[Doubt]:
     """How doubtful each picture is by the ones before and after it in its folder.
 
     Args:
-        pictures: by path, as `published` gives them; frames of a drive follow each other.
+        pictures: by path; frames of a drive follow each other.
     """
     for n, picture in enumerate(pictures):
         near = [pictures[k] for k in (n - 1, n + 1) if 0 <= k < len(pictures) and pictures[k].folder == picture.folder]

@@ -20,7 +20,7 @@ from anonymise.core.errors import ImageError, StorageError
 from anonymise.core.orientation import detections_to_upright, to_upright, upright_size
 from anonymise.core.plaintext import plural, printable
 from anonymise.images import Header
-from anonymise.review.pictures import Doubt, Picture, Thresholds, doubts_by_neighbours, published
+from anonymise.review.pictures import Doubt, Picture, Published, Thresholds, doubts_by_neighbours
 from anonymise.review.views import GROUPS, Ring, group_of, outline_of, reduced, rings_of_mask
 
 __all__ = ["Sheet", "write_sheet"]
@@ -82,7 +82,7 @@ def write_sheet(output: Path, to: Path, thresholds: Thresholds, max_pixels: int)
     Raises:
         StorageError: there is no journal in the output folder, or it or the pages cannot be read or written.
     """
-    pictures = list(published(output))
+    pictures = list(Published(output))
     with JournalReader(output) as journal:
         n_failed = journal.counts()[State.FAILED]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -124,7 +124,7 @@ def _page(number: int) -> str:
 
 def _drawn(max_pixels: int, card: _Card) -> _Card:
     try:
-        data = card.picture.file.read_bytes()
+        data = card.picture.read()
         head = images.header(data, max_pixels=max_pixels)
         scale = max(_THUMBNAIL.width / head.width, _THUMBNAIL.height / head.height)
         size = Size(max(1, round(head.width * scale)), max(1, round(head.height * scale)))

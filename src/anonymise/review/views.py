@@ -12,7 +12,7 @@ from anonymise.core.detections import Instance, Mask, RgbImage, Size
 from anonymise.core.errors import UnreadableImage
 from anonymise.core.orientation import to_upright
 
-__all__ = ["GROUPS", "Ring", "group_of", "outline_of", "reduced", "rings_of_mask"]
+__all__ = ["GROUPS", "Ring", "group_of", "outline_of", "reduced", "rings_of_mask", "shrunk"]
 
 Ring = list[list[int]]
 """Corners [x, y] of a closed line, in stored pixels."""
@@ -60,11 +60,18 @@ def reduced(data: bytes, at_least: Size, max_pixels: int) -> RgbImage:
             raise UnreadableImage("damaged: the picture of the JPEG file cannot be decoded") from error
     else:
         pixels = images.decode(data, max_pixels=max_pixels).pixels
-    scale = max(at_least.width / pixels.shape[1], at_least.height / pixels.shape[0])
-    if scale < 1:
-        size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return to_upright(pixels, head.orientation)
+    longest = max(at_least.width / pixels.shape[1], at_least.height / pixels.shape[0]) * max(pixels.shape)
+    return to_upright(shrunk(pixels, round(longest)), head.orientation)
+
+
+def shrunk(pixels: RgbImage, longest: int) -> RgbImage:
+    """A picture whose longer side has so many pixels at most."""
+    scale = longest / max(pixels.shape)
+    if scale >= 1:
+        return pixels
+    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
+    smaller: RgbImage = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return smaller
 
 
 def outline_of(instance: Instance, tolerance: float) -> list[Ring]:
