@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.add_argument("--open", action="store_true", help="open the page in the browser")
     serve.add_argument("--queue", type=Path, metavar="FILE", help="paths of pictures to look at, one a line")
     serve.add_argument(
-        "--sample", type=int, default=300, metavar="N", help="pictures in the random sample (%(default)s)"
+        "--sample", type=int, default=400, metavar="N", help="pictures in the random sample (%(default)s)"
     )
     serve.add_argument("--seed", type=int, default=0, help="of the random sample (%(default)s)")
     serve.add_argument(

@@ -319,7 +319,7 @@ class Store:
 
     def proposed(self, relative: str | None = None) -> list[Correction]:
         """What nobody has accepted or rejected, of all images or of one, the oldest first."""
-        where = f"status = 'proposed' AND kind IS NOT NULL AND NOT {_ENDED}"
+        where = f"status = 'proposed' AND kind IS NOT NULL AND NOT {ENDED}"
         if relative is None:
             return self.select(f"{where} ORDER BY id")
         return self.select(f"relative = CAST(? AS TEXT) AND {where} ORDER BY id", [_bytes(relative)])

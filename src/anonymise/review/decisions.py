@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from anonymise.core.errors import UsageError
-from anonymise.corrections.store import Correction, Store, new_id
+from anonymise.corrections.store import ENDED, Correction, Store, new_id
 
 __all__ = ["VERDICTS", "Decision", "Decisions"]
 
@@ -159,10 +159,8 @@ class Decisions:
     def corrections(self) -> dict[str, list[Correction]]:
         """Batch → corrections that came with a decision and count."""
         found: dict[str, list[Correction]] = {}
-        ended = {row.supersedes for row in self.store.select("kind IS NULL")}
-        for row in self.store.select("batch LIKE 'review-%' AND kind IS NOT NULL ORDER BY id"):
-            if row.id not in ended:
-                found.setdefault(row.batch, []).append(row)
+        for row in self.store.select(f"batch LIKE 'review-%' AND kind IS NOT NULL AND NOT {ENDED} ORDER BY id"):
+            found.setdefault(row.batch, []).append(row)
         return found
 
     def fault(self) -> str | None:

@@ -35,7 +35,7 @@ class QueueOptions:
     """
 
     seed: int = 0
-    sample: int = 300
+    sample: int = 400
     second: float = 0.0
     listed: Sequence[str] | None = None
 
