@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from anonymise import config
-from anonymise.batch import inputs
+from anonymise.batch import finishing, inputs
 from anonymise.batch import loader as loading
 from anonymise.batch import runs as pipeline
 from anonymise.batch.inputs import check_inputs
@@ -146,7 +146,7 @@ def width(shared: Any, *_: object) -> str:
 
 def test_an_image_on_which_a_worker_is_stuck_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good(tmp_path, *"abcdefgh")
-    monkeypatch.setattr(pipeline, "finish", Stuck(finish, name_of_job, "c.jpg"))
+    monkeypatch.setattr(finishing, "finish", Stuck(finish, name_of_job, "c.jpg"))
     with processes(2) as workers, processes(1) as reader:
         ran = run(tmp_path, *LIMIT, workers=workers, reader=reader)
     assert [(failed.source.name, failed.reason) for failed in ran.failed] == [
@@ -193,7 +193,7 @@ def test_the_time_limit_holds_while_inputs_are_checked(tmp_path: Path, monkeypat
 
 def test_without_a_limit_nothing_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good(tmp_path, *"ab")
-    monkeypatch.setattr(pipeline, "finish", partial(_slowly, 1.0))
+    monkeypatch.setattr(finishing, "finish", partial(_slowly, 1.0))
     with processes(1) as workers:
         ran = run(tmp_path, "max_image_seconds=null", workers=workers)
     assert len(ran.done) == 2

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from anonymise import config
+from anonymise.batch import finishing, storage
 from anonymise.batch import runs as pipeline
-from anonymise.batch import storage
 from anonymise.batch.jobs import Job, JobOptions, finish
 from anonymise.batch.journal import JournalReader
 from anonymise.batch.outcomes import Done, Outcome, Progress
@@ -199,7 +199,7 @@ def test_what_a_dead_worker_drew_on_is_decoded_again_and_what_it_began_to_write_
     other = Places(places.input, tmp_path / "other")
     storage.prepare_root(other.output)
     (tmp_path / "tried").mkdir()
-    monkeypatch.setattr(pipeline, "finish", DiesAfterDrawing(tmp_path / "tried"))
+    monkeypatch.setattr(finishing, "finish", DiesAfterDrawing(tmp_path / "tried"))
     with closing(ProcessWorkers(2)) as workers, closing(ProcessWorkers(1)) as reader:
         report = anonymise(settings("enable_async=True"), other, RedMasker(), workers, reader=reader)
     assert (tmp_path / "tried" / "2.jpg").exists()

@@ -16,13 +16,13 @@ from anonymise.batch.sharing import SharedPixels
 from anonymise.batch.tasks import Work
 from anonymise.batch.tracked import input_content
 from anonymise.batch.workers import collected_log
+from anonymise.batch.writer import Writer, is_original
 from anonymise.config import FileKind, FileOptions, Place, PreviewOptions, StorageOptions
 from anonymise.core import saved_instances as instances
 from anonymise.core.detections import Detections, RgbImage, Size
-from anonymise.core.errors import ImageError, InstancesError, RecordError, StorageError, UsageError
+from anonymise.core.errors import ImageError, RecordError, StorageError, UsageError
 from anonymise.core.orientation import to_upright
 from anonymise.core.projection import Projection
-from anonymise.core.resources import command_line
 from anonymise.core.sources import InputImage
 from anonymise.database.table import load_table, table_file
 from anonymise.metadata import record
@@ -78,6 +78,7 @@ class JobOptions:
 
     Attributes:
         files: which files an image has.
+        writer: takes the files.
         storage: how long a share is waited for.
         preview: size and place of the preview.
         max_pixels: number of pixels above which an image is refused.
@@ -88,6 +89,7 @@ class JobOptions:
     """
 
     files: FileOptions
+    writer: Writer
     storage: StorageOptions
     preview: PreviewOptions
     max_pixels: int
@@ -157,7 +159,7 @@ class ExifWorker:
             except RecordError as error:
                 raise RecordError(str(error), record.dumps(described.record)) from error
         text = record.dumps(described.record)
-        _write(files, text.encode("utf-8"), options.storage)
+        _write(files, text.encode("utf-8"), options.writer, paths.source)
         return Recorded(described.notes, text, bool(files) and described.has_file_time)
 
 
@@ -192,26 +194,24 @@ class SaveWorker:
         seconds |= hidden.seconds
         expected = expected_files(paths, options.files)
         # The original is safe before anything is published.
-        if (archived := paths.file(FileKind.IMAGE, Place.ARCHIVE)) is not None and paths.places.archive is not None:
+        if copies := [file for file in expected if is_original(file)]:
             with timed(seconds, "archive"):
-                root, ns = paths.places.archive, job.mtime_ns
-                originals.write_verified_copy(
-                    archived, job.data, root, options.storage, source=paths.source, mtime_ns=ns
-                )
+                for file in copies:
+                    options.writer.write(file, job.data, paths.source, job.mtime_ns)
         if previews := [f for f in expected if f.kind is FileKind.PREVIEW]:
             with timed(seconds, "preview"):
                 dim = options.preview.preview_dim
                 assert dim is not None  # the configuration's rules see to it
-                _write(previews, hidden.preview(dim, options.preview.preview_center), options.storage)
+                _write(previews, hidden.preview(dim, options.preview.preview_center), options.writer, paths.source)
         if found := [f for f in expected if f.kind is FileKind.INSTANCES]:
-            _write(found, _encoded_instances(job), options.storage)
+            _write(found, _encoded_instances(job), options.writer, paths.source)
         if masks := [f for f in expected if f.kind in (FileKind.MASK, FileKind.COLMAP_MASK)]:
             with timed(seconds, "mask"):
-                _write(masks, hidden.mask(), options.storage)
+                _write(masks, hidden.mask(), options.writer, paths.source)
         with timed(seconds, "write"):
             # Last: an image that is published has all its files.
             published = [file for file in expected if (file.kind, file.place) == (FileKind.IMAGE, Place.REMOTE)]
-            _write(published, hidden.data, options.storage)
+            _write(published, hidden.data, options.writer, paths.source)
         return hidden.notes
 
 
@@ -235,9 +235,7 @@ def finish(job: Job, options: JobOptions) -> Work:
     seconds: dict[str, float] = {}
     with collected_log() as logged:
         # Before anything is written.
-        if (archived := job.paths.file(FileKind.IMAGE, Place.ARCHIVE)) is not None:
-            originals.keep_other_original(archived, job.data, job.paths.source)
-        saved = _keep_foreign_instances(job, options.files)
+        saved = _check_replaceable(job, options)
         with timed(seconds, "record"):
             objects = objects_of(job.detections)
             recorded = ExifWorker(options)(job.paths, job.data, job.detections.size, job.modified, objects)
@@ -254,32 +252,24 @@ def _encoded_instances(job: Job) -> bytes:
     return instances.dumps(job.detections, job.paths.relative.name).encode("utf-8", "backslashreplace")
 
 
-def _keep_foreign_instances(job: Job, options: FileOptions) -> dict[str, str]:
-    """Makes sure, before anything is written, that only saved instances are replaced that a run wrote.
+def _check_replaceable(job: Job, options: JobOptions) -> dict[str, str]:
+    """Makes sure, before anything is written, that nothing is replaced that no run wrote.
 
     Returns:
         "instances" → SHA-256 of what is to be written, if anything is.
 
     Raises:
-        InstancesError: saved instances that somebody else wrote or changed are in the way.
+        WriteError, InstancesError: something would be.
     """
-    files = [file for file in expected_files(job.paths, options) if file.kind is FileKind.INSTANCES]
-    if not files:
-        return {}
-    sha256 = hashlib.sha256(_encoded_instances(job)).hexdigest()
-    for file in files:
-        # One that a run wrote may be unknown to the journal: the run was killed before it noted that.
-        is_own = (
-            not storage.is_written(file.path)
-            or storage.sha256_of(file.path) in job.own_instances | {sha256}
-            or instances.is_untouched(file.path.read_bytes())
-        )
-        if not is_own:
-            raise InstancesError(
-                f"{file.path} is not as a run wrote it and would be replaced. Draw the image with it: "
-                f"{command_line('redraw')}. To have what the model finds, move it away"
-            )
-    return {"instances": sha256}
+    contents = {}
+    for file in expected_files(job.paths, options.files):
+        if is_original(file):
+            options.writer.check(file, job.data, job.paths.source, job.own_instances)
+        elif file.kind is FileKind.INSTANCES:
+            data = _encoded_instances(job)
+            options.writer.check(file, data, job.paths.source, job.own_instances)
+            contents["instances"] = hashlib.sha256(data).hexdigest()
+    return contents
 
 
 def delete_input(paths: Paths, options: FileOptions) -> Work:
@@ -308,7 +298,7 @@ def make_preview(paths: Paths, options: JobOptions) -> Work:
     data = storage.read(paths.output_image, paths.places.output, options.storage, images.check_kind)
     image = images.decode(data, max_pixels=options.max_pixels)
     upright = to_upright(image.pixels, image.orientation)
-    _write(files, _encoded_preview(upright, options.preview), options.storage)
+    _write(files, _encoded_preview(upright, options.preview), options.writer, paths.source)
     return Work()
 
 
@@ -346,7 +336,7 @@ def _encoded_preview(upright: RgbImage, options: PreviewOptions) -> bytes:
     return images.encode_jpeg(draw.preview(upright, dim, options.preview_center))
 
 
-def _write(files: list[ExpectedFile], data: bytes, access: StorageOptions) -> None:
+def _write(files: list[ExpectedFile], data: bytes, writer: Writer, source: Path) -> None:
     """Writes the same bytes to each of the files."""
     for file in files:
-        storage.write_atomically(file.path, data, file.root, access)
+        writer.write(file, data, source)

@@ -217,7 +217,6 @@ class _InFlight(Generic[_Item, _Value]):
     def __init__(self, executor: Executor, limits: Limits) -> None:
         self._executor = executor
         self._limits = limits
-        self._max_pending = limits.in_flight * executor.n_parallel
         self._pending: dict[Future[_Value], tuple[Task[_Item, _Value], int]] = {}
         self._began: dict[Future[_Value], float] = {}
         self._suspects: deque[Task[_Item, _Value]] = deque()
@@ -226,9 +225,12 @@ class _InFlight(Generic[_Item, _Value]):
 
     def submit(self, task: Task[_Item, _Value]) -> Iterator[Result[_Item, _Value]]:
         """Submits a task as soon as there is room; yields the results that came in meanwhile."""
-        while self._late or self._suspects or len(self._pending) >= self._max_pending:
+        while self._late or self._suspects or len(self._pending) >= self._max_pending():
             yield from self._next_result()
         self._start(task, n=1)
+
+    def _max_pending(self) -> int:
+        return self._limits.in_flight * self._executor.n_parallel  # which may change where machines come and go
 
     def drain(self) -> Iterator[Result[_Item, _Value]]:
         """Yields the results of all tasks that are still under way."""

@@ -6,24 +6,25 @@ get the image's file as it was read, and its pixels in memory that they share.
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePath
+from typing import Protocol
 
-from anonymise.anonymiser import Describer, Redactor, model_source, objects_of, read_image
+from anonymise.anonymiser import model_source
+from anonymise.batch.finishing import Finishing, Prepared, begun_or_skipped, job_options
 from anonymise.batch.folder import FolderOptions, Found, run_over
-from anonymise.batch.jobs import Job, JobOptions, finish, make_preview, make_record
+from anonymise.batch.jobs import JobOptions, make_preview, make_record
 from anonymise.batch.journal import SAVED, Journal, has_journal
-from anonymise.batch.loader import Loaded, Loader, LoaderOptions
-from anonymise.batch.outcomes import Outcome, Progress, Report, Skipped
+from anonymise.batch.loader import Loader, LoaderOptions
+from anonymise.batch.outcomes import Progress, Report, Skipped
 from anonymise.batch.paths import Paths, Places, expected_files
 from anonymise.batch.recorder import FileRecorder, JournalRecorder, Recorder, RecorderOptions, known_failures
 from anonymise.batch.resume import Begun, Resumption
 from anonymise.batch.runner import Failure, Success, Task, attempt, prefetch
-from anonymise.batch.sharing import PixelMemory, SharedPixels
+from anonymise.batch.sharing import PixelMemory
 from anonymise.batch.storage import holds_files, prepare, read_input
 from anonymise.batch.tasks import ImageResult, ImageTask, Subject, Work, problem_result
 from anonymise.batch.tracked import noted
@@ -48,8 +49,8 @@ __all__ = [
     "SavedInstances",
     "anonymise",
     "check_static_mask",
+    "distribute",
     "each_image",
-    "job_options",
     "make_previews",
     "make_records",
     "redraw",
@@ -97,6 +98,50 @@ def redraw(
     return _finish_each(SavedInstances(places), None, _Run(reading, places, workers, progress, sender, reader))
 
 
+def distribute(
+    config: Config,
+    places: Places,
+    source: DetectionSource,
+    fingerprint: str,
+    elsewhere: "Elsewhere",
+    progress: Progress | None = None,
+    sender: Sender | None = None,
+) -> Report:
+    """The main job, with everything between the decision about an image and its publication done elsewhere.
+
+    Args:
+        config: the configuration.
+        places: the folders.
+        source: its fingerprints say what is finished; it is not asked what must be hidden.
+        fingerprint: that of the model, which all images have.
+        elsewhere: makes the tasks, and does them.
+        progress: as for `anonymise`.
+        sender: as for `anonymise`.
+    """
+    return _finish_each(
+        source, fingerprint, _Run(config, places, elsewhere.executor, progress, sender, None, elsewhere)
+    )
+
+
+class Elsewhere(Protocol):
+    """Where images are done that this process neither reads nor decodes."""
+
+    @property
+    def executor(self) -> Executor:
+        """Does the tasks, and those that follow from them."""
+        ...
+
+    def task(self, paths: Paths, begun: Begun, corrections: CorrectedSource | None) -> ImageTask:
+        """The task for an image; its result is the image's outcome, published.
+
+        Args:
+            paths: of the image.
+            begun: what is known of it.
+            corrections: the corrections of the run, if there are any.
+        """
+        ...
+
+
 class SavedInstances:
     """The saved instances in the input folder as a source of detections.
 
@@ -135,6 +180,7 @@ class _Run:
     progress: Progress | None
     sender: Sender | None
     reader: Executor | None
+    elsewhere: Elsewhere | None = None
 
 
 def _finish_each(source: DetectionSource, model: str | None, run: _Run) -> Report:
@@ -168,118 +214,61 @@ def _finish_each(source: DetectionSource, model: str | None, run: _Run) -> Repor
         run.sender,
         corrections if config.appearance.draw_mask else None,  # else nothing is hidden
     )
+    folder, progress = _folder_options(config), run.progress or Progress()
+    if run.elsewhere is not None:
+        tasks = partial(_tasks_elsewhere, run.elsewhere, recorder, corrections)
+        folder = replace(folder, seconds_per_image=None)  # who does them knows when they begin
+        return _with_corrections(run_over(places, folder, tasks, run.workers, recorder, progress), corrections)
     loading = LoaderOptions(config.storage, config.images.max_decoded_pixels, config.seconds_per_image)
     depth = 2 if config.run.enable_async else 0
     # The recorder is closed, and so the journal committed, in the run, which reports it if that fails.
     with closing(PixelMemory(config.run.image_memory_megabytes << 20)) as memory:
-        finishing = _Finishing(config, Loader(loading, run.reader or SerialWorkers(), memory), run.workers, static)
+        finishing = Finishing(
+            config,
+            Loader(loading, run.reader or SerialWorkers(), memory),
+            static,
+            in_process=run.workers.in_process,
+        )
 
-        def tasks(found: Iterable[Found]) -> Generator[ImageTask | ImageResult]:
+        def tasks_here(found: Iterable[Found]) -> Generator[ImageTask | ImageResult]:
             prepared = prefetch(partial(finishing.prepared, recorder), found, depth)
             with closing(prepared), ExitStack() as stack:
                 stack.callback(memory.let_go)  # before the thread that reads ahead is waited for
                 for result in prepared:
                     if isinstance(result, Failure):
                         yield result
-                    elif isinstance(result.value, _Prepared):
+                    elif isinstance(result.value, Prepared):
                         yield finishing.found(result.value)
                     else:
                         yield Success(result.item, result.value)
 
-        report = run_over(places, _folder_options(config), tasks, run.workers, recorder, run.progress or Progress())
+        report = run_over(places, folder, tasks_here, run.workers, recorder, progress)
+    return _with_corrections(report, corrections)
+
+
+def _tasks_elsewhere(
+    elsewhere: Elsewhere, recorder: JournalRecorder, corrections: CorrectedSource | None, found: Iterable[Found]
+) -> Generator[ImageTask | ImageResult]:
+    for paths in found:
+        if not isinstance(paths, Paths):
+            yield problem_result(paths)
+            continue
+        result = attempt(Subject(paths.source, "read"), partial(begun_or_skipped, recorder, paths))
+        if isinstance(result, Failure):
+            yield result
+        elif isinstance(result.value, Skipped):
+            yield Success(result.item, result.value)
+        else:
+            yield elsewhere.task(paths, result.value, corrections)
+
+
+def _with_corrections(report: Report, corrections: CorrectedSource | None) -> Report:
     if corrections is None:
         return report
     with closing(corrections):
         last = corrections.store.last_hash() or "none"
         log.info("Corrections: %d drawn or undone by this run; last event of the store %s", corrections.n_drawn, last)
         return replace(report, n_stale=corrections.n_stale)
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """An image that is to be done, in memory."""
-
-    begun: Begun
-    loaded: Loaded
-
-
-class _Finishing:
-    """The steps of an image before a worker has it: is it to be done, read it, find what must be hidden."""
-
-    def __init__(self, config: Config, loader: Loader, workers: Executor, static: StaticMask | None) -> None:
-        self._config = config
-        self._options = job_options(config)
-        self._loader = loader
-        self._in_process = workers.in_process
-        self._static = static
-
-    def prepared(
-        self, recorder: JournalRecorder, found: Found
-    ) -> Success[Subject, _Prepared | Outcome] | Failure[Subject]:
-        """An image in memory, unless it is finished; in the thread that reads ahead of the model."""
-        if not isinstance(found, Paths):
-            return problem_result(found)
-        return attempt(Subject(found.source, "read"), partial(self._prepare, recorder, found))
-
-    def _prepare(self, recorder: JournalRecorder, paths: Paths) -> _Prepared | Outcome:
-        started = time.perf_counter()
-        begun = recorder.begin(paths)
-        if begun is None:
-            return Skipped(paths.source, "finished by an earlier run; force_remask: True does it again")
-        deciding = time.perf_counter() - started
-        loaded = self._loader.load(paths)
-        seconds = {**loaded.seconds, "read": loaded.seconds["read"] + deciding}
-        return _Prepared(begun, replace(loaded, seconds=seconds))
-
-    def found(self, image: _Prepared) -> ImageTask | Failure[Subject]:
-        """The task for the workers, once it is known what must be hidden."""
-        result = attempt(Subject(image.loaded.paths.source, "model"), partial(self._find, image))
-        if isinstance(result, Success):
-            return result.value
-        self._loader.release(image.loaded)
-        return result
-
-    def _find(self, prepared: _Prepared) -> ImageTask:
-        begun, loaded = prepared.begun, prepared.loaded
-        started = time.perf_counter()
-        image = read_image(loaded.data, self._config, pixels=self._loader.pixels(loaded), name=loaded.paths.key)
-        detections = begun.source.find(image)
-        job = Job(
-            loaded.paths,
-            loaded.data,
-            detections,
-            begun.identity.mtime_ns / 1e9,
-            image.orientation,
-            image.projection,
-            image.notes,
-            static=None if self._static is None else self._static.of(detections.size),
-            own_instances=frozenset(begun.instances),
-            mtime_ns=begun.identity.mtime_ns,
-        )
-        seconds = {**loaded.seconds, "model": time.perf_counter() - started}
-        subject = Subject(loaded.paths.source, objects=objects_of(detections), seconds=seconds)
-        if not self._in_process and not isinstance(loaded.pixels, SharedPixels):
-            return Task(subject, partial(finish, job, self._options))
-        return Task(
-            subject,
-            partial(finish, replace(job, pixels=loaded.pixels), self._options),
-            retry=partial(finish, job, self._options),  # what the first attempt has drawn on is no original any more
-            release=partial(self._loader.release, loaded),
-        )
-
-
-def job_options(config: Config) -> JobOptions:
-    """What workers read of a configuration."""
-    return JobOptions(
-        files=config.files,
-        storage=config.storage,
-        preview=config.preview,
-        max_pixels=config.images.max_decoded_pixels,
-        redactor=Redactor(config),
-        describer=Describer(config),
-        record=config.record,
-        wants_row=config.database.write_exif_to_db,
-    )
 
 
 def _folder_options(config: Config) -> FolderOptions:

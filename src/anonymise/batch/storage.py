@@ -35,6 +35,7 @@ __all__ = [
     "result_root_of",
     "sha256_of",
     "sync_names",
+    "while_reachable",
     "write_atomically",
 ]
 
@@ -127,7 +128,7 @@ def read(path: Path, root: Path, options: StorageOptions, look: Callable[[bytes]
         StorageError: the root folder stays out of reach.
     """
     try:
-        return _while_reachable(lambda: _content(path, options.max_file_megabytes, look), root, options)
+        return while_reachable(lambda: _content(path, options.max_file_megabytes, look), root, options)
     except OSError as error:
         raise UnreadableImage(f"the file cannot be read: {_reason(error)}") from error
 
@@ -156,7 +157,7 @@ class FileTakenError(FileExistsError):
 
 def write_atomically(
     path: Path,
-    data: bytes,
+    data: bytes | Path,
     root: Path,
     options: StorageOptions,
     *,
@@ -167,7 +168,7 @@ def write_atomically(
 
     Args:
         path: of the file.
-        data: its content.
+        data: its content; or a file that has it, flushed, on the disk of the tree, which gets the new name.
         root: of the tree that it stands in.
         options: say how long to wait.
         mtime_ns: time of the last change that it gets, in nanoseconds since the epoch; None is now.
@@ -178,7 +179,7 @@ def write_atomically(
         StorageError: the disk is full, read-only or out of reach.
     """
     try:
-        _while_reachable(lambda: _replace(path, data, root, mtime_ns, replace=replace), root, options)
+        while_reachable(lambda: _replace(path, data, root, mtime_ns, replace=replace), root, options)
     except FileTakenError:
         raise
     except OSError as error:
@@ -233,10 +234,19 @@ def clear_temporary_files(roots: Iterable[Path]) -> int:
     return cleared
 
 
-def _replace(path: Path, data: bytes, root: Path, mtime_ns: int | None = None, *, replace: bool = True) -> None:
+def _replace(path: Path, data: bytes | Path, root: Path, mtime_ns: int | None = None, *, replace: bool = True) -> None:
     if not is_root(root):  # what is there now would be another disk
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(root))
     _make_folder(path.parent)
+    if isinstance(data, Path):
+        try:
+            _rename(data, path, mtime_ns, replace=replace)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            data = data.read_bytes()
+        else:
+            return
     # A short name of its own: names of 250 characters leave no room for an ending.
     name = f"{process_name()}-{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}"
     folder = root / _MARKER / _TEMPORARY_FOLDER
@@ -256,17 +266,21 @@ def _write_and_rename(temporary: Path, path: Path, data: bytes, mtime_ns: int | 
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        if mtime_ns is not None:
-            with contextlib.suppress(OSError, OverflowError):  # times that this disk does not know
-                os.utime(temporary, ns=(mtime_ns, mtime_ns))
-        if replace or (path.is_file() and path.stat().st_size == 0):
-            temporary.replace(path)
-        else:
-            _rename_to_new(temporary, path)
+        _rename(temporary, path, mtime_ns, replace=replace)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def _rename(temporary: Path, path: Path, mtime_ns: int | None, *, replace: bool) -> None:
+    if mtime_ns is not None:
+        with contextlib.suppress(OSError, OverflowError):  # times that this disk does not know
+            os.utime(temporary, ns=(mtime_ns, mtime_ns))
+    if replace or (path.is_file() and path.stat().st_size == 0):
+        temporary.replace(path)
+    else:
+        _rename_to_new(temporary, path)
 
 
 def _make_folder(folder: Path) -> None:
@@ -337,7 +351,7 @@ def _folders_in_tree(path: Path) -> list[Path]:
     return folders[:1]
 
 
-def _while_reachable(operation: Callable[[], _T], root: Path, options: StorageOptions) -> _T:
+def while_reachable(operation: Callable[[], _T], root: Path, options: StorageOptions) -> _T:
     """Runs ``operation``; while it fails because ``root`` is out of reach or has a hiccup, waits and tries again.
 
     Raises:

@@ -64,6 +64,7 @@ class CorrectedSource:
         self.store = store
         self._outlines = outlines
         self._due: dict[str, list[str]] = {}
+        self._rows: dict[str, Rows] = {}
         self.n_stale = 0
         self.n_drawn = 0
 
@@ -82,9 +83,16 @@ class CorrectedSource:
         rows = self.store.of_image(name)
         if rows.waiting:
             self._due[name] = list(rows.waiting)
+        self._rows.pop(name, None)
+        if rows.in_force:
+            self._rows[name] = rows
         end = CORRECTED + rows.digest if rows.digest else ""
         find = partial(self._find, source, rows)
         return replace(source, fingerprint=source.fingerprint + end, find=find, corrections=end)
+
+    def rows_of(self, name: str) -> Rows:
+        """The corrections of an image as they were when `of` was last asked, for `applied` in another process."""
+        return self._rows.get(name, Rows())
 
     def has_due(self, name: str) -> bool:
         """Whether corrections of an image wait to be drawn."""
@@ -114,17 +122,29 @@ class CorrectedSource:
         found = source.find(image)
         if not rows.in_force and not found.removed and all(i.source not in SOURCES for i in found.instances):
             return found
-        stale = stale_rows(rows, image)
-        due = self._due.get(image.name, [])
+        self.note(image.name, rows, stale_rows(rows, image))
+        return applied(found, rows, image, self._outlines)
+
+    def note(self, name: str, rows: Rows, stale: list[str]) -> None:
+        """The corrections of an image were applied.
+
+        Args:
+            name: of the image.
+            rows: its corrections.
+            stale: as `stale_rows` gives them.
+
+        Raises:
+            StorageError: the store cannot be written.
+        """
+        due = self._due.get(name, [])
         # What fits the picture again counts as drawn.
         due += [row.id for row in rows.in_force if row.status == "stale" and row.id not in stale]
         if due:
-            self._due[image.name] = [id_ for id_ in due if id_ not in stale]
+            self._due[name] = [id_ for id_ in due if id_ not in stale]
         if stale:
             self.n_stale += 1
-            log.warning("%s is not the picture that corrections were made for: %s", image.name, ", ".join(stale))
+            log.warning("%s is not the picture that corrections were made for: %s", name, ", ".join(stale))
             self.store.set_status(stale, "stale", _RUN, "another picture")
-        return applied(found, rows, image, self._outlines)
 
 
 def stale_rows(rows: Rows, image: InputImage) -> list[str]:
