@@ -21,11 +21,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anonymise import config
-from anonymise.anonymiser import model_source, read_image
-from anonymise.config import Config
-from anonymise.core.detections import Box, Detections, Mask, RgbImage, Size
-from anonymise.models import Masker, load_masker
+from anonymise import Anonymiser, config
+from anonymise.core.detections import Box, Mask, RgbImage, Size
 from benchmarks.shared import SHARED
 from samples.scene import draw_street
 
@@ -77,18 +74,19 @@ def main() -> None:
     parser.add_argument("--shrunk-to", type=int, metavar="HEIGHT", help="of the faces of the shared set, in pixels")
     parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of the shared pictures")
     arguments = parser.parse_args()
-    settings = config.load(overrides=["targets=[face]", *arguments.set])
     if arguments.shrunk_to:
-        _print_shrunk(arguments.shrunk_to, settings, arguments.shared / "data" / "faces")
+        settings = config.load(overrides=["targets=[face]", *arguments.set])
+        _print_shrunk(arguments.shrunk_to, Anonymiser(settings), arguments.shared / "data" / "faces")
         return
-    masker = load_masker(settings.model, progress=False)
+    # What the model covers, without the growth that comes on top.
+    anonymiser = Anonymiser(config.load(overrides=["targets=[face]", "mask_dilation_pixels=0", *arguments.set]))
     print(f"{'share of the face that is covered':36}" + "".join(f"{height:>8}" for height in _HEIGHTS) + "  px")
     shares: list[float] = []
     rows: list[RgbImage] = []
     for portrait, picture in _pictures():
         for mirrored in (False, True):
             scenes = [_scene(picture, portrait.face, height, seed, mirrored) for seed, height in enumerate(_HEIGHTS)]
-            found = [_hidden(masker, scene.image) for scene in scenes]
+            found = [_hidden(anonymiser, scene.image) for scene in scenes]
             line = [float(hidden[scene.face].mean()) for scene, hidden in zip(scenes, found, strict=True)]
             shares += line
             name = f"{portrait.package}{', mirrored' if mirrored else ''}"
@@ -100,13 +98,12 @@ def main() -> None:
         cv2.imwrite(str(arguments.sheet), np.vstack(rows)[..., ::-1])
 
 
-def _print_shrunk(height: int, settings: Config, folder: Path) -> None:
+def _print_shrunk(height: int, anonymiser: Anonymiser, folder: Path) -> None:
     if not folder.is_dir():
         raise SystemExit(f"Nothing is measured: there is no folder {folder} (--shared, ANONYMISE_SHARED).")
     content = json.loads((folder / "annotations.json").read_text("utf-8"))
     names = {image["id"]: image["file_name"] for image in content["images"]}
     (category,) = (one["id"] for one in content["categories"] if one["name"] == "face")
-    model = model_source(load_masker(settings.model, progress=False), settings)
     shares = []
     for face in content["annotations"]:
         if face["category_id"] != category:
@@ -116,9 +113,7 @@ def _print_shrunk(height: int, settings: Config, folder: Path) -> None:
             raise SystemExit(f"{names[face['image_id']]} cannot be read")
         scale = height / face["bbox"][3]
         size = [max(8, round(length * scale)) for length in photograph.shape[1::-1]]
-        smaller = cv2.imencode(".png", cv2.resize(photograph, size, interpolation=cv2.INTER_AREA))[1]
-        image = read_image(smaller.tobytes(), settings, name="shrunk.png")
-        hidden = model.of(image.name).find(image).union()
+        hidden = _hidden(anonymiser, cv2.resize(photograph, size, interpolation=cv2.INTER_AREA)[..., ::-1])
         left, top, width, tall = (round(length * scale) for length in face["bbox"])
         shares.append(float(hidden[top : top + tall, left : left + width].mean()))
     n_covered = sum(share >= _BOX_COVERED for share in shares)
@@ -162,9 +157,8 @@ def _scene(picture: RgbImage, face: Box, height: int, seed: int, mirrored: bool)
     return Scene(image, shown)
 
 
-def _hidden(masker: Masker, image: RgbImage) -> Mask:
-    ((*by_model,),) = masker.detect([image])
-    return Detections(_SIZE, tuple(instance for found in by_model for instance in found)).union()
+def _hidden(anonymiser: Anonymiser, image: RgbImage) -> Mask:
+    return anonymiser.detect(cv2.imencode(".png", image[..., ::-1])[1].tobytes()).union()
 
 
 def _thumbnail(scene: Scene, hidden: Mask) -> RgbImage:

@@ -8,7 +8,7 @@ without vehicles, so large that its plate has that width. It stands out there: t
 not for what is found on real streets.
 
 The photographs are looked for in ``images/plates_eu`` of the shared pictures, which are not part of the project: in the
-folder of ``--shared``, else where ANONYMISE_SHARED says, else in ``shared`` beside the checkout. Each comes with a text
+folder of ``--shared``, else where ANONYMISE_SHARED says, else in ``shared`` next to the checkout. Each has a text
 of one line: file, left, top, width and height of the plate in pixels, and what is on it, with tabs between.
 """
 
@@ -20,10 +20,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from anonymise import config, images
+from anonymise import Anonymiser, config, images
 from anonymise.core.detections import Box, Mask, RgbImage, Size
-from anonymise.detection.processor import ImageProcessor
-from anonymise.models import load_masker
 from benchmarks.shared import SHARED
 from samples.scene import draw_street
 
@@ -69,7 +67,7 @@ def main() -> None:
     for targets in _TARGETS:
         for model in _MODELS:
             overrides = [*arguments.set, f"targets={targets}", f"model_type={model}"]
-            hidden = _hidden(pictures, config.load(files, overrides))
+            hidden = _hidden(pictures, Anonymiser(config.load(files, overrides)))
             shares = [float(mask[p.plate.slices].mean()) for p, mask in zip(pictures, hidden, strict=True)]
             n_covered, n_bare = sum(share >= _COVERED for share in shares), shares.count(0)
             print(
@@ -112,9 +110,9 @@ def _in_a_street(picture: Picture, width: int, seed: int) -> Picture:
     return Picture(picture.name, image, Box(*(round(corner) for corner in corners)))
 
 
-def _hidden(pictures: Sequence[Picture], settings: config.Config) -> list[Mask]:
-    processor = ImageProcessor(load_masker(settings.model, progress=False), settings.detection)
-    return [processor.detect(picture.image).union() for picture in pictures]
+def _hidden(pictures: Sequence[Picture], anonymiser: Anonymiser) -> list[Mask]:
+    encoded = (cv2.imencode(".png", picture.image[..., ::-1])[1].tobytes() for picture in pictures)
+    return [anonymiser.detect(data).union() for data in encoded]
 
 
 def _tile(picture: Picture, hidden: Mask) -> RgbImage:
