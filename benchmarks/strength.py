@@ -16,6 +16,7 @@ import csv
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from anonymise.core.detections import Box, Detections, Instance, RgbImage, Size, full_mask
 from anonymise.redaction import Appearance, draw
+from anonymise.redaction.appearance import Kind
 
 __all__ = [
     "APPEARANCES",
@@ -161,15 +163,12 @@ _GRAY: Mapping[str, object] = {"normalized_gray_blur": False}
 _COLOUR: Mapping[str, object] = {"gray_blur": False, "normalized_gray_blur": False}
 
 APPEARANCES: Mapping[str, Appearance] = {
-    "blur": _appearance(),
+    **{kind: _appearance(appearance=kind) for kind in get_args(Kind)},
     "blur gray": _appearance(**_GRAY),
     "blur colour": _appearance(**_COLOUR),
     "blur feather": _appearance(feather=0.1, **_COLOUR),
-    "mosaic": _appearance(appearance="mosaic"),
     "mosaic colour": _appearance(appearance="mosaic", **_COLOUR),
     "solid": _appearance(appearance="solid", **_COLOUR),
-    "color": _appearance(appearance="color"),
-    "inpaint": _appearance(appearance="inpaint"),
 }
 """With the weakest ``blur`` there is, so that the strength comes from the size of the object alone."""
 

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
 
 
 def _create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from anonymise.database.settings import GeoPackageSettings, encrypt, new_key, parse_settings, save_settings
+    from anonymise.database.settings import FileSettings, encrypt, new_key, parse_settings, save_settings
 
     if args.new_key:
         print(new_key())
@@ -68,7 +68,7 @@ def _create(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if args.file is not None:  # in the file, a relative path would begin at the file's folder
         given["file"] = str(Path(args.file).absolute())
     settings = parse_settings({"backend": args.backend, **given}, "arguments")
-    if not isinstance(settings, GeoPackageSettings) and not args.no_password:
+    if not isinstance(settings, FileSettings) and not args.no_password:
         settings = settings.model_copy(update={"encrypted_password": encrypt(_password(environ), environ)})
     if args.dry_run:
         print(f"would write {output}")

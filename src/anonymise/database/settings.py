@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from cryptography.fernet import Fernet, InvalidToken
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
@@ -21,6 +21,7 @@ from anonymise.database.column import check_identifier
 __all__ = [
     "KEY_VARIABLES",
     "PASSWORD_VARIABLE",
+    "FileSettings",
     "GeoPackageSettings",
     "OracleSettings",
     "PostgisSettings",
@@ -38,8 +39,8 @@ KEY_VARIABLES = ("ANONYMISE_DB_KEY", "ORACLE_KEY")
 """Environment variables that may hold the key to the password; the second is the name that older installations use."""
 
 
-class GeoPackageSettings(BaseModel):
-    """A GeoPackage: a file, without a server.
+class FileSettings(BaseModel):
+    """A database in a file, without a server and a password.
 
     Attributes:
         file: the file; ``create_table`` makes it. In the settings' file a relative path begins at its folder.
@@ -47,8 +48,13 @@ class GeoPackageSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backend: Literal["geopackage"]
     file: Path
+
+
+class GeoPackageSettings(FileSettings):
+    """A GeoPackage."""
+
+    backend: Literal["geopackage"]
 
 
 class _ServerSettings(BaseModel):
@@ -122,7 +128,7 @@ def parse_settings(values: Mapping[str, Any], source: str) -> Settings:
 
 
 def load_settings(file: Path | None) -> Settings:
-    """The settings in a file; the path of a GeoPackage is absolute.
+    """The settings in a file; the path of a file is absolute.
 
     Args:
         file: ``db_config.yml``; None where it was not found in the folders of settings.
@@ -147,7 +153,7 @@ def load_settings(file: Path | None) -> Settings:
     if not isinstance(content, dict):
         raise ConfigError([f"{file}: not valid; it must be lines of the form key: value"])
     settings = parse_settings(content, str(file))
-    if isinstance(settings, GeoPackageSettings):
+    if isinstance(settings, FileSettings):
         settings = settings.model_copy(update={"file": file.absolute().parent / settings.file})
     return settings
 
@@ -217,7 +223,7 @@ def password_for(settings: Settings, environ: Mapping[str, str], ask: Callable[[
     Raises:
         ConfigError: the file's password cannot be decrypted, or Oracle's is nowhere.
     """
-    if isinstance(settings, GeoPackageSettings):
+    if isinstance(settings, FileSettings):
         return None
     if password := environ.get(PASSWORD_VARIABLE):
         return password
@@ -269,5 +275,6 @@ def _described(source: str, detail: Any) -> str:
     place = [str(part) for part in detail["loc"][1:]]
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     if detail["type"] in {"union_tag_invalid", "union_tag_not_found"}:
-        message = "backend: should be geopackage, postgis or oracle"
+        *names, last = (get_args(one.model_fields["backend"].annotation)[0] for one in get_args(Settings))
+        message = f"backend: should be {', '.join(names)} or {last}"
     return ": ".join([source, *place, message])
