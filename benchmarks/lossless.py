@@ -1,4 +1,4 @@
-"""Time of the lossless rewriting of a JPEG, beside that of decoding and encoding it anew.
+"""Time of the lossless rewriting of a JPEG, next to that of decoding and encoding it again.
 
     python -m benchmarks.lossless [--repeat N]
 

@@ -17,7 +17,7 @@ IMAGE_PROPERTIES = 40055
 """EXIF tag of the recorder's own record, UTF-8 XML with a byte order mark."""
 
 ADDITIONAL_INFO = 40056
-"""EXIF tag of the road reference, likewise."""
+"""EXIF tag of the road reference, UTF-8 XML with a byte order mark."""
 
 _XML_SCHEMAS = {
     "xmlns:xsd": "http://www.w3.org/2001/XMLSchema",

@@ -147,11 +147,11 @@ def draw_scene(
     Args:
         seed: same seed, same picture.
         size: of the picture in pixels.
-        cars: how many are wanted; likewise the others.
-        people: on foot.
-        cyclists: each is a bicycle and a person.
-        buses: town buses.
-        trucks: lorries.
+        cars: number of cars that are wanted.
+        people: number of people on foot.
+        cyclists: number of cyclists; each is a bicycle and a person.
+        buses: number of town buses.
+        trucks: number of lorries.
     """
     rng = np.random.default_rng(seed)
     camera = perspective(size)

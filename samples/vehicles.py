@@ -327,7 +327,7 @@ def car_behind(rng: np.random.Generator, scale: float) -> Sprite:
 
 
 def car_front(rng: np.random.Generator, scale: float) -> Sprite:
-    """A car from the front, likewise."""
+    """A car from the front; the arguments are those of `car_behind`."""
     return _car_end(rng, scale, front=True)
 
 

@@ -282,7 +282,7 @@ def test_a_share_that_stays_away_stops_the_run_and_nothing_is_lost(away: tuple[P
     assert entry_of(output, "a.jpg").state is State.FINISHED
 
 
-def test_a_journal_that_was_deleted_is_not_begun_anew_in_the_middle(tmp_path: Path) -> None:
+def test_a_journal_that_was_deleted_is_not_begun_again_in_the_middle(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "one", retry_seconds=0.02, timeout_seconds=0)
     finish(journal, "a.jpg")
     journal_file(tmp_path).unlink()

@@ -434,7 +434,7 @@ def test_records_only(places: Places) -> None:
     assert record["detekterte_objekter"] is None
 
 
-def test_records_written_anew_keep_what_was_found(places: Places) -> None:
+def test_records_written_again_keep_what_was_found(places: Places) -> None:
     write_image(places.input / "1.jpg", street())
     run(places)
     before = json.loads((places.output / "1.json").read_text("utf-8"))

@@ -150,7 +150,7 @@ def test_what_create_preview_and_create_json_wrote_goes_as_well(folders: Folders
 
 
 def test_what_no_run_wrote_is_never_removed(folders: Folders) -> None:
-    """The operator's own files beside the images, whatever they are called, and originals."""
+    """The operator's own files next to the images, whatever they are called, and originals."""
     own = {name: folders.folder / name for name in ("in/a/0.json", "in/a/0_preview.jpg", "out/a/notes.txt")}
     for path in own.values():
         path.parent.mkdir(parents=True, exist_ok=True)

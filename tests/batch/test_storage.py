@@ -105,7 +105,7 @@ def test_a_root_that_comes_back_is_waited_for(tmp_path: Path) -> None:
     assert (root / "a.jpg").read_bytes() == b"x"
 
 
-def test_a_root_that_stays_away_stops_the_run_and_is_not_made_anew(
+def test_a_root_that_stays_away_stops_the_run_and_is_not_made_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tmp_path / "share"

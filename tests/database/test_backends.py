@@ -158,7 +158,7 @@ def test_a_column_that_the_database_lacks(target: Target, small: Table) -> None:
         target.client.upsert(wider, [road_record(bildeid="a", exif_filnavn="a")])
 
 
-def test_geometry_metadata_can_be_made_anew(target: Target, vegbilder: Table) -> None:
+def test_geometry_metadata_can_be_made_again(target: Target, vegbilder: Table) -> None:
     target.client.create_table(vegbilder)
     target.client.upsert(vegbilder, [road_record(bildeid="a")])
     target.client.change_geometry_metadata(vegbilder, [GeometryAction.INSERT])

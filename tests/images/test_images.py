@@ -355,7 +355,7 @@ def test_a_transparent_colour_stays_transparent(mode: str) -> None:
     assert np.array_equal(alpha[0], alpha[1])
 
 
-def test_cmyk_without_changes_is_encoded_anew_as_well() -> None:
+def test_cmyk_without_changes_is_encoded_again_as_well() -> None:
     """Copied data may hold more than the picture: unused codes, bytes behind the last scan."""
     data = saved(Image.fromarray(picture(40, 32)).convert("CMYK"))
     image = images.decode(data, max_pixels=LIMIT)
@@ -364,7 +364,7 @@ def test_cmyk_without_changes_is_encoded_anew_as_well() -> None:
     assert np.abs(images.decode(out.data, max_pixels=LIMIT).pixels.astype(int) - image.pixels).mean() < 3
 
 
-def test_cmyk_with_changes_is_encoded_anew_and_says_so() -> None:
+def test_cmyk_with_changes_is_encoded_again_and_says_so() -> None:
     data = saved(Image.fromarray(picture(40, 32)).convert("CMYK"))
     pixels = images.decode(data, max_pixels=LIMIT).pixels
     changed = np.zeros((32, 40), bool)

@@ -303,7 +303,7 @@ def make_preview(paths: Paths, options: JobOptions) -> Work:
 
 
 def make_record(paths: Paths, options: JobOptions) -> Work:
-    """Writes the record of one image anew, without looking at its pixels.
+    """Writes the record of one image again, without looking at its pixels.
 
     What an earlier run found in the image stays in the record.
 

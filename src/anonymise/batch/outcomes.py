@@ -106,7 +106,7 @@ class Report:
 
 
 class Progress:
-    """Is told what happens in a run, and asked whether to go on; this one does nothing with it and always goes on."""
+    """Observer of a run, which may also stop it. The base class does nothing and never stops."""
 
     def wants_to_stop(self) -> bool:
         """Whether the run is to end, with what is under way finished."""

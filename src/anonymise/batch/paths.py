@@ -109,7 +109,7 @@ class Places:
 
     @property
     def errors(self) -> Path:
-        """The root of what is left of failed images, beside the output folder."""
+        """The root of what is left of failed images, next to the output folder."""
         return self.output.with_name(self.output.name + "_error")
 
     def written_to(self, options: FileOptions) -> tuple[Path, ...]:

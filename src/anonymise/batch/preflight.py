@@ -225,7 +225,7 @@ def _earlier_results(job: _Job) -> Iterator[str]:
         yield f"there is no anonymised image in {job.places.output} (-o) to cut a preview from; anonymise first"
     else:
         yield (
-            f"there is no file *_instances.json beside the images in {job.places.input} (-i); anonymise with "
+            f"there is no file *_instances.json next to the images in {job.places.input} (-i); anonymise with "
             "archive_instances: True first, and give its archive as the input"
         )
 

@@ -124,7 +124,7 @@ class PixelMemory:
             self._changed.notify_all()
 
     def let_go(self) -> None:
-        """Lets nobody wait any more, as the run ends."""
+        """Ends all waiting for memory, as the run ends."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -84,7 +84,7 @@ def folded(name: str) -> str:
 class TreeWalker:
     """Finds the images below the input folder, in a stable order: a folder's files, then its subfolders, by name.
 
-    Files that this program itself wrote beside the images (previews, masks) are passed over, as are the files that
+    Files that this program itself wrote next to the images (previews, masks) are passed over, as are the files that
     macOS leaves on shares (``._name``). An image whose files would overwrite those of another is a
     problem. Only regular files are images. A file with several names, by links within the input folder or by hard
     links, is one image. A link that leads out of the input folder is a problem, and nothing behind it is read.

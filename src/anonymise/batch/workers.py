@@ -317,7 +317,7 @@ def _n_cores() -> int:
 def _keep_freed_memory() -> None:
     """Lets glibc use large blocks again instead of giving them back to the system.
 
-    Faulting the pages of an image's coefficients in anew, for each image, costs more than the work on them. Elsewhere
+    Faulting the pages of an image's coefficients in again for each image costs more than the work on them. Elsewhere
     the system's own rule stays.
     """
     if not sys.platform.startswith("linux"):

@@ -14,7 +14,7 @@ Each error answers one question for the caller: skip this image, or stop the run
     │   ├── WriteError        one of its files cannot be written or verified
     │   └── TimeLimitError    it takes too long
     └── StopError             the run cannot go on: exit code 3
-        ├── ModelError        the model cannot be had, loaded or run
+        ├── ModelError        the model is not available, or cannot be loaded or run
         ├── StorageError      the disk is full, read-only or out of reach
         └── DatabaseError     the database refuses for a reason that waiting does not change
             └── DatabaseUnavailable   it is away, or asks to come back later
@@ -144,7 +144,7 @@ class StopError(AnonymiseError):
 
 
 class ModelError(StopError):
-    """The masking model cannot be had, loaded or run."""
+    """The masking model is not available, or cannot be loaded or run."""
 
 
 class StorageError(StopError):

@@ -311,7 +311,7 @@ def _canonical(instance: Instance) -> tuple[int, int, int, int, int, float, byte
 def merge_around(passes: Sequence[Sequence[Instance]], options: MergeOptions, width: int) -> tuple[Instance, ...]:
     """As `merge`, for an image whose left and right edges meet.
 
-    Objects that reach the seam are laid out beside each other on both sides of it, with all that they could be joined
+    Objects that reach the seam are laid out next to each other on both sides of it, with all that they could be joined
     with, and merged there; the others stay as they are. A row of objects that overlap all the way around the image is
     cut somewhere.
 

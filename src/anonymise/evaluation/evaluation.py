@@ -54,8 +54,8 @@ class Row:
         group: one of `SIZE_GROUPS`, or ``all``.
         hit: pixels or objects that count.
         total: of so many.
-        low: end of the confidence interval; None where there is none.
-        high: likewise.
+        low: lower end of the confidence interval; None where there is none.
+        high: its upper end.
         attribute: name of an attribute.
         value: of the attribute.
         threshold: score from which on objects are hidden.

@@ -80,7 +80,7 @@ def by_model(config: Config, files: FileIndex[Path], *, curves: bool, progress: 
         progress: whether fetching the model shows a bar.
 
     Raises:
-        ModelError: the model cannot be had or loaded.
+        ModelError: the model is not available.
     """
     thresholds = config.evaluation.evaluation_thresholds
     wanted = config.model.score_threshold

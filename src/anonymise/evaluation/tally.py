@@ -99,7 +99,7 @@ class ImageTally:
         regions: class, also `ALL` → hidden pixels.
         background: hidden pixels of those that belong to no class and are not void: over-blur.
         curves: class, also `ALL` → int64 (thresholds,), hidden pixels at each threshold; None without scores.
-        background_curve: int64 (thresholds,), likewise.
+        background_curve: int64 (thresholds,), ``background`` at each threshold; None without scores.
         misses: its worst objects, the worst first.
     """
 

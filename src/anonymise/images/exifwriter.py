@@ -1,7 +1,7 @@
 """The EXIF block of an output file: what is allowed out, and the writer of its TIFF structure.
 
 Works by allow-list: a field goes out when its tag is listed and its value looks as the tag promises. The block is built
-anew, so that gaps, further directories (the embedded thumbnail's) and bytes that no field claims stay behind.
+from scratch, so that gaps, further directories (the embedded thumbnail's) and bytes that no field claims stay behind.
 General EXIF libraries are not used: they drop or refuse the recorders' private tags 40055 and 40056.
 """
 

@@ -1,8 +1,8 @@
-"""The colour profile of an output file, built anew from the numbers that say how its samples look.
+"""The colour profile of an output file, built from the numbers that say how its samples look.
 
 Descriptions and copyrights carry names of people and devices, and a tag can hold anything whatever it is called. So the
-texts are replaced, the header is written anew, and a tag goes out only if its value is what the tag promises. "ICC.1"
-in the comments is ICC.1:2022, the profile specification.
+texts are replaced, the header is written from scratch, and a tag goes out only if its value is what the tag promises.
+"ICC.1" in the comments is ICC.1:2022, the profile specification.
 """
 
 import struct

@@ -1,7 +1,7 @@
-"""Replaces regions of a JPEG without loss for the rest of it.
+"""Replaces regions of a JPEG; the rest of it stays lossless.
 
 A JPEG picture is made of 8×8 blocks of quantised DCT coefficients, for each component at its own sampling. Only the
-blocks that a changed pixel touches are computed anew, from the changed picture and with the file's own quantisation
+blocks that a changed pixel touches are computed again, from the changed picture and with the file's own quantisation
 tables; all others keep their coefficients bit for bit. "T.81" in the comments is ITU-T T.81, the JPEG standard.
 """
 

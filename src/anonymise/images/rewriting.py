@@ -111,7 +111,7 @@ def _rewrite_jpeg(
             except dct.CodecError as error:
                 reason = str(error)
         if picture is None:
-            notes.append(f"encoded anew at quality {_FALLBACK_QUALITY} instead of without loss: {reason}")
+            notes.append(f"encoded again at quality {_FALLBACK_QUALITY}, not losslessly: {reason}")
     samples_kept = picture is not None
     if picture is None:
         quality = _FALLBACK_QUALITY if options.jpeg_quality == "lossless" else options.jpeg_quality

@@ -1,6 +1,6 @@
 """What of a file's metadata leaves the machine: marker segments of a JPEG, chunks of a PNG.
 
-Works by allow-list: what is not known to be harmless and of use stays behind, and what goes out is built anew from the
+Works by allow-list: what is not known to be harmless and of use stays behind, and what goes out is built from the
 values that were understood. So no hiding place has to be known: previews, multi-picture images, depth maps, Photoshop
 resources, comments and everything else unlisted simply have no way out.
 """

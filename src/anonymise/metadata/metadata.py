@@ -44,7 +44,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """What is known of an image file beside its bytes.
+    """What is known of an image file besides its bytes.
 
     Attributes:
         folders: the folders above the image as its path names them, outermost first.
@@ -81,7 +81,7 @@ class Metadata:
     meters, m/s. Names without an English counterpart are those of the Norwegian road database.
 
     Attributes:
-        source: what was known beside the bytes.
+        source: what was known besides the bytes.
         has_exif: whether there was an EXIF block to read.
         origins: field → where its value was found.
         problems: what could not be read, one line each; never quotes the image's texts.

@@ -65,7 +65,7 @@ class Strekning(NamedTuple):
 
 
 class Junction(NamedTuple):
-    """A place beside the road's own line: its anchor point, and either a part of a junction or of a side facility."""
+    """A place next to the road's own line: its anchor point, and either a part of a junction or of a side facility."""
 
     ankerpunkt: str
     kryssdel: str | None

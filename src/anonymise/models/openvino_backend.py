@@ -2,7 +2,7 @@
 
 Images go through a detector one by one, several at a time: on CPUs that is faster than batches (Lite: 4.5 instead of
 5.8 ms an image on two cores), and the results do not depend on how many images there are. Those that take pictures of
-any size get one at a time (Nano: 29 instead of 34 ms for 736×544 pixels). The models are compiled anew
+any size get one at a time (Nano: 29 instead of 34 ms for 736×544 pixels). The models are compiled
 at each start; OpenVINO's cache would save a quarter of a second of it, for a file that has to follow every update.
 """
 

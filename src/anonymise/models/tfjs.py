@@ -42,7 +42,7 @@ def convert(model_json: Path, outputs: Sequence[str], rewire: Mapping[str, str],
     """The serialised frozen GraphDef of a graph model, cut down to what its outputs need.
 
     Args:
-        model_json: the model's ``model.json``, its shards beside it.
+        model_json: the model's ``model.json``, its shards next to it.
         outputs: names of the output nodes.
         rewire: node name → node name: what reads the first reads the second instead. This takes out parts of the
             graph that are better done outside, such as resizing the images one at a time.

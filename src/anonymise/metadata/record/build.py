@@ -1,6 +1,6 @@
 r"""Metadata and detections ↔ the JSON record of an image; owns its key names.
 
-The record's format is described in docs/record.md and, for programs, in record.schema.json beside this module.
+The record's format is described in docs/record.md and, for programs, in record.schema.json next to this module.
 Values are strings or null, as the downstream readers expect, and ``detekterte_objekter`` an object.
 """
 

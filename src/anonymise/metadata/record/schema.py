@@ -1,4 +1,4 @@
-"""Checks a JSON record against the published format, record.schema.json beside this module."""
+"""Checks a JSON record against the published format, record.schema.json next to this module."""
 
 import json
 from functools import cache
