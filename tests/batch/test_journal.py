@@ -22,7 +22,7 @@ from anonymise.batch.journal import (
     Identity,
     Journal,
     JournalReader,
-    Standing,
+    ResumeStatus,
     State,
     Written,
     file,
@@ -117,21 +117,23 @@ def test_attempts_count_from_the_last_change(
 
 
 @pytest.mark.parametrize(
-    ("identity", "digest", "standing"),
+    ("identity", "digest", "status"),
     [
-        (HERE, "one", Standing.FINISHED),
-        (HERE, "two", Standing.OTHER_CONFIGURATION),
-        (HERE._replace(size=1), "one", Standing.CHANGED_INPUT),
-        (HERE._replace(mtime_ns=1), "two", Standing.CHANGED_INPUT),
+        (HERE, "one", ResumeStatus.FINISHED),
+        (HERE, "two", ResumeStatus.OTHER_CONFIGURATION),
+        (HERE._replace(size=1), "one", ResumeStatus.CHANGED_INPUT),
+        (HERE._replace(mtime_ns=1), "two", ResumeStatus.CHANGED_INPUT),
     ],
 )
-def test_standing_of_a_finished_image(tmp_path: Path, identity: Identity, digest: str, standing: Standing) -> None:
+def test_resume_status_of_a_finished_image(
+    tmp_path: Path, identity: Identity, digest: str, status: ResumeStatus
+) -> None:
     with Journal(tmp_path, "one") as journal:
         finish(journal, "x.jpg")
     entry = entry_of(tmp_path, "x.jpg")
-    assert entry.standing(identity, digest) is standing
-    assert replace(entry, state=State.FAILED).standing(identity, digest) is Standing.FAILED
-    assert replace(entry, state=State.STARTED).standing(identity, digest) is Standing.UNFINISHED
+    assert entry.resume_status(identity, digest) is status
+    assert replace(entry, state=State.FAILED).resume_status(identity, digest) is ResumeStatus.FAILED
+    assert replace(entry, state=State.STARTED).resume_status(identity, digest) is ResumeStatus.UNFINISHED
 
 
 _NAMES = st.one_of(

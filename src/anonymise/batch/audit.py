@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from anonymise import images
-from anonymise.batch.journal import Entry, Identity, JournalReader, Standing, State, has_journal
+from anonymise.batch.journal import Entry, Identity, JournalReader, ResumeStatus, State, has_journal
 from anonymise.batch.paths import Paths, all_files, expected_files
 from anonymise.batch.storage import is_written
 from anonymise.batch.tracked import is_same_input, stray_files
@@ -154,10 +154,10 @@ def _verified(path: Path, max_pixels: int) -> list[Doubt]:
 
 def _stale(paths: Paths, entry: Entry | None, digest: str, source: str | None) -> list[Doubt]:
     if entry is None:
-        return [] if is_written(paths.output_image) else [Doubt(paths.source, Standing.UNKNOWN.value)]
+        return [] if is_written(paths.output_image) else [Doubt(paths.source, ResumeStatus.UNKNOWN.value)]
     status = paths.source.stat()
     identity = Identity.of(status)
     if entry.identity is not None and entry.identity != identity and is_same_input(entry, paths.source, identity):
         identity = entry.identity  # with another time, such as its copy in the archive
-    standing = entry.standing(identity, digest, source)
-    return [] if standing is Standing.FINISHED else [Doubt(paths.source, standing.value)]
+    found = entry.resume_status(identity, digest, source)
+    return [] if found is ResumeStatus.FINISHED else [Doubt(paths.source, found.value)]

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,6 +45,22 @@ _LONGEST_OUTLINE = 2_000_000
 
 _MAX_COVER = 64
 """The masks of all objects together may have so many times as many pixels as the image."""
+
+
+class _Reading(NamedTuple):
+    """How a file is read.
+
+    Attributes:
+        categories: number of a category → its name.
+        labels: number of a category → class of the model.
+        max_pixels: larger images are refused.
+        normalised: whether boxes and polygons are fractions of the image's width and height.
+    """
+
+    categories: Mapping[int, str]
+    labels: Mapping[int, int]
+    max_pixels: int
+    normalised: bool
 
 
 def annotated_by_coco(
@@ -103,11 +119,11 @@ def annotated_by_coco(
     if not images:
         raise UsageError(f"{file} lists no images (--coco).")
     _check_units(file, content["annotations"], normalised=normalised)
-    labels = _labels(file, categories, wanted, options)
+    reading = _Reading(categories, _labels(file, categories, wanted, options), max_pixels, normalised)
     return tuple(
         Annotated(
             names[key],
-            partial(_truth, names[key], image, by_image[key], categories, labels, max_pixels, normalised=normalised),
+            partial(_truth, names[key], image, by_image[key], reading),
         )
         for key, image in images.items()
     )
@@ -193,11 +209,7 @@ def _truth(
     name: str,
     image: Mapping[str, Any],
     annotations: Sequence[Mapping[str, Any]],
-    categories: Mapping[int, str],
-    labels: Mapping[int, int],
-    max_pixels: int,
-    *,
-    normalised: bool,
+    reading: _Reading,
 ) -> Truth:
     """The ground truth of one image.
 
@@ -209,19 +221,20 @@ def _truth(
         check_size(size)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ImageError(f"the annotations do not say how large the image is: {error}") from error
-    if size.width * size.height > max_pixels:
+    if size.width * size.height > reading.max_pixels:
         raise ImageError(
-            f"the annotations are of {size.width}×{size.height} pixels, more than the limit of {max_pixels} "
+            f"the annotations are of {size.width}×{size.height} pixels, more than the limit of {reading.max_pixels} "
             "(max_decoded_pixels)"
         )
     objects = []
     left = _MAX_COVER * size.width * size.height
     for annotation in annotations:
         number = annotation["category_id"]
-        if number not in labels:
+        if number not in reading.labels:
             continue
         try:
-            thing = _object(annotation, categories[number], labels[number], size, normalised=normalised)
+            category, label = reading.categories[number], reading.labels[number]
+            thing = _object(annotation, category, label, size, normalised=reading.normalised)
             left -= 0 if thing.mask.strides == (0, 0) else thing.box.area
             if left < 0:
                 raise ValueError(f"the masks of all objects are {_MAX_COVER} times as large as the image")

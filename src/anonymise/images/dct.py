@@ -118,11 +118,11 @@ def write(planes: Sequence[Plane], grids: Sequence[BlockGrid], width: int, heigh
         raise ValueError(f"{len(planes)} components")
     with raw_file() as target:
         if coding is not Coding.PROGRESSIVE:
-            return _written(None, target, planes, grids, width, height, optimise=coding is Coding.OPTIMISED)
+            return _written(None, target, planes, grids, (height, width), optimise=coding is Coding.OPTIMISED)
         # mozjpeg takes its coding parameters from a source file only.
         with raw_file() as source:
-            _written(None, source, planes, grids, width, height, optimise=False)
-            return _written(source, target, planes, grids, width, height, optimise=True)
+            _written(None, source, planes, grids, (height, width), optimise=False)
+            return _written(source, target, planes, grids, (height, width), optimise=True)
 
 
 def _written(
@@ -130,8 +130,7 @@ def _written(
     target: RawFile,
     planes: Sequence[Plane],
     grids: Sequence[BlockGrid],
-    width: int,
-    height: int,
+    shape: tuple[int, int],
     optimise: bool,
 ) -> bytes:
     # Equal tables share a slot, and slots are numbered as they appear: jpeglib mixes up slots and components otherwise.
@@ -149,7 +148,7 @@ def _written(
         None if source is None else _c_path(source.path),
         _c_path(target.path),
         *pointers,
-        (ctypes.c_int * 2)(height, width),
+        (ctypes.c_int * 2)(*shape),
         _pointer(np.array([(g.rows, g.columns) for g in grids], np.int32)),
         _pointer(np.array([(g.v, g.h) for g in grids], np.int32)),
         ctypes.c_int(_COLOUR_SPACE[len(planes)]),

@@ -8,7 +8,7 @@ The process that runs the job writes through `Journal`; anyone may look on throu
 - `reader`: the journal for everybody else.
 """
 
-from anonymise.batch.journal.entries import SAVED, Entry, Identity, Standing, State, Written
+from anonymise.batch.journal.entries import SAVED, Entry, Identity, ResumeStatus, State, Written
 from anonymise.batch.journal.file import has_journal, journal_file
 from anonymise.batch.journal.reader import JournalReader
 from anonymise.batch.journal.writer import Journal
@@ -19,7 +19,7 @@ __all__ = [
     "Identity",
     "Journal",
     "JournalReader",
-    "Standing",
+    "ResumeStatus",
     "State",
     "Written",
     "has_journal",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from anonymise.core.sources import uncorrected
 
-__all__ = ["SAVED", "Entry", "Identity", "Standing", "State", "Written", "files_from_text", "files_to_text"]
+__all__ = ["SAVED", "Entry", "Identity", "ResumeStatus", "State", "Written", "files_from_text", "files_to_text"]
 
 SAVED = "saved:"
 """How the fingerprint of a source of detections begins that is a file of instances which no model wrote."""
@@ -23,7 +23,7 @@ class State(Enum):
     FAILED = "failed"
 
 
-class Standing(Enum):
+class ResumeStatus(Enum):
     """What the journal's entry of an image means to a run with a certain configuration, on the image as it is now."""
 
     FINISHED = "finished"
@@ -106,7 +106,7 @@ class Entry:
         """Whether the image was last finished with saved instances that no model wrote."""
         return self.source is not None and self.source.startswith(SAVED)
 
-    def standing(self, identity: Identity, digest: str, source: str | None = None) -> Standing:
+    def resume_status(self, identity: Identity, digest: str, source: str | None = None) -> ResumeStatus:
         """What this entry means to a run, for an input that is now ``identity``.
 
         Args:
@@ -115,13 +115,13 @@ class Entry:
             source: fingerprint of the run's model; None if that is not known. Corrections take the model's place.
         """
         if self.state is State.STARTED:
-            return Standing.UNFINISHED
+            return ResumeStatus.UNFINISHED
         if self.state is State.FAILED:
-            return Standing.FAILED
+            return ResumeStatus.FAILED
         if self.identity != identity:
-            return Standing.CHANGED_INPUT
+            return ResumeStatus.CHANGED_INPUT
         is_same = self.digest == digest and (source in (None, uncorrected(self.source or "")) or self.is_corrected)
-        return Standing.FINISHED if is_same else Standing.OTHER_CONFIGURATION
+        return ResumeStatus.FINISHED if is_same else ResumeStatus.OTHER_CONFIGURATION
 
 
 def files_to_text(written: Iterable[Written]) -> str:
