@@ -36,9 +36,8 @@ class Person:
         return item
 
     def decide(self, item: Mapping[str, Any], verdict: str = "good", **more: Any) -> httpx.Response:
-        return self.post(
-            f"items/{item['id']}/decision", verdict=verdict, version=item["version"], **{"seconds": 2.5, **more}
-        )
+        body = {"verdict": verdict, "version": item["version"], "seconds": 2.5, **more}
+        return self.post(f"items/{item['id']}/decision", **body)
 
     def draw(self) -> dict[str, Any]:
         """Draws now, and waits for the end."""
@@ -54,9 +53,11 @@ class Serving:
 
     def __init__(self, process: "subprocess.Popen[str]", address: str, token: str) -> None:
         self.process, self.address, self.token = process, address, token
+        self.people: list[Person] = []
 
     def person(self, tab: str = "tab", token: str | None = None) -> Person:
-        return Person(self.address, self.token if token is None else token, tab)
+        self.people.append(Person(self.address, self.token if token is None else token, tab))
+        return self.people[-1]
 
 
 @contextmanager
@@ -80,13 +81,17 @@ def serving(
     process = subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8", env=environment
     )
+    server = None
     try:
         assert process.stdout is not None
         line = process.stdout.readline().strip()
         address, _, token = line.partition("#")
         assert address.startswith("http://127.0.0.1:"), line
-        yield Serving(process, address, token)
+        server = Serving(process, address, token)
+        yield server
     finally:
+        for person in server.people if server else ():
+            person.http.close()
         process.kill()
         process.communicate()
 

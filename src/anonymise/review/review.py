@@ -87,6 +87,7 @@ class Review:
         self._store: Store = decisions.store
         self._config = config
         self._drawing = drawing
+        self._deciding = threading.Lock()
         self._decoding = threading.Semaphore(2)  # pictures of hundreds of megabytes
 
     def session(self, who: Who) -> dict[str, Any]:
@@ -175,6 +176,10 @@ class Review:
 
     def decide(self, who: Who, id_: str, body: Mapping[str, Any]) -> dict[str, str]:
         """Stores a decision; gives its id."""
+        with self._deciding:  # of two that are sent at once, the second finds the claim over
+            return self._decide(who, id_, body)
+
+    def _decide(self, who: Who, id_: str, body: Mapping[str, Any]) -> dict[str, str]:
         picture, claim = self._queue.held(id_, who.key, _text(body, "version"))
         verdict, seconds = _text(body, "verdict"), body.get("seconds", 0)
         added, false = body.get("added") or [], body.get("false") or []
