@@ -1,6 +1,5 @@
 """A reviewer's hour, by script: 200 pictures, 10 planted misses, 5 false finds, and a server that is killed."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -70,16 +69,6 @@ def test_every_decision_survives_and_only_the_pictures_they_concern_change(
     assert main(["review", "gate", *store_of, "--max-missed", "0.05"]) == 1
     assert "10 of 200 pictures have a miss; 95 % interval 2.74 to 8.96 %" in capsys.readouterr().out
     assert main(["review", "gate", *store_of, "--max-missed", "0.09"]) == 0
-    capsys.readouterr()
-    assert main(["review", "export", *store_of, "--format", "coco"]) == 0
-    (tmp_path / "truth.json").write_text(capsys.readouterr().out)
-    truth = json.loads((tmp_path / "truth.json").read_text())
-    assert (len(truth["images"]), len(truth["annotations"])) == (200, 210)
-    files_of = ["--coco", str(tmp_path / "truth.json"), "--instances", str(tmp_path / "archive")]
-    plain = ["--no-html", "--no-curves", "--set", "evaluation_bootstrap_samples=100"]
-    assert main(["evaluate", *files_of, "-o", str(tmp_path / "evaluation"), *plain]) == 0
-    measured = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
-    print(json.dumps(measured)[:3000])  # noqa: T201
 
 
 def box_of(box: Box) -> list[int]:
