@@ -21,7 +21,7 @@ _PICTURES = frozenset({FileKind.IMAGE, FileKind.PREVIEW, FileKind.MASK, FileKind
 
 
 class Status(Enum):
-    """Of one file of one image."""
+    """State of one file of one image."""
 
     OK = "OK"
     MISSING = "Missing"
@@ -34,7 +34,7 @@ class Doubt:
     """An image or file that is not as it should be.
 
     Attributes:
-        path: of the file that is missing or damaged, else of the input image or folder.
+        path: path of the file that is missing or damaged, else of the input image or folder.
         reason: for the operator.
     """
 

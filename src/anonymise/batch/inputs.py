@@ -1,4 +1,4 @@
-"""Whether the input images can be read at all: what an operator checks before a long run. Not: what is written."""
+"""Whether the input images can be read at all: what an operator checks before a long run."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -39,7 +39,7 @@ class CheckedInput:
     """What came of looking at an image, or at a folder that could not be entered.
 
     Attributes:
-        path: of it.
+        path: path of the image.
         fault: what is wrong; None if nothing is.
         reason: the fault in words, for the operator; empty if there is none.
     """
@@ -53,7 +53,7 @@ def check_input(path: Path, root: Path, max_pixels: int, options: StorageOptions
     """Reads an image file and decodes it whole.
 
     Args:
-        path: of the image.
+        path: path of the image.
         root: the input folder; while it is out of reach, this waits.
         max_pixels: a picture with more is refused.
         options: say how long to wait.

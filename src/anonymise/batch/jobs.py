@@ -45,7 +45,7 @@ class Job:
     """An image in which everything that is to be hidden is known.
 
     Attributes:
-        paths: of the image.
+        paths: paths of the image.
         data: its file, as it was read.
         detections: in pixels as they are stored in the file.
         modified: time of the file's last change, in seconds since the epoch.
@@ -53,7 +53,7 @@ class Job:
         projection: how the pixels of the upright image lie around the camera.
         notes: what is odd about the image, one line each.
         mtime_ns: time of the last change in nanoseconds, as the file system has it, for the archive's copy.
-        pixels: of the file, uint8 (height, width, 3) in this process's own memory, or in shared memory, which is drawn
+        pixels: decoded file, uint8 (height, width, 3) in this process's own memory, or in shared memory, which is drawn
             on; None if they have to be decoded.
         static: what is hidden in every image of the run, in pixels as they are stored; None hides nothing more.
         own_instances: SHA-256 of the files of saved instances that runs wrote; no others are replaced.
@@ -125,9 +125,9 @@ class ExifWorker:
         """Writes the record.
 
         Args:
-            paths: of the image.
+            paths: paths of the image.
             data: its file, as it was read.
-            size: of its pixels as they are stored.
+            size: size of its pixels as they are stored.
             modified: time of the file's last change, in seconds since the epoch.
             objects: class name → number of objects; None where nobody looked for any.
 

@@ -1,4 +1,4 @@
-"""E-mail about a run: images that fail, its end, and an error that ends it. Not: images, and when to say what.
+"""E-mail about a run: images that fail, its end, and an error that ends it. The caller decides when to send what.
 
 Mails are sent in a thread of their own. Whatever goes wrong there is logged, and neither stops nor delays the run.
 """
@@ -160,7 +160,7 @@ class _Mail:
 
     Attributes:
         subject: what it is about.
-        lines: of its text.
+        lines: lines of its text.
         errors: the failed images that it names,
         n_errors: and how many they are altogether.
     """
@@ -183,7 +183,7 @@ class Notifier:
             options: which mails are sent.
             account: how they are sent; None sends none.
             about: says which run it is, as by its folders.
-            log_file: of the run; its end is attached if the options say so.
+            log_file: log file of the run; its end is attached if the options say so.
         """
         self._options = options
         self._account = account

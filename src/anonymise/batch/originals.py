@@ -62,7 +62,7 @@ def write_verified_copy(
     Args:
         path: where it belongs.
         data: its content.
-        root: of the archive.
+        root: root of the archive.
         options: say how long to wait.
         source: the input image, for the message.
         mtime_ns: the input image's time of the last change, which the copy gets, in nanoseconds since the epoch.

@@ -46,10 +46,10 @@ class Holder:
     Attributes:
         host: name of the machine.
         process_space: tells the sets of processes apart in which a pid has a meaning.
-        pid: of the process.
+        pid: its process id.
         process_start: when the process started, as its system counts: see `processes.process_start`.
         run_started: when the run started; ISO 8601 in UTC.
-        token: of this run alone.
+        token: a text that only this run has.
     """
 
     host: str

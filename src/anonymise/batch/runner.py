@@ -1,4 +1,4 @@
-"""Runs calls on an executor: tasks in, results out. What the calls do is no concern of this module.
+"""Runs calls on an executor: tasks in, results out. Knows nothing of what the calls do.
 
 Tasks are taken in their order, and only as many at a time as the executor has work for, so memory stays flat however
 many there are. Results come as they are ready. An error is a value (`Failure`); only a `StopError` ends the run.
@@ -135,7 +135,7 @@ def run(
         tasks: the tasks, and the results of what needs no call. It is closed where the run ends early.
         executor: makes the calls.
         observer: is given every result.
-        limits: of the run.
+        limits: limits of the run.
     """
     in_flight = _InFlight[_Item, _Value](executor, limits)
     stopped: StopError | None = None

@@ -135,7 +135,7 @@ class Elsewhere(Protocol):
         """The task for an image; its result is the image's outcome, published.
 
         Args:
-            paths: of the image.
+            paths: paths of the image.
             begun: what is known of it.
             corrections: the corrections of the run, if there are any.
         """

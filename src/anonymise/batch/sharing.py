@@ -33,8 +33,8 @@ class SharedPixels:
     """Where the pixels of an image are. This value goes from process to process, they stay.
 
     Attributes:
-        name: of the shared memory.
-        size: of the image.
+        name: name of the shared memory.
+        size: size of the image.
     """
 
     name: str

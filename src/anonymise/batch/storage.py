@@ -2,7 +2,7 @@
 
 A file appears under its name only complete: it is written in a folder for temporary files below its tree's root,
 flushed to the disk, and renamed. The temporary name says which process writes it, so that what a dead one left can be
-removed while others work on the same tree. Contents are no concern of this module.
+removed while others work on the same tree.
 """
 
 import contextlib
@@ -118,7 +118,7 @@ def read(path: Path, root: Path, options: StorageOptions, look: Callable[[bytes]
     """The bytes of a regular file; waits while its root folder is out of reach.
 
     Args:
-        path: of the file.
+        path: path of the file.
         root: the folder that it stands below.
         options: say how long to wait, and how large a file may be.
         look: is given the first bytes, before the others are read, and may raise `UnreadableImage`.
@@ -167,9 +167,9 @@ def write_atomically(
     """Writes a file whole or not at all; makes its folder; waits while the root folder's parent is out of reach.
 
     Args:
-        path: of the file.
+        path: path of the file.
         data: its content; or a file that has it, flushed, on the disk of the tree, which gets the new name.
-        root: of the tree that it stands in.
+        root: root of the tree that it stands in.
         options: say how long to wait.
         mtime_ns: time of the last change that it gets, in nanoseconds since the epoch; None is now.
         replace: whether it replaces a file that is there; False makes that an error.
@@ -219,7 +219,7 @@ def clear_temporary_files(roots: Iterable[Path]) -> int:
     Those of other machines are deleted when they are a day old.
 
     Args:
-        roots: of the trees that results go to.
+        roots: roots of the trees that results go to.
     """
     cleared = 0
     for root in roots:

@@ -41,7 +41,7 @@ def stray_files(paths: Paths, options: FileOptions, entry: Entry | None) -> Iter
     instances that somebody corrected are no strays.
 
     Args:
-        paths: of the image.
+        paths: paths of the image.
         options: say which files it should have.
         entry: what the journal knows of it.
     """

@@ -22,7 +22,7 @@ def summary(report: "Report", notes: Mapping[str, int] = MappingProxyType({}), *
     """What a run did, for the operator, a line each.
 
     Args:
-        report: of the run.
+        report: report of the run.
         notes: what is worth knowing about images that succeeded, and the number of images that it is true of.
         hides: whether what was found was also hidden (``draw_mask``).
     """

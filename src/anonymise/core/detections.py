@@ -199,7 +199,7 @@ class Detections:
     """All objects found in one image.
 
     Attributes:
-        size: of the full image.
+        size: size of the full image.
         instances: in a stable order.
         doubtful: what was found and is not hidden, for people to judge; empty unless that is wanted.
         removed: what was found and is not hidden, because somebody said that it is none.

@@ -44,7 +44,7 @@ def detections_to_stored(detections: Detections, orientation: int) -> Detections
     """What was found in the upright picture, in the coordinates of the stored one.
 
     Args:
-        detections: of the upright picture.
+        detections: detections of the upright picture.
         orientation: EXIF orientation of the file, 1 to 8.
     """
     if orientation == 1:

@@ -46,8 +46,8 @@ class Projection:
         """The projection of the same picture in another size.
 
         Args:
-            size: of the image that this projection is of.
-            to: of the other one.
+            size: size of the image that this projection is of.
+            to: size of the other image.
         """
         if self.sphere is None:
             return self
@@ -104,7 +104,7 @@ def panorama(size: Size, gpano: Mapping[str, str]) -> tuple[Projection, tuple[st
     rows of one, and one that is higher for the whole sphere.
 
     Args:
-        size: of the upright image. It may be scaled: the crop fields count in pixels of their own.
+        size: size of the upright image. It may be scaled: the crop fields count in pixels of their own.
         gpano: the properties of the image's XMP by their names, as `metadata.gpano.read_gpano` gives them.
     """
     by_gpano, problem = _by_crop_fields(size, gpano)

@@ -36,7 +36,7 @@ def decode(counts: object, size: Size) -> tuple[Box, Mask]:
 
     Args:
         counts: the run lengths: a list of whole numbers, or a compressed text.
-        size: of the image, for which `check_size` was called.
+        size: size of the image, for which `check_size` was called.
 
     Raises:
         ValueError: these are no run lengths, they are of another number of pixels than the image has, or the mask

@@ -78,8 +78,8 @@ def load(file: Path, size: Size) -> Detections:
     """What such a file says was found in an image.
 
     Args:
-        file: of the image.
-        size: of the image, as it is stored.
+        file: file of the image.
+        size: size of the image, as it is stored.
 
     Raises:
         InstancesError: the file cannot be read, or as in `parse`.
@@ -97,7 +97,7 @@ def parse(data: bytes, file: Path, size: Size) -> Detections:
     Args:
         data: the file's content.
         file: its path, for messages.
-        size: of the image, as it is stored.
+        size: size of the image, as it is stored.
 
     Raises:
         InstancesError: it is no such file or contradicts itself, or is of an image of another size. The message names
@@ -115,8 +115,8 @@ def loads(text: str, size: Size | None = None) -> Detections:
     """What the text of such a file says was found.
 
     Args:
-        text: of the file.
-        size: of the image that it must be of; None takes any. Masks take memory for as many pixels as the file claims.
+        text: text of the file.
+        size: size of the image that it must be of; None takes any. Masks take memory for as many pixels as it claims.
 
     Raises:
         InstancesError: it is no such file, of a later version, of an image of another size, or contradicts itself.

@@ -35,7 +35,7 @@ class RawFile:
     """A file that a C library can open by its path.
 
     Attributes:
-        path: of the file, for this process.
+        path: path of the file, for this process.
     """
 
     path: Path

@@ -82,7 +82,7 @@ def grown_around(instance: Instance, grow: Callable[[Instance, Size], Instance],
     Args:
         instance: with a box as this module has them.
         grow: makes an object larger within an image of some size, by less than the image's width to each side.
-        size: of the image.
+        size: size of the image.
     """
     turn = instance.moved(size.width, 0)
     return placed(grow(turn, Size(4 * size.width, size.height)), size.width)

@@ -1,4 +1,4 @@
-"""Records → rows of a database: Oracle Spatial, PostGIS, or a GeoPackage file. Not: images, what is in a record.
+"""Records → rows of a database: Oracle Spatial, PostGIS, or a GeoPackage file. Knows no images.
 
 - `table`: a table as its file describes it; `formatters` and `geometry` make its values.
 - `client`: `DatabaseClient`, over one protocol (`backend`) that `geopackage`, `postgis` and `oracle` speak.

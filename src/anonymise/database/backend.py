@@ -30,7 +30,7 @@ class RowResult:
     """What became of a row.
 
     Attributes:
-        outcome: of the row.
+        outcome: outcome of the row.
         reason: why it failed.
     """
 

@@ -113,7 +113,7 @@ class DimElement(BaseModel):
     """One axis of a coordinate system, in its units.
 
     Attributes:
-        name: of the axis.
+        name: name of the axis.
         min: least value.
         max: greatest value.
         tol: distance below which points are the same; in metres where the axis is in degrees.
@@ -165,7 +165,7 @@ class Column(BaseModel):
         dtype: what it holds.
         formatter: what it takes from the record.
         extra: PRIMARY KEY, NOT NULL, UNIQUE.
-        spatial_metadata: of a geometry column.
+        spatial_metadata: metadata of a geometry column.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)

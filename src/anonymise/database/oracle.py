@@ -40,7 +40,7 @@ class OracleBackend:
 
         Args:
             settings: where the database is.
-            password: of the user.
+            password: password of the user.
             connect: python-oracledb's function, or one that behaves like it.
         """
         self._settings = settings

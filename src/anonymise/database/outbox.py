@@ -35,8 +35,8 @@ class Waiting(NamedTuple):
     """A row that waits.
 
     Attributes:
-        number: of its place in the queue.
-        key: of the image: its path below the input folder, with ``/``.
+        number: number of its place in the queue.
+        key: key of the image: its path below the input folder, with ``/``.
         record: the image's record as JSON text.
     """
 
@@ -72,7 +72,7 @@ def put(connection: sqlite3.Connection, key: str, record: str) -> None:
     """Puts a row in, instead of one with the same key, within the connection's transaction.
 
     Args:
-        connection: of the journal.
+        connection: connection of the journal.
         key: path of the image below the input folder, with ``/``.
         record: as ``record.dumps`` writes it.
     """

@@ -62,7 +62,7 @@ class Sender:
         """Connects to nothing yet.
 
         Args:
-            client: of the database.
+            client: client of the database.
             table: where the rows go.
             options: how many rows make a batch, may wait, and may fail.
             flip: whether longitude and latitude change places (``flip_wkt``).
@@ -85,7 +85,7 @@ class Sender:
         To be called now and then, such as after every image.
 
         Args:
-            connection: of the journal, not within a transaction: the database may take its time.
+            connection: connection of the journal, not within a transaction: the database may take its time.
 
         Raises:
             DatabaseError: the database refuses, too many rows failed, or too many wait.
@@ -109,7 +109,7 @@ class Sender:
         """Sends all rows, at the end of a run.
 
         Args:
-            connection: of the journal, not within a transaction.
+            connection: connection of the journal, not within a transaction.
             patience_seconds: how long a database that is away is waited for.
 
         Raises:

@@ -84,7 +84,7 @@ class PostgisSettings(_ServerSettings):
     """A PostgreSQL database with PostGIS.
 
     Attributes:
-        port: of the server.
+        port: port of the server.
         database: its name.
     """
 
@@ -97,7 +97,7 @@ class OracleSettings(_ServerSettings):
     """An Oracle database with Spatial.
 
     Attributes:
-        port: of the listener.
+        port: port of the listener.
         service: name of the service.
     """
 

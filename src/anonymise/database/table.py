@@ -26,7 +26,7 @@ class Table(BaseModel):
     """A database table.
 
     Attributes:
-        name: of the table.
+        name: name of the table.
         pk_column: name of the column that tells rows apart.
         columns: in their order.
     """

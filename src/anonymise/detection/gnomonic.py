@@ -33,8 +33,8 @@ class View:
     """A square perspective view.
 
     Attributes:
-        yaw: of its middle.
-        pitch: of its middle.
+        yaw: yaw of its middle.
+        pitch: pitch of its middle.
         fov: its field of view, from edge to edge through the middle.
     """
 
@@ -73,8 +73,8 @@ def render(levels: Sequence[RgbImage], view: View, side: int, projection: Projec
     Args:
         levels: the equirectangular image, and the same image halved again and again, as `halved` gives them.
         view: where to look.
-        side: of the picture in pixels.
-        projection: of the image; None is the whole sphere.
+        side: side of the picture in pixels.
+        projection: projection of the image; None is the whole sphere.
     """
     full = Size(levels[0].shape[1], levels[0].shape[0])
     if projection is None:
@@ -170,9 +170,9 @@ def to_sphere(
     Args:
         instance: in the pixels of the view's picture.
         view: whose picture it is.
-        side: of the picture in pixels.
-        size: of the equirectangular image.
-        projection: of the image; None is the whole sphere.
+        side: side of the picture in pixels.
+        size: size of the equirectangular image.
+        projection: projection of the image; None is the whole sphere.
 
     Returns:
         The object, if any of it is in the image. In a part of a panorama it can be at both edges, and is two then.

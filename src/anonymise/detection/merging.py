@@ -318,7 +318,7 @@ def merge_around(passes: Sequence[Sequence[Instance]], options: MergeOptions, wi
     Args:
         passes: detections with boxes as this module has them; the first is the pass over the full image.
         options: as in `merge`.
-        width: of the image.
+        width: width of the image.
     """
     found = [(number, instance) for number, instances in enumerate(passes) for instance in instances]
     group_of: dict[int, int] = {}

@@ -44,7 +44,7 @@ def superellipse(instance: Instance, exponent: float, size: Size | None = None) 
     Args:
         instance: in its picture.
         exponent: n; 2 is an ellipse.
-        size: of the picture. Corners at its edges stay, because an object may go on beyond them. None cuts all corners.
+        size: size of the picture. Corners at its edges stay, as an object may go on beyond them. None cuts all corners.
     """
     if not instance.fills_box:
         return instance

@@ -121,7 +121,7 @@ def windows(size: Size, options: WindowOptions, *, wraps: bool = False) -> tuple
     At each scale they cover every pixel of the image, or of its band; the regions are of the whole image.
 
     Args:
-        size: of the image.
+        size: size of the image.
         options: the keys of the configuration.
         wraps: whether the left and the right edge of the image meet; windows then continue beyond the right one.
     """
@@ -161,8 +161,8 @@ def grid(size: Size, window: Size, step: Step) -> tuple[Box, ...]:
     the window would leave gaps and is shortened to the window.
 
     Args:
-        size: of the image.
-        window: of a window, at most that of the image.
+        size: size of the image.
+        window: size of a window, at most that of the image.
         step: from one window to the next, at least one pixel.
     """
     return _product(

@@ -60,7 +60,8 @@ def views(fov: float, overlap: float) -> tuple[View, ...]:
 
     Args:
         fov: field of view of each, in radians.
-        overlap: of neighbours, as a share of the view, at least 0.1: straight edges leave gaps between curved rows.
+        overlap: overlap of neighbours as a fraction of the view, at least 0.1: straight edges leave gaps between curved
+            rows.
     """
     n_rows = math.ceil(math.pi / ((1 - overlap) * fov)) + 1
     step = math.pi / (n_rows - 1)
@@ -113,7 +114,7 @@ def detect_around(
         window_options: which windows of the image are looked at.
         view_options: which views.
         merge_options: as in `merging.merge`.
-        projection: of the image; None is by its shape, as in `projection.panorama`.
+        projection: projection of the image; None is by its shape, as in `projection.panorama`.
         outline: gives an object in a picture its outline, and is told whether an edge of the image cuts the object.
         reconsider: chooses what is merged.
         whole: whether the full image is looked at in any case.
@@ -206,7 +207,7 @@ def close_up(
 
     Args:
         levels: as in `render`.
-        projection: of the image.
+        projection: projection of the image.
         instance: with a box as `core.wraparound` has them.
         factor: side of the close-up, as a multiple of the object's longer side.
         outline: gives an object in the close-up its outline.

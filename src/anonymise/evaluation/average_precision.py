@@ -27,7 +27,7 @@ class CocoImage:
     """One image in COCO's terms.
 
     Attributes:
-        name: of the image.
+        name: name of the image.
         truths: annotations without ids.
         found: detections without ids.
         has_masks: whether any annotated object is more than a box.

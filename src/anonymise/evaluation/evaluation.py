@@ -53,11 +53,11 @@ class Row:
         category: class of the ground truth, or ``all``.
         group: one of `SIZE_GROUPS`, or ``all``.
         hit: pixels or objects that count.
-        total: of so many.
+        total: number of all pixels or objects.
         low: lower end of the confidence interval; None where there is none.
         high: its upper end.
         attribute: name of an attribute.
-        value: of the attribute.
+        value: value of the attribute.
         threshold: score from which on objects are hidden.
     """
 
@@ -87,9 +87,9 @@ class AttributeGap:
         attribute: its name.
         most: value of the group that is missed most often.
         least: value of the group that is missed least often.
-        difference: of their rates.
-        interval: of the difference, at the confidence divided over all pairs of groups (Bonferroni), as the pair was
-            chosen for its difference.
+        difference: difference of their rates.
+        interval: interval of the difference, at the confidence divided over all pairs of groups (Bonferroni), as the
+            pair was chosen for its difference.
     """
 
     category: str

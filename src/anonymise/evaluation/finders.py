@@ -74,7 +74,7 @@ def by_model(config: Config, files: FileIndex[Path], *, curves: bool, progress: 
     after the model is then done again at each threshold, so that the masks are those of a run with that threshold.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         files: the images.
         curves: whether the model is asked for everything from the lowest of ``evaluation_thresholds`` on.
         progress: whether fetching the model shows a bar.

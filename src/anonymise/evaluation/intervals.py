@@ -38,7 +38,7 @@ def bootstrap_ratios(
         numerators: (images, ratios).
         denominators: (images, ratios).
         samples: how many to draw.
-        confidence: of the interval, such as 0.95.
+        confidence: confidence of the interval, such as 0.95.
         seed: same seed, same intervals.
 
     Returns:
@@ -83,7 +83,7 @@ def newcombe(first: tuple[int, int], second: tuple[int, int], confidence: float)
     Args:
         first: (successes, trials) of the share that the other is taken from.
         second: (successes, trials) of the other.
-        confidence: of the interval.
+        confidence: confidence of the interval.
     """
     p1, p2 = first[0] / first[1], second[0] / second[1]
     (low1, high1), (low2, high2) = wilson(*first, confidence), wilson(*second, confidence)

@@ -60,8 +60,8 @@ def read_labels(path: Path, name: str, classes: Mapping[str, int], options: Eval
     that is seen in two parts is two. Areas below ``evaluation_min_object_pixels`` count with their pixels only.
 
     Args:
-        path: of the label image.
-        name: of the image.
+        path: path of the label image.
+        name: name of the image.
         classes: those of ``evaluation_label_classes`` that are to be hidden → class id that the model finds them as.
         options: which number is which class.
 

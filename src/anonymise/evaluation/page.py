@@ -39,7 +39,7 @@ def as_html(evaluation: Evaluation, about: About, options: EvaluationOptions, cr
         evaluation: what was measured.
         about: what was evaluated.
         options: what was counted.
-        crops: of the worst misses; they show what was not hidden.
+        crops: crops of the worst misses; they show what was not hidden.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

@@ -73,9 +73,9 @@ class Miss:
     """An object that is not covered well enough, and what is needed to show it.
 
     Attributes:
-        name: of the image.
+        name: name of the image.
         thing: the object.
-        share: of its pixels that is hidden.
+        share: fraction of its pixels that is hidden.
         around: the part of the image to show.
         hidden: bool (around.height, around.width), what was hidden there.
     """
@@ -92,7 +92,7 @@ class ImageTally:
     """Counts of one image.
 
     Attributes:
-        name: of the image.
+        name: name of the image.
         size: in pixels.
         objects: those that count as objects; crowds do not.
         n_found: number of objects found; None if only masks are known.

@@ -46,8 +46,8 @@ class Truth:
     """The annotation of one image.
 
     Attributes:
-        name: of the image, without its ending, below the folder of images.
-        size: of the image as it is stored.
+        name: name of the image, without its ending, below the folder of images.
+        size: size of the image as it is stored.
         objects: what is to be hidden.
         regions: class → bool (height, width), pixels of the class. Pixels of a class need not belong to an object.
         void: bool (height, width), pixels of which nobody knows what they show; None where all are known.
@@ -95,7 +95,7 @@ class Annotated:
     """An image that has an annotation.
 
     Attributes:
-        name: of the image, without its ending, as the annotation has it.
+        name: name of the image, without its ending, as the annotation has it.
         load: reads the annotation; raises `ImageError` where it makes no sense.
     """
 

@@ -1,4 +1,4 @@
-"""Image files: reading any, and writing the anonymised one. Not: what is hidden and why, paths.
+"""Image files: reading any, and writing the anonymised one. Knows neither what is hidden nor where files are.
 
 - `decoding`: what a file holds, as pixels.
 - `rewriting`: the anonymised file, previews and masks.

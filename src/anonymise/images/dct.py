@@ -105,8 +105,8 @@ def write(planes: Sequence[Plane], grids: Sequence[BlockGrid], width: int, heigh
     Args:
         planes: the components.
         grids: their blocks; ``grids[i]`` belongs to ``planes[i]``.
-        width: of the picture in pixels.
-        height: of the picture in pixels.
+        width: width of the picture in pixels.
+        height: height of the picture in pixels.
         coding: how the bits are packed.
 
     Raises:

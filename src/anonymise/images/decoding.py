@@ -43,7 +43,7 @@ class SourceImage:
     Attributes:
         pixels: in stored orientation; read-only.
         orientation: EXIF orientation, 1 to 8.
-        kind: of the file.
+        kind: kind of the file.
     """
 
     pixels: RgbImage

@@ -46,7 +46,7 @@ def clean_icc(profile: bytes, colour_space: bytes, notes: list[str]) -> bytes | 
 
     Args:
         profile: an ICC profile, or what pretends to be one.
-        colour_space: of the samples, ``b"RGB "`` or ``b"GRAY"``.
+        colour_space: colour space of the samples, ``b"RGB "`` or ``b"GRAY"``.
         notes: where the reason goes when it is dropped.
     """
     tags: dict[bytes, bytes] = {}

@@ -49,7 +49,7 @@ class ImageSource:
     Attributes:
         folders: the folders above the image as its path names them, outermost first.
         name: file name.
-        size: of the image, in pixels.
+        size: size of the image, in pixels.
         modified: when the file was last written, or None; taken for the time where nothing better is known. An aware
             time is turned into UTC.
         older: whether the reading for images before 2022 is forced.

@@ -112,7 +112,7 @@ class Input(_Entry):
     """What a detector takes.
 
     Attributes:
-        name: of the input in the network; None for the only one.
+        name: name of the input in the network; None for the only one.
         size: (width, height), or which sizes it takes, and how they follow from the image's.
         scales: multiples of the sides at which the network sees each picture, for networks that take many sizes;
             None is ``input_scales`` of the configuration.
@@ -257,7 +257,7 @@ class AnchorsOutput(_Entry):
 
     Attributes:
         strides: side of a cell in pixels, in the order of the rows of the outputs.
-        sides: of the anchors in pixels, for each of the strides.
+        sides: sides of the anchors in pixels, for each of the strides.
         variances: what the offsets of the middle and those of the size are multiplied by.
     """
 

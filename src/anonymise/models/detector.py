@@ -20,7 +20,7 @@ from anonymise.models.network import Found
 __all__ = ["DetectorNetwork", "Run"]
 
 Run = Callable[[Iterable[RgbImage]], Iterator[Tensors]]
-"""Runs a network on pictures of a size that it takes, uint8 (height, width, 3), as it gets on with the work.
+"""Runs a network on pictures of a size that it takes, uint8 (height, width, 3); takes them while it works.
 
 What the network wants in place of such pictures (order of axes and channels, mean and deviation) is the runtime's work.
 """
@@ -45,7 +45,7 @@ class _Look(NamedTuple):
 
     Attributes:
         top: the first row that is seen.
-        height: of the image.
+        height: height of the image.
         fit: where the rows lie in the picture.
     """
 

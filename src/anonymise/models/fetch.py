@@ -39,9 +39,9 @@ def fetch(name: str, model: Model, folder: Path, *, progress: bool, repair: bool
     are then kept in ``<name>.sha256.json`` and hold from then on. Several processes may fetch the same model at once.
 
     Args:
-        name: of the model in the catalog.
+        name: name of the model in the catalog.
         model: its entry.
-        folder: of all models. Nothing is written there if the model is there already.
+        folder: folder of all models. Nothing is written there if the model is there already.
         progress: whether to show progress bars on the terminal.
         repair: whether a model whose files were damaged is fetched again.
 

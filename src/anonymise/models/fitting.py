@@ -64,9 +64,9 @@ def fit_of(size: Size, to: Input, scale: float = 1.0) -> Fit:
     """Where an image of a size lies in the picture for a network.
 
     Args:
-        size: of the image.
+        size: size of the image.
         to: what the network takes.
-        scale: of the picture's sides; only 1 for networks that take pictures of one size.
+        scale: scale of the picture's sides; only 1 for networks that take pictures of one size.
     """
     picture, inner = _sizes(size, to, scale)
     return Fit(size, picture, inner)
@@ -76,7 +76,7 @@ def fitted(image: RgbImage, fit: Fit, padding: int) -> RgbImage:
     """The picture for a network, uint8 (height, width, 3), that holds an image as its fit says.
 
     Args:
-        image: of the size that the fit was made for.
+        image: image of the size that the fit was made for.
         fit: where it lies.
         padding: grey value of the rest of the picture.
     """

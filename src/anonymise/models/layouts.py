@@ -50,7 +50,7 @@ def decode(output: Output, tensors: Tensors, size: Size, thresholds: _Floats) ->
     Args:
         output: the layout of its outputs.
         tensors: the outputs.
-        size: of the picture.
+        size: size of the picture.
         thresholds: (classes,), the score that a box of each class must reach; infinity for those of no interest.
 
     Raises:

@@ -40,7 +40,7 @@ class Masker(Protocol):
     def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
         """The objects of each image, in its own coordinates: one tuple of instances for each model.
 
-        Images are taken as the work gets on, so that the next ones can be made while the model is busy.
+        Images are taken while the work proceeds, so that the next ones can be made while the model is busy.
 
         Raises:
             ModelError: the model cannot be run.

@@ -44,6 +44,6 @@ class Network(Protocol):
     def __call__(self, images: Iterable[RgbImage]) -> Iterator[tuple[Found, ...]]:
         """What is in each of the images, which may have different sizes; once for each way in which it looks at them.
 
-        Images are taken as the work gets on, so that the next ones can be made while the network is busy.
+        Images are taken while the work proceeds, so that the next ones can be made while the network is busy.
         """
         ...

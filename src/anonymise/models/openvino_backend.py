@@ -42,7 +42,7 @@ def load_detector(file: Path, model: DetectorModel, *, threads: int | None) -> R
     Args:
         file: a serialised GraphDef or an ONNX file.
         model: its entry in the catalog.
-        threads: of the CPU that it may use; None is all.
+        threads: threads of the CPU that it may use; None is all.
 
     Raises:
         ModelError: OpenVINO is not installed, the file is missing, not the network that the catalog describes, or has

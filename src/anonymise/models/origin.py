@@ -35,7 +35,7 @@ class Origin(BaseModel):
 
     Attributes:
         source: where the files were fetched.
-        licence: of the model.
+        licence: licence of the model.
         sha256: checksums of the files as they were fetched.
         files: checksums of the files that were made of them: relative path in the model folder, with /, → sha256.
             Empty in folders that an older program made; those models are fetched again.
@@ -63,7 +63,7 @@ def verify(folder: Path) -> None:
     """Compares the files of a fetched model with the checksums from when they were fetched.
 
     Args:
-        folder: of the model.
+        folder: folder of the model.
 
     Raises:
         ModelError: a file is missing, unreadable or has another content, or the folder has no checksums.

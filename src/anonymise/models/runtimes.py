@@ -29,7 +29,7 @@ def load_network(
     ONNX files run on OpenVINO only.
 
     Args:
-        folder: of the model.
+        folder: folder of the model.
         model: the entry of a detector in the catalog; None for a SavedModel.
         options: which runtime, and how it is tuned.
         thresholds: class id → score that detections must reach.

@@ -41,7 +41,7 @@ def check(
     Args:
         network: finds the classes of ``known`` from a score of `MIN_SCORE` on.
         known: names of the classes that it is known to find in the picture: car, person, or both.
-        folder: of the model, for the message.
+        folder: folder of the model, for the message.
 
     Raises:
         ModelError: it does not find them where they are.
@@ -72,7 +72,7 @@ def check_numbers(run: Run, model: DetectorModel, folder: Path) -> None:
     Args:
         run: the network.
         model: its entry in the catalog.
-        folder: of the model, for the message.
+        folder: folder of the model, for the message.
 
     Raises:
         ModelError: an output has numbers that are NaN or infinite.

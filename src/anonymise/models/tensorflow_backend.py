@@ -33,7 +33,7 @@ def load_detector(file: Path, model: DetectorModel, *, threads: int | None, batc
     Args:
         file: the serialised GraphDef.
         model: its entry in the catalog.
-        threads: of the CPU that it may use; None is all.
+        threads: threads of the CPU that it may use; None is all.
         batch_size: pictures that go through it at once, if it takes several.
 
     Raises:
@@ -80,7 +80,7 @@ class Batches:
         """What ``call`` gives for each of the images.
 
         Args:
-            images: of one size.
+            images: images of one size.
             call: takes a batch; raises `MemoryError` where it is too large.
 
         Raises:

@@ -26,7 +26,7 @@ class Scalable(NamedTuple):
 
     Attributes:
         input: its name.
-        axes: of its height and width.
+        axes: axes of its height and width.
         nominal: (height, width) for which the network was exported.
     """
 

@@ -141,8 +141,8 @@ def preview(image: RgbImage, dim: Size, center: Center) -> RgbImage:
 
     Args:
         image: the anonymised image.
-        dim: of the preview, ``preview_dim`` of the configuration; the preview is smaller where the image is.
-        center: of the preview, ``preview_center`` of the configuration; the preview is moved to be inside the image.
+        dim: width and height of the preview (key ``preview_dim``); the preview is smaller where the image is.
+        center: middle of the preview (key ``preview_center``); the preview is moved to be inside the image.
     """
     height, width = image.shape[:2]
     (rows, columns) = (

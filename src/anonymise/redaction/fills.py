@@ -75,7 +75,7 @@ class Scene:
     Attributes:
         image: uint8 (height, width, 3), the original.
         hidden: bool (height, width), all pixels of all objects.
-        frame: of the image.
+        frame: frame of the image.
     """
 
     image: RgbImage

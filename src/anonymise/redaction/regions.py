@@ -21,7 +21,7 @@ class Region:
 
     Attributes:
         label: class id.
-        box: of the object, in its `Frame`.
+        box: box of the object, in its `Frame`.
         mask: bool (box.height, box.width), the pixels of the object that no coarser object covers.
         appearance: how it is drawn.
     """
@@ -46,7 +46,7 @@ def partition(layers: Iterable[tuple[Sequence[Instance], Appearance]], frame: Fr
 
     Args:
         layers: instances and how they are drawn; an earlier layer comes before a later one.
-        frame: of the image.
+        frame: frame of the image.
         hidden: full-frame mask of the image, all False; what is covered is set while the regions are taken.
     """
     for instances, appearance in layers:
@@ -72,7 +72,7 @@ def static_mask(keep: NDArray[np.uint8], size: Size, *, resize: bool) -> Detecti
 
     Args:
         keep: uint8 (height, width) as read from the file: 0 hides, everything else is kept.
-        size: of the images of the run.
+        size: size of the images of the run.
         resize: whether a mask of another size is scaled to theirs. A pixel is then hidden when any part of it is.
 
     Raises:

@@ -1,6 +1,6 @@
-"""What happened to every image of a run, in a SQLite file under the output folder. Not: images, files, locks.
+"""What happened to every image of a run, in a SQLite file below the output folder.
 
-The process that runs the job writes through `Journal`; anyone may look on through `JournalReader`.
+The process that runs the job writes through `Journal`; everyone else reads through `JournalReader`, also meanwhile.
 
 - `entries`: what is known of an image.
 - `file`: the SQLite file: where it is, its schema, its errors, waiting for it.

@@ -1,4 +1,4 @@
-"""What the journal knows of an image, and what that means to a run. Not: where it is stored."""
+"""What the journal knows of an image, and what that means to a run."""
 
 import json
 import os
@@ -16,7 +16,7 @@ SAVED = "saved:"
 
 
 class State(Enum):
-    """Of one image in the journal."""
+    """State of an image in the journal."""
 
     STARTED = "started"
     FINISHED = "finished"
@@ -24,7 +24,7 @@ class State(Enum):
 
 
 class ResumeStatus(Enum):
-    """What the journal's entry of an image means to a run with a certain configuration, on the image as it is now."""
+    """What a run with a certain configuration makes of the journal's entry of an image, as the image is now."""
 
     FINISHED = "finished"
     CHANGED_INPUT = "finished, but the input has changed since"
@@ -71,9 +71,9 @@ class Entry:
 
     Attributes:
         relative: path below the input folder, with ``/``.
-        identity: of the input image when it was last started; None where it could not even be looked at.
+        identity: identity of the input image when it was last started; None where it could not even be looked at.
         digest: fingerprint of the settings of that time.
-        state: of the image.
+        state: state of the image.
         attempts: how often it was started with this identity and digest.
         stage: in which it failed.
         reason: why it failed.
@@ -110,7 +110,7 @@ class Entry:
         """What this entry means to a run, for an input that is now ``identity``.
 
         Args:
-            identity: of the input image.
+            identity: identity of the input image.
             digest: fingerprint of the run's settings.
             source: fingerprint of the run's model; None if that is not known. Corrections take the model's place.
         """

@@ -88,7 +88,7 @@ def journal_files(output: Path) -> list[Path]:
     """The journals that an output folder has, be they readable or not: its own, and those of its shards.
 
     Raises:
-        StorageError: nobody can tell, because the folder cannot be looked into.
+        StorageError: the folder cannot be looked into.
     """
     files = [journal_file(output), *(journal_file(output, shard) for shard in shards_of(output))]
     found = []

@@ -64,7 +64,7 @@ WHERE relative = CAST(:relative AS TEXT)
 
 
 class Journal:
-    """The journal of the run that works on an output folder; of which there is one at a time (see `runlock`).
+    """The journal of the run that works on an output folder. There is one such run at a time (see `runlock`).
 
     Every method may be called from any thread.
 
@@ -150,7 +150,7 @@ class Journal:
 
         Args:
             relative: path below the input folder, with ``/``.
-            identity: of the input image.
+            identity: identity of the input image.
             source: fingerprint of where its detections come from.
         """
         return self._finished.get(hash(relative)) == _fingerprint(relative, identity, source)
@@ -181,7 +181,7 @@ class Journal:
 
         Args:
             relative: path below the input folder, with ``/``.
-            identity: of the input image; None if it cannot even be looked at.
+            identity: identity of the input image; None if it cannot even be looked at.
 
         Raises:
             StorageError: a batch was due and cannot be written.

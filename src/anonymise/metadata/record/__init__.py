@@ -1,4 +1,4 @@
-"""Metadata and detections ↔ the JSON record of an image; owns its key names. Not: image files, the database.
+"""Metadata and detections ↔ the JSON record of an image; owns its key names. Knows no image files and no database.
 
 - `build`: makes a record.
 - `text`: writes and reads it, also those of earlier programs.
