@@ -133,7 +133,7 @@ def test_a_shard_says_what_to_do_about_a_journal_of_an_earlier_version(places: P
     from anonymise.batch.journal import file
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(file, "_SCHEMA", file._SCHEMA[:-1])
+        patch.setattr(file, "SCHEMA", file.SCHEMA[:-1])
         file.prepare(journal_file(places.output))
     with pytest.raises(StorageError, match="run once without --shard"):
         Journal(places.output, "digest", shard=Shard(0, 2))

@@ -79,7 +79,7 @@ def test_many_pictures_make_several_pages_and_none_of_an_earlier_sheet_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(tmp_path, {f"{n}.jpg": street() for n in range(5)}, *FLAGS)
-    monkeypatch.setattr(sheets, "_PER_PAGE", 2)
+    monkeypatch.setattr(sheets, "PER_PAGE", 2)
     assert main(["sheet", "-o", str(tmp_path / "out")]) == 0
     pages = ["index.html", "sheet_2.html", "sheet_3.html"]
     assert sorted(file.name for file in (tmp_path / "out_sheet").iterdir()) == pages

@@ -37,7 +37,7 @@ SOURCES = ("external", "report", "review", "import")
 """Kinds of systems that corrections come from."""
 
 _APPLICATION_ID = 0x414E4F43  # "ANOC"
-_BUSY_SECONDS = 30.0
+BUSY_SECONDS = 30.0
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Of a ULID (https://github.com/ulid/spec)."""
 
@@ -187,7 +187,7 @@ class Store:
                 raise StorageError(f"{self.file} cannot be made: {error.strerror or error}") from error
         with self._errors():
             self._connection = sqlite3.connect(
-                self.file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                self.file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             self._connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
             self._connection.execute("PRAGMA synchronous = FULL")

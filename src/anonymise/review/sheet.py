@@ -25,7 +25,7 @@ from anonymise.review.views import GROUPS, Ring, group_of, outline_of, reduced, 
 
 __all__ = ["Sheet", "write_sheet"]
 
-_PER_PAGE = 300
+PER_PAGE = 300
 """Pictures on a page, which then takes about four megabytes."""
 
 _THUMBNAIL = Size(352, 176)
@@ -90,7 +90,7 @@ def write_sheet(output: Path, to: Path, thresholds: Thresholds, max_pixels: int)
         doubts = map(max, scores, doubts_by_neighbours(pictures))
         cards = sorted(map(_Card, pictures, doubts), key=lambda card: -card.doubt.degree)  # equal ones by path
         n_doubtful = sum(card.doubt.degree > 0 for card in cards)
-        chunks = [cards[n : n + _PER_PAGE] for n in range(0, len(cards), _PER_PAGE)] or [[]]
+        chunks = [cards[n : n + PER_PAGE] for n in range(0, len(cards), PER_PAGE)] or [[]]
         about = [f"{plural(len(cards), 'published picture')}; {n_doubtful} of them doubtful, the least certain first."]
         if n_failed:
             about.append(f"{plural(n_failed, 'image')} failed and have no published picture.")

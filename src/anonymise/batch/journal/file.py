@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 _APPLICATION_ID = 0x414E4F4E
 """Marks the file as ours; "ANON" in ASCII."""
 
-_SCHEMA: tuple[tuple[str, ...], ...] = (
+SCHEMA: tuple[tuple[str, ...], ...] = (
     (
         # Clustered by path, the order of the walk: neighbours are written, and later read, together.
         """CREATE TABLE image (
@@ -133,15 +133,15 @@ def prepare(file: Path) -> None:
     """
     with closing(connected(file)) as connection:
         version = checked_version(connection, file)
-        if version == len(_SCHEMA):
+        if version == len(SCHEMA):
             return
         connection.create_function("as_kinds", 1, _as_kinds, deterministic=True)
         connection.execute("BEGIN EXCLUSIVE")
-        for statements in _SCHEMA[version:]:
+        for statements in SCHEMA[version:]:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(_SCHEMA)}")
+        connection.execute(f"PRAGMA user_version = {len(SCHEMA)}")
         connection.execute("COMMIT")
 
 
@@ -156,10 +156,10 @@ def checked_version(connection: sqlite3.Connection, file: Path) -> int:
     is_empty: bool = connection.execute("SELECT COUNT(*) = 0 FROM sqlite_master").fetchone()[0]
     if application_id != _APPLICATION_ID and not is_empty:
         raise StorageError(f"{file} is another program's database, not a journal; move it away. {_WITHOUT_JOURNAL}")
-    if version > len(_SCHEMA):
+    if version > len(SCHEMA):
         raise StorageError(
             f"The journal {file} was written by a newer version of this program (format {version}, this one knows "
-            f"{len(_SCHEMA)}); update the program, or choose another output folder (-o)."
+            f"{len(SCHEMA)}); update the program, or choose another output folder (-o)."
         )
     return version
 
