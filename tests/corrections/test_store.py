@@ -98,6 +98,20 @@ def test_a_better_shape_supersedes_once_it_is_accepted(store: Store) -> None:
     assert [row.id for row in store.of_image("a/1.jpg").in_force] == [first]
     store.decide("me", [second], "accepted")
     assert [row.id for row in store.of_image("a/1.jpg").in_force] == [second]
+    assert store.add([ROW], "me") == []  # an import of the first once more
+    # Undoing the better one brings the first back: nothing is uncovered that somebody said must be hidden.
+    store.undo("me", ids=[second])
+    assert [row.id for row in store.of_image("a/1.jpg").in_force] == [first]
+    assert store.of_image("a/1.jpg").digest == store.digests()["a/1.jpg"] != ""
+    store.undo("me", ids=[first])
+    assert store.of_image("a/1.jpg").in_force == ()
+
+
+def test_undoing_what_was_never_in_force_concerns_no_image(store: Store) -> None:
+    store.add([replace(ROW, status="proposed"), replace(ROW, status="unmatched", relative="pano 7")], "me")
+    assert store.undo("me", batch="week-1") == 2
+    assert store.waiting() == frozenset()
+    assert store.counts()["undone"] == 2
 
 
 def test_all_or_nothing(store: Store) -> None:
@@ -118,9 +132,9 @@ def test_all_or_nothing(store: Store) -> None:
         ({"relative": "../1.jpg"}, "no path below the input folder"),
         ({"relative": "/1.jpg"}, "no path below the input folder"),
         ({"relative": ""}, "are texts"),
-        ({"source": "gossip"}, "not known here"),
-        ({"kind": "hide"}, "not known here"),
-        ({"status": "undone"}, "not known here"),
+        ({"source": "gossip"}, "is not one of"),
+        ({"kind": "hide"}, "is not one of"),
+        ({"status": "undone"}, "is not one of"),
         ({"width": 0}, "whole numbers above 0"),
         ({"shape": '{"box": [150, 5, 20, 130]}'}, "reaches beyond"),
         ({"shape": '{"box": [160, 5, 20, 10]}'}, "no area"),

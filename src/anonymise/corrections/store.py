@@ -4,37 +4,24 @@ SQLite with a rollback journal, in a folder of its own. Every change is one tran
 at a time, and readers always see whole changes. A crash loses the change that was under way and nothing else.
 """
 
-import hashlib
 import itertools
 import json
 import os
-import re
 import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from anonymise.core.classes import unknown_classes
-from anonymise.core.detections import Size
 from anonymise.core.errors import StorageError, UsageError
-from anonymise.corrections.shapes import canonical
+from anonymise.corrections.correction import IN_FORCE, SOURCES, STATUSES, Correction, Rows, checked, sha256_of
 
 __all__ = ["ENDED", "IN_FORCE", "SOURCES", "STATUSES", "Correction", "Rows", "Store", "new_id", "utc_now"]
-
-STATUSES = ("proposed", "accepted", "drawn", "rejected", "unmatched", "stale", "failed", "undone")
-"""Of a correction. An undone one is superseded by a row in force; that is no status of its own in the table."""
-
-IN_FORCE = frozenset({"accepted", "drawn", "stale", "failed"})
-"""Statuses of corrections that every run applies."""
-
-SOURCES = ("external", "report", "review", "import")
-"""Kinds of systems that corrections come from."""
 
 _APPLICATION_ID = 0x414E4F43  # "ANOC"
 BUSY_SECONDS = 30.0
@@ -64,100 +51,18 @@ _SCHEMA: tuple[tuple[str, ...], ...] = (
 """Element n brings a store from version n to n + 1; those that are out stay as they are."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Correction:
-    """What somebody says of a part of a picture.
-
-    Attributes:
-        relative: path of the image below the input folder, with ``/``; of an unmatched one, how its sender calls it.
-        width: of the frame that the shape is in: the stored pixels of the original.
-        height: of the same.
-        kind: "add" hides the shape, "remove" says that a find of the model there is none, None ends another row.
-        category: name of a class, or "other".
-        shape: JSON text, as in `shapes`; None where ``kind`` is.
-        source: kind of the system that it comes from.
-        batch: groups rows.
-        author: pseudonym of a person, or name of a system.
-        created: UTC, RFC 3339.
-        sha256: of the original's bytes, where that is known.
-        reason: code of the reason.
-        supersedes: id of the row that this one ends.
-        padding: whether the margins of the configuration are added.
-        id: ULID; the store gives one to a row without.
-        status: one of `STATUSES`.
-        status_at: when that came about.
-        status_by: who says so.
-    """
-
-    relative: str
-    width: int
-    height: int
-    kind: str | None
-    category: str
-    shape: str | None
-    source: str
-    batch: str
-    author: str
-    created: str = ""
-    sha256: str | None = None
-    reason: str | None = None
-    supersedes: str | None = None
-    padding: bool = True
-    id: str = ""
-    status: str = "accepted"
-    status_at: str = ""
-    status_by: str = ""
-
-    @property
-    def size(self) -> Size:
-        """Size of the frame that the shape is in."""
-        return Size(self.width, self.height)
-
-    def fresh(self) -> "Correction":
-        """The same as a new row in force."""
-        return replace(self, id="", created="", status="accepted", status_at="", status_by="")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Name of a field → value, as JSON has it: the shape as an object."""
-        return asdict(self) | {"shape": None if self.shape is None else json.loads(self.shape)}
-
-    def content(self) -> str:
-        """What no one may change, as JSON text."""
-        values = {key: value for key, value in asdict(self).items() if not key.startswith("status")}
-        return json.dumps(values, sort_keys=True)
-
-
 _COLUMNS = tuple(field.name for field in fields(Correction))
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM correction"  # noqa: S608 - our own names
 _INSERT = (
     f"INSERT INTO correction ({', '.join(_COLUMNS)}) VALUES "  # noqa: S608
     f"({', '.join('CAST(? AS TEXT)' if name == 'relative' else '?' for name in _COLUMNS)})"
 )
-ENDED = (
-    "EXISTS (SELECT 1 FROM correction s WHERE s.supersedes = correction.id "
-    "AND s.status IN ('accepted', 'drawn', 'stale', 'failed'))"
-)
-"""SQL condition: another row in force supersedes this one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The corrections of one image, of one moment.
-
-    Attributes:
-        in_force: those that apply, by id.
-        waiting: ids of those, undoing ones included, that no run has drawn yet.
-    """
-
-    in_force: tuple[Correction, ...] = ()
-    waiting: tuple[str, ...] = ()
-
-    @property
-    def digest(self) -> str:
-        """Changes with what applies; empty where nothing does."""
-        if not self.in_force:
-            return ""
-        return hashlib.sha256("\n".join(row.content() for row in self.in_force).encode()).hexdigest()[:32]
+_BY = "EXISTS (SELECT 1 FROM correction {s} WHERE {s}.supersedes = {of}.id AND {s}.status IN ({statuses})"
+_STATUSES = ", ".join(f"'{status}'" for status in sorted(IN_FORCE))
+_UNDONE = _BY.format(s="u", of="{of}", statuses=_STATUSES) + " AND u.kind IS NULL)"
+_TAKEN_BACK = _UNDONE.format(of="correction")
+ENDED = f"{_BY.format(s='s', of='correction', statuses=_STATUSES)} AND NOT {_UNDONE.format(of='s')})"
+"""SQL condition: another row in force, which is not undone itself, supersedes this one."""
 
 
 class Store:
@@ -300,8 +205,7 @@ class Store:
 
     def digests(self) -> dict[str, str]:
         """`Correction.relative` of each image with corrections in force → `Rows.digest`."""
-        statuses = ", ".join(f"'{status}'" for status in sorted(IN_FORCE))
-        found = self.select(f"kind IS NOT NULL AND status IN ({statuses}) AND NOT {ENDED} ORDER BY relative, id")
+        found = self.select(f"kind IS NOT NULL AND status IN ({_STATUSES}) AND NOT {ENDED} ORDER BY relative, id")
         groups = itertools.groupby(found, lambda row: row.relative)
         return {relative: Rows(tuple(rows)).digest for relative, rows in groups}
 
@@ -352,10 +256,10 @@ class Store:
             StorageError: the store cannot be written.
             ValueError: a row makes no sense.
         """
-        checked = [_checked(row) for row in rows]
+        whole = [checked(row) for row in rows]
         with self.changing() as connection:
             added = []
-            for row in checked:
+            for row in whole:
                 if (not row.id and self._has(row)) or (row.id and self._has_id(row.id)):
                     continue
                 now = utc_now()
@@ -369,17 +273,17 @@ class Store:
                 values = [getattr(row, name) for name in _COLUMNS]
                 values[_COLUMNS.index("relative")] = _bytes(row.relative)
                 connection.execute(_INSERT, values)
-                self.note(who, "put", row.id, f"{row.status} {_sha256(row.content())}")
+                self.note(who, "put", row.id, f"{row.status} {sha256_of(row.content())}")
                 added.append(row.id)
         return added
 
     def _has(self, row: Correction) -> bool:
         sql = (
-            "SELECT 1 FROM correction WHERE relative = CAST(? AS TEXT) AND kind IS ? AND category = ? AND shape IS ? "
-            "AND source = ? AND batch = ? AND supersedes IS ? AND NOT "
+            "SELECT 1 FROM correction WHERE relative = CAST(? AS TEXT) AND kind IS ? AND category = ? AND shape IS ? "  # noqa: S608
+            f"AND source = ? AND batch = ? AND supersedes IS ? AND NOT {_TAKEN_BACK} LIMIT 1"
         )
         same = (row.kind, row.category, row.shape, row.source, row.batch, row.supersedes)
-        return bool(self.read(f"{sql}{ENDED} LIMIT 1", [_bytes(row.relative), *same]))
+        return bool(self.read(sql, [_bytes(row.relative), *same]))
 
     def _has_id(self, id_: str) -> bool:
         return bool(self.read("SELECT 1 FROM correction WHERE id = ?", [id_]))
@@ -404,8 +308,7 @@ class Store:
                 ]
             if missing := set(ids).difference(row.id for row in rows):
                 raise UsageError(f"{min(missing)}: there is no such correction, or it was undone before")
-            ends = [replace(row, kind=None, shape=None, supersedes=row.id, author=who, reason=None) for row in rows]
-            return len(self.add([row.fresh() for row in ends], who))
+            return len(self.add([_undoing(row, who) for row in rows], who))
 
     def decide(self, who: str, ids: Sequence[str], status: str, reason: str = "") -> None:
         """Accepts or rejects proposed corrections.
@@ -456,22 +359,32 @@ class Store:
 
     def fault(self) -> str | None:
         """What somebody changed in the store behind its back; None if chain and corrections fit each other."""
-        previous, count = "", 0
+        with self._lock, self._errors():
+            is_changing = self._connection.in_transaction
+            if not is_changing:
+                self._connection.execute("BEGIN")  # events and corrections of one moment
+            try:
+                return self._fault()
+            finally:
+                if not is_changing:
+                    self._connection.execute("ROLLBACK")
+
+    def _fault(self) -> str | None:
+        previous = ""
         contents: dict[str, str] = {}
         statuses: dict[str, str] = {}
-        with self._lock, self._errors():
-            for event in self._connection.execute("SELECT * FROM event ORDER BY n"):
-                count += 1
-                if event[0] != count or event[6] != previous or event[7] != _event_hash(event[:7]):
-                    return f"event {event[0]} does not fit the chain"
-                previous = event[7]
-                what, id_, detail = event[3], event[4], event[5]
-                if what == "put":
-                    statuses[id_], contents[id_] = detail.split(" ")
-                elif what == "status":
-                    statuses[id_] = detail.partition(" ")[0]
+        events = self._connection.execute("SELECT * FROM event ORDER BY n")
+        for count, (*event, hash_) in enumerate(events, start=1):
+            n, _, _, what, id_, detail, before = event
+            if n != count or before != previous or hash_ != _event_hash(event):
+                return f"event {n} does not fit the chain"
+            previous = hash_
+            if what == "put":
+                statuses[id_], contents[id_] = detail.split(" ")
+            elif what == "status":
+                statuses[id_] = detail.partition(" ")[0]
         for row in self.select():
-            if contents.pop(row.id, None) != _sha256(row.content()) or statuses[row.id] != row.status:
+            if contents.pop(row.id, None) != sha256_of(row.content()) or statuses[row.id] != row.status:
                 return f"correction {row.id} is not as its events say"
         return f"correction {min(contents)} is gone" if contents else None
 
@@ -492,7 +405,7 @@ class Store:
                 continue
             try:
                 values = json.loads(line)
-                rows.append(_checked(Correction(**values)))
+                rows.append(checked(Correction(**values)))
             except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise UsageError(f"line {number}: no correction: {error}") from error
         # What was drawn elsewhere may not be drawn here.
@@ -500,31 +413,10 @@ class Store:
         return len(self.add(rows, who))
 
 
-def _checked(row: Correction) -> Correction:
-    """The row with its shape as the store writes it.
-
-    Raises:
-        ValueError: it makes no sense.
-    """
-    texts = (row.relative, row.category, row.source, row.batch, row.author)
-    if not all(isinstance(text, str) and text for text in texts):
-        raise ValueError("relative, category, source, batch and author are texts")
-    if row.source not in SOURCES or row.kind not in ("add", "remove", None) or row.status not in STATUSES[:-1]:
-        raise ValueError(f"source {row.source}, kind {row.kind} or status {row.status} is not known here")
-    if row.relative.startswith("/") or ".." in row.relative.split("/"):
-        raise ValueError(f"{row.relative} is no path below the input folder")
-    if problem := unknown_classes(row.category):
-        raise ValueError(problem)
-    if not all(isinstance(side, int) and side > 0 for side in row.size) or not isinstance(row.padding, bool | int):
-        raise ValueError("width and height are whole numbers above 0")
-    if row.sha256 is not None and re.fullmatch("[0-9a-f]{64}", row.sha256) is None:
-        raise ValueError("sha256 is 64 hexadecimal digits in lower case")
-    if row.kind is None:
-        if not row.supersedes:
-            raise ValueError("a row without kind supersedes another")
-        return replace(row, shape=None, padding=bool(row.padding))
-    shape = json.loads(row.shape) if isinstance(row.shape, str) else row.shape
-    return replace(row, shape=canonical(shape, row.size), padding=bool(row.padding))
+def _undoing(row: Correction, who: str) -> Correction:
+    # Of what was never in force there is nothing to draw.
+    status = "accepted" if row.status in IN_FORCE else "drawn"
+    return replace(row.fresh(), kind=None, shape=None, supersedes=row.id, author=who, reason=None, status=status)
 
 
 def _correction(row: tuple[Any, ...]) -> Correction:
@@ -533,11 +425,7 @@ def _correction(row: tuple[Any, ...]) -> Correction:
 
 
 def _event_hash(event: Sequence[object]) -> str:
-    return _sha256(json.dumps(list(event)))
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_of(json.dumps(list(event)))
 
 
 def _bytes(relative: str) -> bytes:
