@@ -3,8 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,40 +16,7 @@ from anonymise.database.client import DatabaseClient
 from anonymise.database.table import Table
 from anonymise.metadata.record import Record, loads
 
-__all__ = ["RecordFolder", "Written", "write_rows"]
-
-
-@dataclass(frozen=True, slots=True)
-class RecordFolder:
-    """A folder with records.
-
-    Attributes:
-        root: the folder.
-        archive: the folder that records move to once their row is committed; None leaves them where they are.
-
-    Raises:
-        UsageError: the folder does not exist, or the two are not apart.
-    """
-
-    root: Path
-    archive: Path | None = None
-
-    def __post_init__(self) -> None:
-        root, archive = self.root.resolve(), None if self.archive is None else self.archive.resolve()
-        if not root.is_dir():
-            raise UsageError(f"{self.root} is no folder (-i)")
-        if archive is not None and (archive.is_relative_to(root) or root.is_relative_to(archive)):
-            raise UsageError("the folder of --json-archive must be apart from the one with the records (-i)")
-        object.__setattr__(self, "root", root)
-        object.__setattr__(self, "archive", archive)
-
-    def files(self) -> Iterator[Path]:
-        """Every record, in a stable order. Saved instances, notes of failures and hidden folders are left out."""
-        for root, folders, names in os.walk(self.root):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(names):
-                if name.endswith(".json") and not name.endswith(("_instances.json", "_error.json")):
-                    yield Path(root, name)
+__all__ = ["Written", "record_files", "write_rows"]
 
 
 class Written(NamedTuple):
@@ -72,34 +38,33 @@ class _Read(NamedTuple):
 
 
 def write_rows(
-    folder: RecordFolder,
+    folder: Path,
     table: Table,
     client: DatabaseClient | None,
     config: Config,
     complain: Callable[[str], None],
     *,
-    allow_empty: bool = False,
+    archive: Path | None = None,
 ) -> Written:
     """Writes a row for each record, or replaces the one that is there.
 
     Args:
-        folder: the records.
+        folder: folder with the records, in its subfolders too.
         table: the table that the rows go to.
         client: the database; None only tries which records make a row, and moves none.
         config: how many rows make a batch, and how many may fail.
         complain: takes a line about each record that makes no row or cannot be moved.
-        allow_empty: whether a folder without a record is no error.
+        archive: folder that records move to once their row is committed; None leaves them where they are.
 
     Raises:
-        UsageError: there is no record.
+        UsageError: one of the two folders lies in the other.
         DatabaseError: the database refuses or is away, or too many records failed.
     """
     options = config.database
+    folder, archive = folder.resolve(), None if archive is None else archive.resolve()
+    if archive is not None and (archive.is_relative_to(folder) or folder.is_relative_to(archive)):
+        raise UsageError("the folder of --json-archive must be apart from the one with the records (-i)")
     records = _read_all(folder)
-    first = next(records, None)
-    if first is None and not allow_empty:
-        raise UsageError(f"there is no record (.json) below {folder.root} (-i); with --allow-empty that is no error")
-    records = chain([] if first is None else [first], records)
     counts, n_stayed = Counter(dict.fromkeys(Outcome, 0)), 0
     while batch := list(islice(records, options.db_max_n_accumulated_rows)):
         good = [item for item in batch if isinstance(item, _Read)]
@@ -110,7 +75,7 @@ def write_rows(
             counts[result.outcome] += 1
             if result.outcome is Outcome.FAILED:
                 complain(f"{item.path}: {result.reason}")
-            elif client is not None and (problem := _move(item, folder, config)) is not None:
+            elif client is not None and archive is not None and (problem := _move(item, folder, archive, config)):
                 n_stayed += 1
                 complain(problem)
         if counts[Outcome.FAILED] >= options.db_max_n_errors:
@@ -118,9 +83,18 @@ def write_rows(
     return Written(counts, n_stayed)
 
 
-def _read_all(folder: RecordFolder) -> Iterator[_Read | str]:
+def record_files(folder: Path) -> Iterator[Path]:
+    """Every record below a folder, in a stable order; no saved instances, notes of failures or hidden folders."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.endswith(".json") and not name.endswith(("_instances.json", "_error.json")):
+                yield Path(root, name)
+
+
+def _read_all(folder: Path) -> Iterator[_Read | str]:
     """The records below a folder, and in place of those that cannot be read, why."""
-    for path in folder.files():
+    for path in record_files(folder):
         try:
             data = path.read_bytes()
             yield _Read(path, data, loads(data.decode("utf-8")))
@@ -145,16 +119,14 @@ def _results(batch: list[_Read], table: Table, client: DatabaseClient | None, *,
     return results
 
 
-def _move(item: _Read, folder: RecordFolder, config: Config) -> str | None:
+def _move(item: _Read, folder: Path, archive: Path, config: Config) -> str | None:
     """Moves a record whose row is committed; returns what is wrong. Never over another record."""
-    if folder.archive is None:
-        return None
-    target = folder.archive / item.path.relative_to(folder.root)
+    target = archive / item.path.relative_to(folder)
     try:
         if target.exists() and target.read_bytes() != item.data:
             return f"{item.path}: its row is written, but it stays: {target} is another record"
-        prepare_root(folder.archive)
-        write_verified_copy(target, item.data, folder.archive, config.storage, source=item.path)
+        prepare_root(archive)
+        write_verified_copy(target, item.data, archive, config.storage, source=item.path)
         sync_names([target])
         if item.path.read_bytes() != item.data:
             return f"{item.path}: its row is written, but it stays: it has changed meanwhile"

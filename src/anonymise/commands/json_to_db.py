@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _write(args: argparse.Namespace) -> int:
     from anonymise import config as configuration
-    from anonymise.batch.rows import RecordFolder, write_rows
+    from anonymise.batch.rows import record_files, write_rows
     from anonymise.database.backend import Outcome
     from anonymise.database.table import load_table
 
@@ -51,14 +51,18 @@ def _write(args: argparse.Namespace) -> int:
     if name is None:
         raise UsageError("which table? Give --table, or table_name in the configuration")
     table = load_table(name)
-    folder = RecordFolder(args.input_folder, args.json_archive)
+    folder, archive = args.input_folder, args.json_archive
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder (-i)")
+    if not args.allow_empty and next(record_files(folder), None) is None:
+        raise UsageError(f"there is no record (.json) below {folder} (-i); with --allow-empty that is no error")
 
     def complain(problem: str) -> None:
         print(printable(problem), file=sys.stderr)
 
     with opened(args, dry=args.dry_run) as client:
         target = None if args.dry_run else client
-        counts, n_stayed = write_rows(folder, table, target, config, complain, allow_empty=args.allow_empty)
+        counts, n_stayed = write_rows(folder, table, target, config, complain, archive=archive)
     if args.dry_run:
         print(f"{counts[Outcome.INSERTED]} records make a row, {counts[Outcome.FAILED]} do not; nothing was written")
     else:

@@ -7,14 +7,7 @@ from typing import NamedTuple, Protocol
 
 from anonymise.database.table import Row, Table
 
-__all__ = [
-    "Backend",
-    "GeometryAction",
-    "Outcome",
-    "ResultSet",
-    "RowResult",
-    "Statement",
-]
+__all__ = ["Backend", "GeometryAction", "Outcome", "ResultSet", "RowResult", "Statement"]
 
 
 class Outcome(Enum):

@@ -281,11 +281,5 @@ def _point(value: object, column: Column) -> Value:
 
 
 _CONVERTERS: Mapping[Kind, Callable[[object, Column], Value]] = MappingProxyType(
-    {
-        Kind.TEXT: _text,
-        Kind.NUMBER: _number,
-        Kind.TIME: _time,
-        Kind.LONG_TEXT: _long_text,
-        Kind.GEOMETRY: _point,
-    }
+    {Kind.TEXT: _text, Kind.NUMBER: _number, Kind.TIME: _time, Kind.LONG_TEXT: _long_text, Kind.GEOMETRY: _point}
 )

@@ -30,22 +30,7 @@ BUSY_SECONDS = 10.0
 """How long a batch waits while another program, such as QGIS, writes to the file."""
 
 _LOCAL_FILE_SYSTEMS = frozenset(
-    {
-        "apfs",
-        "btrfs",
-        "ext2",
-        "ext3",
-        "ext4",
-        "f2fs",
-        "hfs",
-        "jfs",
-        "ntfs",
-        "overlay",
-        "tmpfs",
-        "ufs",
-        "xfs",
-        "zfs",
-    }
+    {"apfs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "ntfs", "overlay", "tmpfs", "ufs", "xfs", "zfs"}
 )
 """On these SQLite's write-ahead log is safe; it is not on shares (https://www.sqlite.org/wal.html)."""
 

@@ -64,12 +64,7 @@ class _Reading(NamedTuple):
 
 
 def annotated_by_coco(
-    file: Path,
-    wanted: Collection[int],
-    options: EvaluationOptions,
-    *,
-    max_pixels: int,
-    normalised: bool = False,
+    file: Path, wanted: Collection[int], options: EvaluationOptions, *, max_pixels: int, normalised: bool = False
 ) -> tuple[Annotated, ...]:
     """The images of an annotation file, also those without any object.
 
@@ -121,10 +116,7 @@ def annotated_by_coco(
     _check_units(file, content["annotations"], normalised=normalised)
     reading = _Reading(categories, _labels(file, categories, wanted, options), max_pixels, normalised)
     return tuple(
-        Annotated(
-            names[key],
-            partial(_truth, names[key], image, by_image[key], reading),
-        )
+        Annotated(names[key], partial(_truth, names[key], image, by_image[key], reading))
         for key, image in images.items()
     )
 
@@ -205,12 +197,7 @@ def _labels(
     return labels
 
 
-def _truth(
-    name: str,
-    image: Mapping[str, Any],
-    annotations: Sequence[Mapping[str, Any]],
-    reading: _Reading,
-) -> Truth:
+def _truth(name: str, image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]], reading: _Reading) -> Truth:
     """The ground truth of one image.
 
     Raises:

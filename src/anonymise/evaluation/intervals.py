@@ -21,12 +21,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_ratios(
-    numerators: NDArray[np.float64],
-    denominators: NDArray[np.float64],
-    *,
-    samples: int,
-    confidence: float,
-    seed: int,
+    numerators: NDArray[np.float64], denominators: NDArray[np.float64], *, samples: int, confidence: float, seed: int
 ) -> NDArray[np.float64]:
     """Confidence intervals of ratios of sums over images, by the percentile bootstrap.
 
@@ -88,7 +83,4 @@ def newcombe(first: tuple[int, int], second: tuple[int, int], confidence: float)
     p1, p2 = first[0] / first[1], second[0] / second[1]
     (low1, high1), (low2, high2) = wilson(*first, confidence), wilson(*second, confidence)
     difference = p1 - p2
-    return Interval(
-        difference - math.hypot(p1 - low1, high2 - p2),
-        difference + math.hypot(high1 - p1, p2 - low2),
-    )
+    return Interval(difference - math.hypot(p1 - low1, high2 - p2), difference + math.hypot(high1 - p1, p2 - low2))

@@ -25,14 +25,7 @@ from anonymise.images.jpegsegments import (
     packed,
 )
 
-__all__ = [
-    "Component",
-    "Frame",
-    "JpegFile",
-    "parse",
-    "read_frame",
-    "with_component_ids",
-]
+__all__ = ["Component", "Frame", "JpegFile", "parse", "read_frame", "with_component_ids"]
 
 _DQT, _DHT, _DRI, _DAC = 0xDB, 0xC4, 0xDD, 0xCC
 _TABLES = frozenset({_DQT, _DHT, _DAC, _DRI})

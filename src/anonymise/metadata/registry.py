@@ -10,13 +10,7 @@ from anonymise.metadata.sources import camera, panorama, path, recorder, track
 
 __all__ = ["FIRST_WHEN_OLDER", "SOURCES", "VENDORS", "Row"]
 
-VENDORS: tuple[Vendor, ...] = (
-    recorder.VENDOR,
-    camera.VENDOR,
-    track.VENDOR,
-    panorama.VENDOR,
-    path.VENDOR,
-)
+VENDORS: tuple[Vendor, ...] = (recorder.VENDOR, camera.VENDOR, track.VENDOR, panorama.VENDOR, path.VENDOR)
 """Whom to believe, most trusted first. The first vendor that says something usable about a field wins."""
 
 FIRST_WHEN_OLDER = recorder.IMAGE_PROPERTIES

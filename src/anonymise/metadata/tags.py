@@ -17,16 +17,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "ORIENTATION",
-    "TEXT_TYPES",
-    "TYPE_BYTES",
-    "UNDEFINED",
-    "ExifFields",
-    "Field",
-    "characters",
-    "read_fields",
-]
+__all__ = ["ORIENTATION", "TEXT_TYPES", "TYPE_BYTES", "UNDEFINED", "ExifFields", "Field", "characters", "read_fields"]
 
 ORIENTATION = 0x0112
 _EXIF_IFD = 34665
