@@ -124,8 +124,9 @@ class CloseUps:
                 yield group
             else:
                 doubtful.append(group)
-        # In a crowd the most doubtful ones are looked at; the time stays the same, and nobody is left out for it.
-        doubtful.sort(key=lambda group: group.best.score)
+        # In a crowd the largest are looked at: a close-up shows more of them, and they hide most for nothing. The time
+        # stays the same, and nobody is left out for it.
+        doubtful.sort(key=lambda group: (-group.best.box.area, group.best.score, group.best.box))
         limit = self._options.verify_at_most
         if limit is not None:
             yield from doubtful[limit:]

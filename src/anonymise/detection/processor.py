@@ -1,9 +1,8 @@
 """Where in an image the model looks, and how what it found there becomes the image's detections."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import cv2
 
@@ -11,11 +10,14 @@ from anonymise.core.detections import Box, Detections, Instance, RgbImage, Size
 from anonymise.core.projection import PLANAR, Projection
 from anonymise.core.wraparound import grown_around, split_at_seam
 from anonymise.detection.close_ups import CloseUps
+from anonymise.detection.dark import equalised, is_dark
 from anonymise.detection.merging import MergeOptions, merge
 from anonymise.detection.outlines import OutlineOptions, ellipse_around, superellipse
-from anonymise.detection.tiles import CloseUp, WindowOptions, close_up, windows
+from anonymise.detection.riders import covered, riders
+from anonymise.detection.tiles import CloseUp, TakeCloseUp, WindowOptions, close_up, windows
 from anonymise.detection.views import ViewOptions, detect_around
 from anonymise.models import CloseMasker, Masker, ModelOptions
+from anonymise.models.options import of_class
 
 __all__ = ["DetectionOptions", "ImageProcessor"]
 
@@ -49,8 +51,10 @@ class ImageProcessor:
         # wbf takes the average of boxes. All else is closer to the objects if each box loses its corners first.
         self._averages = options.merging.merging_method == "wbf"
         self._close_ups: CloseUps | None = None
+        self._verifier: Masker | None = None
         if isinstance(masker, CloseMasker) and (masker.parts or masker.verifier):
             self._close_ups = CloseUps(masker, options.model)
+            self._verifier = masker.verifier
 
     def detect(self, image: RgbImage, projection: Projection = PLANAR) -> Detections:
         """All objects in an image that stands upright: merged over all passes, outlined and grown as configured.
@@ -72,23 +76,30 @@ class ImageProcessor:
 
     def _flat(self, image: RgbImage, size: Size, doubtful: list[Instance]) -> tuple[Instance, ...]:
         options = self._options
-        looks = (Box(0, 0, size.width, size.height), *windows(size, options.tiles))
-        found = self._found(image[look.slices] for look in looks)
+        whole = Box(0, 0, size.width, size.height)
+        looks = [(look, image) for look in (whole, *windows(size, options.tiles))]
+        below = options.model.dark_below
+        shown = equalised(image) if below is not None and is_dark(image, below) else image
+        if shown is not image and self._verifier is None:
+            looks.append((whole, shown))
+        found = self._found(picture[look.slices] for look, picture in looks)
         # The first is the full image by the first model.
         passes = [
             [self._before_merging(instance.moved(look.left, look.top), size) for instance in one]
-            for look, passes_of_look in zip(looks, found, strict=True)
+            for (look, _), passes_of_look in zip(looks, found, strict=True)
             for one in passes_of_look
         ]
-        if self._close_ups is not None:
+        if shown is not image and self._verifier is not None:
+            passes += self._seen_by(self._verifier, shown, size)
 
-            def take(instance: Instance, factor: float) -> CloseUp:
-                plain = close_up(image, instance.box, factor)
-                return plain._replace(back=lambda i: tuple(self._before_merging(part, size) for part in plain.back(i)))
+        def take(instance: Instance, factor: float) -> CloseUp:
+            plain = close_up(shown, instance.box, factor)
+            return plain._replace(back=lambda i: tuple(self._before_merging(part, size) for part in plain.back(i)))
 
-            passes = self._close_ups(passes, take, doubtful)
-        merged = [self._after_merging(instance, size) for instance in merge(passes, options.merging)]
-        return tuple(self._grown(instance, size) for instance in merged)
+        kept, regions = self._reconsidered(passes, take, doubtful)
+        merged = [self._after_merging(instance, size) for instance in merge(kept, options.merging)]
+        upright = [self._outlined(region, size) for region in regions]
+        return tuple(self._grown(instance, size) for instance in covered(merged, upright))
 
     def _around(
         self, image: RgbImage, size: Size, projection: Projection, doubtful: list[Instance]
@@ -99,7 +110,13 @@ class ImageProcessor:
             # In the picture, as a box is no box any more on the sphere. What an edge cuts keeps its corners there.
             return instance if is_cut else self._before_merging(instance)
 
-        reconsider = None if self._close_ups is None else partial(self._close_ups, doubtful=doubtful)
+        regions: list[Instance] = []
+
+        def reconsider(passes: Sequence[Sequence[Instance]], take: TakeCloseUp) -> Sequence[Sequence[Instance]]:
+            kept, upright = self._reconsidered(passes, take, doubtful)
+            regions.extend(self._outlined(region, None) for region in upright)
+            return kept
+
         found = detect_around(
             image,
             self._found,
@@ -108,13 +125,37 @@ class ImageProcessor:
             options.merging,
             projection,
             outline,
-            reconsider,
+            reconsider if self._close_ups or options.model.rider_score_threshold else None,
             whole=options.always_whole,
         )
         if not projection.wraps:
-            return tuple(self._grown(self._after_merging(instance, size), size) for instance in found)
-        merged = [self._after_merging(instance) for instance in found]
+            merged = covered([self._after_merging(instance, size) for instance in found], regions)
+            return tuple(self._grown(instance, size) for instance in merged)
+        merged = covered([self._after_merging(instance) for instance in found], regions)
         return split_at_seam([grown_around(instance, self._grown, size) for instance in merged], size.width)
+
+    def _seen_by(self, masker: Masker, picture: RgbImage, size: Size) -> list[list[Instance]]:
+        """What is of use of what a model finds in one more picture of the whole image."""
+        lowest = self._options.model.sought_from
+        return [
+            [self._before_merging(instance, size) for instance in one if instance.score >= lowest(instance.label)]
+            for passes in masker.detect([picture])
+            for one in passes
+        ]
+
+    def _reconsidered(
+        self, passes: Sequence[Sequence[Instance]], take: TakeCloseUp, doubtful: list[Instance]
+    ) -> tuple[Sequence[Sequence[Instance]], list[Instance]]:
+        """What is to be hidden after close-ups, and the regions around riders."""
+        kept = passes if self._close_ups is None else self._close_ups(passes, take, doubtful)
+        options = self._options.model
+        if options.rider_score_threshold is None:
+            return kept, []
+        if self._close_ups is None:
+            kept = [[i for i in one if i.score >= of_class(options.score_threshold, i.label)] for one in passes]
+        hidden = {id(instance): instance for one in kept for instance in one}
+        others = [i for one in passes for i in one if id(i) not in hidden and i.label in options.ridden]
+        return kept, riders([*hidden.values()], others, options.rider_score_threshold)
 
     def _before_merging(self, instance: Instance, size: Size | None = None) -> Instance:
         return instance if self._averages else self._outlined(instance, size)

@@ -85,6 +85,16 @@ class ModelOptions(BaseModel):
     hide_whole_without_parts: bool
     """Hide a detection as a whole where none of its parts is found. It must reach `score_threshold`."""
 
+    dark_below: float | None = Field(ge=0, le=255)
+    """Planar images: mean of each pixel's darkest channel, 0 to 255, below which an image is looked at once more, in
+    grey and with more contrast: by `verify_with` where there is one. null never does.
+    """
+
+    rider_score_threshold: _Score | None
+    """Score from which on a person counts who is on a hidden bicycle or motorcycle, or what is ridden by a hidden
+    person; both are then hidden as one upright region. null hides them as they were found.
+    """
+
     verify_with: _Name | None
     """Model that looks again, in close-ups, at doubtful detections; null looks once."""
 
@@ -100,8 +110,8 @@ class ModelOptions(BaseModel):
     """Side of the close-ups of doubtful detections, as a multiple of the detection's longer side."""
 
     verify_at_most: int | None = Field(ge=0)
-    """Number of doubtful detections of an image that are looked at again, the least certain first; the others stay.
-    null is all.
+    """Number of doubtful detections of an image that are looked at again, the largest first; the others stay. null is
+    all.
     """
 
     keep_doubtful: bool
@@ -184,7 +194,17 @@ class ModelOptions(BaseModel):
         """The score from which on a find of a class is of use: it is hidden, or looked at for its parts."""
         hidden_from = of_class(self.score_threshold, label)
         has_parts = any(label in wholes for wholes in self.wholes.values())
-        return min(hidden_from, self.within_score_threshold) if has_parts else hidden_from
+        lowest = min(hidden_from, self.within_score_threshold) if has_parts else hidden_from
+        return (
+            lowest
+            if self.rider_score_threshold is None or label not in self.ridden
+            else min(lowest, self.rider_score_threshold)
+        )
+
+    @property
+    def ridden(self) -> frozenset[int]:
+        """The class ids that riders are made of, as far as they are hidden: persons, bicycles and motorcycles."""
+        return frozenset(map(label_of, ("person", "bicycle", "motorcycle"))) & self.hidden
 
     @property
     def hidden(self) -> frozenset[int]:
