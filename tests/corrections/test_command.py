@@ -128,7 +128,7 @@ def test_a_picture_of_another_size_makes_the_run_exit_with_1(tmp_path: Path) -> 
 def test_a_store_that_cannot_be_used_is_named_before_the_run(
     tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anonymise.corrections.store.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("anonymise.corrections.file.BUSY_SECONDS", 0.05)
     folders = Folders(tmp_path)
     folders.write("1.png", noise())
     folders.put("1.png")

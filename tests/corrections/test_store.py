@@ -253,7 +253,7 @@ def test_another_database(tmp_path: Path) -> None:
 
 
 def test_a_locked_store(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anonymise.corrections.store.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("anonymise.corrections.file.BUSY_SECONDS", 0.05)
     store.add([ROW], "me")
     with Store(tmp_path / "store") as second, store.changing():
         assert len(second.select()) == 1  # readers see what was there before

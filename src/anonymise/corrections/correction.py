@@ -3,15 +3,18 @@
 import hashlib
 import json
 import re
+import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import Any
 
 from anonymise.core.classes import unknown_classes
 from anonymise.core.detections import Size
 from anonymise.corrections.shapes import canonical
 
-__all__ = ["IN_FORCE", "SOURCES", "STATUSES", "Correction", "Rows", "checked", "sha256_of"]
+__all__ = ["IN_FORCE", "SOURCES", "STATUSES", "Correction", "Rows", "checked", "new_id", "sha256_of", "utc_now"]
 
 STATUSES = ("proposed", "accepted", "drawn", "rejected", "unmatched", "stale", "failed", "undone")
 """Of a correction. An undone one is superseded by a row in force; that is no status of its own in the table."""
@@ -21,6 +24,9 @@ IN_FORCE = frozenset({"accepted", "drawn", "stale", "failed"})
 
 SOURCES = ("external", "report", "review", "import")
 """Kinds of systems that corrections come from."""
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""Of a ULID (https://github.com/ulid/spec)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,3 +147,14 @@ def checked(row: Correction) -> Correction:
 def sha256_of(text: str) -> str:
     """SHA-256 of a text, in hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def new_id() -> str:
+    """A ULID: milliseconds since the epoch, and 80 random bits."""
+    number = int(time.time() * 1000) << 80 | secrets.randbits(80)
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def utc_now() -> str:
+    """The time in UTC, RFC 3339 with milliseconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

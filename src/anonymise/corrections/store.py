@@ -6,49 +6,25 @@ at a time, and readers always see whole changes. A crash loses the change that w
 
 import itertools
 import json
-import os
-import secrets
-import sqlite3
-import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
-from anonymise.core.errors import StorageError, UsageError
-from anonymise.corrections.correction import IN_FORCE, SOURCES, STATUSES, Correction, Rows, checked, sha256_of
+from anonymise.core.errors import UsageError
+from anonymise.corrections.correction import (
+    IN_FORCE,
+    SOURCES,
+    STATUSES,
+    Correction,
+    Rows,
+    checked,
+    new_id,
+    sha256_of,
+    utc_now,
+)
+from anonymise.corrections.file import StoreFile
 
 __all__ = ["ENDED", "IN_FORCE", "SOURCES", "STATUSES", "Correction", "Rows", "Store", "new_id", "utc_now"]
-
-_APPLICATION_ID = 0x414E4F43  # "ANOC"
-BUSY_SECONDS = 30.0
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""Of a ULID (https://github.com/ulid/spec)."""
-
-_SCHEMA: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE correction (
-            id TEXT PRIMARY KEY, relative TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
-            kind TEXT CHECK (kind IN ('add', 'remove')), category TEXT NOT NULL, shape TEXT, source TEXT NOT NULL,
-            batch TEXT NOT NULL, author TEXT NOT NULL, created TEXT NOT NULL, sha256 TEXT, reason TEXT,
-            supersedes TEXT, padding INTEGER NOT NULL, status TEXT NOT NULL, status_at TEXT NOT NULL,
-            status_by TEXT NOT NULL) WITHOUT ROWID""",
-        "CREATE INDEX correction_of_image ON correction (relative)",
-        "CREATE INDEX correction_of_batch ON correction (batch, status)",
-        "CREATE INDEX correction_superseded ON correction (supersedes) WHERE supersedes IS NOT NULL",
-        "CREATE INDEX correction_waiting ON correction (status) WHERE status IN ('accepted', 'failed', 'unmatched')",
-        """CREATE TABLE event (
-            n INTEGER PRIMARY KEY, at TEXT NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, correction_id TEXT,
-            detail TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL)""",
-        "CREATE INDEX event_of_correction ON event (correction_id)",
-        # Further tables, and how far they are: see `Store.tables`.
-        "CREATE TABLE room (name TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID",
-    ),
-)
-"""Element n brings a store from version n to n + 1; those that are out stay as they are."""
 
 
 _COLUMNS = tuple(field.name for field in fields(Correction))
@@ -65,128 +41,8 @@ ENDED = f"{_BY.format(s='s', of='correction', statuses=_STATUSES)} AND NOT {_UND
 """SQL condition: another row in force, which is not undone itself, supersedes this one."""
 
 
-class Store:
-    """The corrections in a folder. May be used from several threads.
-
-    Raises:
-        UsageError: there is no such store.
-        StorageError: it cannot be made or read, is damaged, or of a newer version of this program.
-    """
-
-    def __init__(self, folder: Path, *, create: bool = False) -> None:
-        """Opens a store.
-
-        Args:
-            folder: that it is in.
-            create: whether to make one where there is none.
-        """
-        self.file = folder / "corrections.sqlite"
-        self._lock = threading.RLock()
-        if not self.file.is_file():
-            if not create:
-                raise UsageError(f"there is no store of corrections {self.file}; corrections add or import makes one")
-            try:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                os.close(os.open(self.file, os.O_CREAT | os.O_RDWR, 0o600))
-            except OSError as error:
-                raise StorageError(f"{self.file} cannot be made: {error.strerror or error}") from error
-        with self._errors():
-            self._connection = sqlite3.connect(
-                self.file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()  # deleting is slow on shares
-            self._check_version()
-
-    def __enter__(self) -> "Store":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends using the store."""
-        self._connection.close()
-
-    def _check_version(self) -> None:
-        ask = self._connection.execute
-        application, version = (ask(f"PRAGMA {key}").fetchone()[0] for key in ("application_id", "user_version"))
-        is_empty = ask("SELECT COUNT(*) = 0 FROM sqlite_master").fetchone()[0]
-        if application != _APPLICATION_ID and not is_empty:
-            raise StorageError(f"{self.file} is another program's database, not a store of corrections")
-        if version > len(_SCHEMA):
-            raise self._is_newer()
-        if version < len(_SCHEMA):
-            with self.changing():
-                version = ask("PRAGMA user_version").fetchone()[0]  # another process may have been first
-                for statement in (statement for step in _SCHEMA[version:] for statement in step):
-                    ask(statement)
-                ask(f"PRAGMA application_id = {_APPLICATION_ID}")
-                ask(f"PRAGMA user_version = {len(_SCHEMA)}")
-
-    def _is_newer(self) -> StorageError:
-        return StorageError(f"{self.file} was written by a newer version of this program; update the program")
-
-    def tables(self, room: str, steps: Sequence[Sequence[str]]) -> None:
-        """Makes the further tables of a room, which it reads with `read` and changes within `changing`.
-
-        Args:
-            room: name of the room, with which its tables begin.
-            steps: SQL statements; element n brings the tables from version n to n + 1. Those that are out stay as they
-                are.
-
-        Raises:
-            StorageError: a newer version of this program made the tables.
-        """
-
-        def version() -> int:
-            found = self.read("SELECT version FROM room WHERE name = ?", [room])
-            return int(found[0][0]) if found else 0
-
-        if version() < len(steps):
-            with self.changing() as connection:
-                for statement in (statement for step in steps[version() :] for statement in step):
-                    connection.execute(statement)
-                connection.execute("INSERT OR REPLACE INTO room VALUES (?, ?)", [room, len(steps)])
-        if version() > len(steps):
-            raise self._is_newer()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise StorageError(f"{self.file} is being written by another process; try again later") from error
-            raise StorageError(f"{self.file} cannot be read or written: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise StorageError(f"{self.file} is damaged: {error}. Restore it from an export or a backup") from error
-
-    @contextmanager
-    def changing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all that is done within happens, or nothing does. They may be nested.
-
-        Raises:
-            StorageError: another process is writing, or the store cannot be written.
-        """
-        with self._lock, self._errors():
-            if self._connection.in_transaction:
-                yield self._connection
-                return
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    def read(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """The rows that a query gives."""
-        with self._lock, self._errors():
-            return self._connection.execute(sql, values).fetchall()
+class Store(StoreFile):
+    """The corrections in a folder."""
 
     def of_image(self, relative: str) -> Rows:
         """The corrections of an image.
@@ -209,18 +65,6 @@ class Store:
         groups = itertools.groupby(found, lambda row: row.relative)
         return {relative: Rows(tuple(rows)).digest for relative, rows in groups}
 
-    def check(self) -> None:
-        """Looks whether the file is whole.
-
-        Raises:
-            StorageError: it is damaged.
-        """
-        found = self.read("PRAGMA quick_check(1)")
-        if found != [("ok",)]:
-            raise StorageError(
-                f"{self.file} is damaged: {' '.join(str(found[0][0]).split())}. Restore it from an export or a backup"
-            )
-
     def proposed(self, relative: str | None = None) -> list[Correction]:
         """What nobody has accepted or rejected, of all images or of one, the oldest first."""
         where = f"status = 'proposed' AND kind IS NOT NULL AND NOT {ENDED}"
@@ -230,9 +74,8 @@ class Store:
 
     def waiting(self) -> frozenset[str]:
         """`Correction.relative` of the images that a run has to do because of corrections."""
-        sql = f"SELECT DISTINCT relative FROM correction WHERE status IN ('accepted', 'failed') AND NOT {ENDED}"  # noqa: S608
-        rows = self.read(sql)
-        return frozenset(relative for (relative,) in rows)
+        waiting = f"status IN ('accepted', 'failed') AND NOT {ENDED}"
+        return frozenset(name for (name,) in self.read(f"SELECT DISTINCT relative FROM correction WHERE {waiting}"))  # noqa: S608
 
     def counts(self, batch: str | None = None) -> dict[str, int]:
         """Status → number of corrections, of all or of one batch; those that undo others are not counted."""
@@ -260,7 +103,7 @@ class Store:
         with self.changing() as connection:
             added = []
             for row in whole:
-                if (not row.id and self._has(row)) or (row.id and self._has_id(row.id)):
+                if self._has(row):
                     continue
                 now = utc_now()
                 row = replace(
@@ -278,15 +121,14 @@ class Store:
         return added
 
     def _has(self, row: Correction) -> bool:
+        if row.id:
+            return bool(self.read("SELECT 1 FROM correction WHERE id = ?", [row.id]))
         sql = (
             "SELECT 1 FROM correction WHERE relative = CAST(? AS TEXT) AND kind IS ? AND category = ? AND shape IS ? "  # noqa: S608
             f"AND source = ? AND batch = ? AND supersedes IS ? AND NOT {_TAKEN_BACK} LIMIT 1"
         )
         same = (row.kind, row.category, row.shape, row.source, row.batch, row.supersedes)
         return bool(self.read(sql, [_bytes(row.relative), *same]))
-
-    def _has_id(self, id_: str) -> bool:
-        return bool(self.read("SELECT 1 FROM correction WHERE id = ?", [id_]))
 
     def undo(self, who: str, *, ids: Sequence[str] = (), batch: str | None = None) -> int:
         """Ends corrections by rows that supersede them; gives their number.
@@ -300,12 +142,9 @@ class Store:
             UsageError: there is no such correction, or it was undone before.
         """
         with self.changing():
-            if batch is not None:
-                rows = self.select(f"batch = ? AND kind IS NOT NULL AND status <> 'rejected' AND NOT {ENDED}", [batch])
-            else:
-                rows = [
-                    row for id_ in ids for row in self.select(f"id = ? AND kind IS NOT NULL AND NOT {ENDED}", [id_])
-                ]
+            which, values = ("status <> 'rejected' AND batch = ?", [batch]) if batch is not None else ("id = ?", ids)
+            where = f"kind IS NOT NULL AND NOT {ENDED} AND {which}"
+            rows = [row for value in values for row in self.select(where, [value])]
             if missing := set(ids).difference(row.id for row in rows):
                 raise UsageError(f"{min(missing)}: there is no such correction, or it was undone before")
             return len(self.add([_undoing(row, who) for row in rows], who))
@@ -342,9 +181,8 @@ class Store:
 
     def note(self, who: str, what: str, correction_id: str | None, detail: str = "") -> None:
         """Appends an event to the chain, within `changing`."""
-        last = self.read("SELECT n, hash FROM event ORDER BY n DESC LIMIT 1")
-        n, previous = (last[0][0] + 1, last[0][1]) if last else (1, "")
-        event = (n, utc_now(), who, what, correction_id, detail, previous)
+        n, previous = self._last()
+        event = (n + 1, utc_now(), who, what, correction_id, detail, previous)
         with self.changing() as connection:
             connection.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*event, _event_hash(event)])
 
@@ -354,8 +192,12 @@ class Store:
 
     def last_hash(self) -> str:
         """Hash of the last event; empty before the first."""
-        last = self.read("SELECT hash FROM event ORDER BY n DESC LIMIT 1")
-        return str(last[0][0]) if last else ""
+        return self._last()[1]
+
+    def _last(self) -> tuple[int, str]:
+        """Number and hash of the last event."""
+        last = self.read("SELECT n, hash FROM event ORDER BY n DESC LIMIT 1")
+        return (last[0][0], last[0][1]) if last else (0, "")
 
     def fault(self) -> str | None:
         """What somebody changed in the store behind its back; None if chain and corrections fit each other."""
@@ -431,14 +273,3 @@ def _event_hash(event: Sequence[object]) -> str:
 def _bytes(relative: str) -> bytes:
     # Names that are no Unicode come from old disks.
     return relative.encode("utf-8", "surrogateescape")
-
-
-def new_id() -> str:
-    """A ULID: milliseconds since the epoch, and 80 random bits."""
-    number = int(time.time() * 1000) << 80 | secrets.randbits(80)
-    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
-
-
-def utc_now() -> str:
-    """The time in UTC, RFC 3339 with milliseconds."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
