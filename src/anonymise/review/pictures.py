@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from anonymise.batch.journal import Entry, JournalReader, State
@@ -48,23 +48,30 @@ class Picture:
         relative: path below the output folder, with ``/``.
         version: changes whenever a run has written the picture again.
         objects: class name → number of objects that are hidden.
-        file: the published file.
-        instances: where its saved instances may be, the best first.
-        mask: where its mask may be.
+        output: the output folder.
+        instances_in: folders of the trees in which its saved instances may be, the best first.
         id: names it in addresses.
     """
 
     relative: str
     version: str
     objects: Mapping[str, int]
-    file: Path
-    instances: tuple[Path, ...]
-    mask: Path
+    output: Path
+    instances_in: tuple[Path, ...]
     id: str = field(init=False)
 
     def __post_init__(self) -> None:
-        digest = hashlib.sha256(self.relative.encode("utf-8", "surrogateescape")).hexdigest()
-        object.__setattr__(self, "id", digest[:20])
+        object.__setattr__(self, "id", _digest(self.relative))
+
+    @property
+    def file(self) -> Path:
+        """The published file."""
+        return self.output / self.relative
+
+    @property
+    def mask(self) -> Path:
+        """Where its mask may be."""
+        return self.file.with_name(f"{self.file.stem}_mask.png")
 
     @property
     def folder(self) -> str:
@@ -103,7 +110,8 @@ class Picture:
             return Doubt(1.0, "its saved instances are damaged")
 
     def _saved(self) -> tuple[Path, bytes] | None:
-        for file in self.instances:
+        name = f"{self.relative.rpartition('.')[0]}_instances.json"
+        for file in (folder / name for folder in self.instances_in):
             try:
                 return file, file.read_bytes()
             except FileNotFoundError:
@@ -121,15 +129,15 @@ class Picture:
             output: the output folder.
             archive: the archive; None takes the one that the run had.
         """
-        path = PurePosixPath(entry.relative)
         roots = {file.place: file.root for file in entry.written if file.kind == "instances"}
         known = {"remote": output, "archive": archive or roots.get("archive"), "local": roots.get("local")}
-        name = path.with_name(f"{path.stem}_instances.json")
-        files = (Path(root) / name for place in _PREFERRED if place in roots and (root := known[place]) is not None)
-        parts = (entry.digest, entry.source, entry.content, entry.ended)
-        version = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
-        mask = output / path.with_name(f"{path.stem}_mask.png")
-        return cls(entry.relative, version, dict(entry.objects), output / path, tuple(files), mask)
+        folders = (Path(root) for place in _PREFERRED if place in roots and (root := known[place]) is not None)
+        version = _digest("\n".join(map(str, (entry.digest, entry.source, entry.content, entry.ended))))
+        return cls(entry.relative, version, entry.objects, output, tuple(folders))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:20]
 
 
 class Published:

@@ -99,7 +99,8 @@ class Queue:
         self._lock = threading.RLock()
         self._claims: dict[str, Claim] = {}
         self._by_scores: dict[tuple[str, str], Doubt] = {}
-        self._generation = 0
+        self._generation = self._revision = 0
+        self._doubtful: tuple[int, list[Picture]] = (0, [])
         self.refresh()
 
     def refresh(self) -> None:
@@ -116,7 +117,7 @@ class Queue:
             self._by_path = {picture.relative: picture for picture in pictures}
             self._by_neighbours, self._decided = by_neighbours, decided
             self._sample = by_draw[: self.options.sample]
-            self._doubtful: list[Picture] | None = None
+            self._revision += 1
             threading.Thread(target=self._read_scores, args=(self._generation, pictures), daemon=True).start()
 
     def _read_scores(self, generation: int, pictures: Sequence[Picture]) -> None:
@@ -127,8 +128,9 @@ class Queue:
             if (key := (picture.id, picture.version)) not in self._by_scores:
                 self._by_scores[key] = picture.doubt_of_scores(self._thresholds)
             if time.monotonic() - read_at > 1:
-                self._doubtful, read_at = None, time.monotonic()
-        self._doubtful = None
+                read_at = time.monotonic()
+                self._revision += 1
+        self._revision += 1
 
     def _draw(self, picture: Picture) -> bytes:
         return f"{self.options.seed}:{picture.id}".encode()
@@ -155,11 +157,12 @@ class Queue:
         if kind == "sample":
             return self._sample
         if kind == "doubtful":
-            if (ordered := self._doubtful) is None:
+            revision = self._revision  # as it is before the scores are looked at
+            if self._doubtful[0] != revision:
                 degrees = {picture.id: self.doubt(picture).degree for picture in self._pictures.values()}
                 some = (picture for picture in self._pictures.values() if degrees[picture.id] > 0)
-                ordered = self._doubtful = sorted(some, key=lambda picture: -degrees[picture.id])
-            return ordered
+                self._doubtful = revision, sorted(some, key=lambda picture: -degrees[picture.id])
+            return self._doubtful[1]
         if kind == "listed":
             paths: Sequence[str] = self.options.listed or ()
         elif kind == "lead":
