@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "redraw": "draw again from the archive, with another appearance or new corrections, without the model",
         "corrections": "keep what people and other systems say must be hidden, or need not be",
         "regions": "take in regions that other systems found, and hand out ours",
+        "serve": "anonymise pictures over HTTP",
         "evaluate": "measure what is found, hidden and missed against annotated images",
         "review": "look at what was published in the browser, say what was missed, and count it",
         "sheet": "write a contact sheet of what was published, the doubtful pictures first; needs no server",

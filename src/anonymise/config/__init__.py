@@ -23,6 +23,7 @@ from anonymise.config.sections import (
     RunOptions,
     StorageOptions,
 )
+from anonymise.config.service import ServiceOptions
 
 __all__ = [
     "Config",
@@ -36,6 +37,7 @@ __all__ = [
     "PreviewOptions",
     "ReviewOptions",
     "RunOptions",
+    "ServiceOptions",
     "StorageOptions",
     "load",
     "load_config",

@@ -20,6 +20,7 @@ from anonymise.config.sections import (
     RunOptions,
     StorageOptions,
 )
+from anonymise.config.service import ServiceOptions
 from anonymise.core import yamlfile
 from anonymise.core.projection import ProjectionKind
 from anonymise.detection.merging import MergeOptions
@@ -62,6 +63,7 @@ class Config:
     database: DatabaseOptions
     evaluation: EvaluationOptions
     review: ReviewOptions
+    service: ServiceOptions
     changed: date
     warnings: tuple[str, ...] = ()
 
@@ -150,6 +152,7 @@ _WITHOUT_EFFECT_ON_RESULTS = frozenset(
         *DatabaseOptions.model_fields,
         *EvaluationOptions.model_fields,
         *ReviewOptions.model_fields,
+        *ServiceOptions.model_fields,
         *(
             "force_remask",
             "lazy_paths",

@@ -176,6 +176,8 @@ _PATHS = frozenset(
         "model_folder",
         "corrections",
         "review_users",
+        "service_tokens",
+        "service_jobs_directory",
     }
 )
 _PATHS_OR_NAMES = frozenset({"model_type"})
