@@ -94,6 +94,7 @@ def _settled(options: "ServiceOptions", port: int | None, environ: Mapping[str, 
     from pydantic import ValidationError
 
     given: dict[str, object] = {} if port is None else {"service_port": port}
+    said = {"service_port": f"--port {port}"}
     variables: Mapping[str, tuple[str, Callable[[str], object], object]] = {
         "service_port": ("PORT", int, 5000),
         "service_workers": ("WORKERS", int, 1),
@@ -103,15 +104,16 @@ def _settled(options: "ServiceOptions", port: int | None, environ: Mapping[str, 
     for key, (name, as_value, default) in variables.items():
         if key in given or getattr(options, key) is not None:
             continue
+        text = environ.get(name, "")
+        said[key] = f"the environment variable {name}={text}"
         try:
-            given[key] = as_value(environ[name]) if environ.get(name) else default
-            type(options).model_validate(options.model_dump() | given)
-        except (ValueError, ValidationError) as error:
-            raise UsageError(f"the environment variable {name} is {environ[name]}, which is not possible") from error
+            given[key] = as_value(text) if text else default
+        except ValueError as error:
+            raise UsageError(f"{said[key]} is not possible") from error
     try:
         return type(options).model_validate(options.model_dump() | given)
     except ValidationError as error:
-        raise UsageError(f"--port {port} is no port") from error
+        raise UsageError(f"{said[str(error.errors()[0]['loc'][0])]} is not possible") from error
 
 
 def _log(options: "ServiceOptions") -> None:

@@ -136,13 +136,16 @@ class Engine:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def check(self) -> None:
-        """Sends a small picture through everything.
+        """Sends a small picture through decoding, model and encoding.
 
         Raises:
             AnonymiseError: the model cannot be run.
         """
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-        self._anonymise(images.encode_jpeg(noise), "", threading.Event())
+        image = read_image(images.encode_jpeg(noise), self._config)
+        with self._model:
+            found = self._sources[False].of("").find(image)
+        self._redactor.redact(image, found)  # a static mask is of other pictures
         self.is_ready = True
 
     async def anonymise(
