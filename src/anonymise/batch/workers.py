@@ -33,6 +33,7 @@ __all__ = [
     "alone",
     "collected_log",
     "has_ended",
+    "held_signals",
     "new_workers",
 ]
 
@@ -187,7 +188,7 @@ class ProcessWorkers:
 
     def _started(self) -> ProcessPoolExecutor:
         self._context = _Context()
-        with _held_signals():
+        with held_signals():
             return ProcessPoolExecutor(self.n_parallel, mp_context=self._context, initializer=_set_up_worker)
 
     def close(self) -> None:
@@ -207,7 +208,7 @@ def new_workers(n_parallel: int | None) -> Executor:
 @functools.cache
 def _has_semaphores() -> bool:
     try:
-        with _held_signals():
+        with held_signals():
             multiprocessing.get_context("spawn").Lock()
     except (OSError, ImportError) as error:
         log.warning(
@@ -223,7 +224,7 @@ class _Process(SpawnProcess):
     """A worker that signals to all processes of the run do not reach, from its very start."""
 
     def start(self) -> None:
-        with _held_signals():
+        with held_signals():
             super().start()
 
     def terminate(self) -> None:
@@ -247,7 +248,7 @@ class _Context(SpawnContext):
 
 
 @contextlib.contextmanager
-def _held_signals() -> Iterator[None]:
+def held_signals() -> Iterator[None]:
     """Processes that are started meanwhile get no `STOP_SIGNALS` until they ask for them.
 
     The first semaphore starts such a process, too: Python's own, which removes shared memory that nobody else did.

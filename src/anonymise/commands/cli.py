@@ -10,7 +10,7 @@ from importlib import import_module
 from types import MappingProxyType
 
 from anonymise.commands.arguments import add_run_options, parser
-from anonymise.commands.execution import anonymise_command, execute, preview_command
+from anonymise.commands.execution import anonymise_command, execute, execute_on_cluster, preview_command
 from anonymise.commands.guard import guarded
 from anonymise.core.errors import UsageError
 from anonymise.core.plaintext import did_you_mean
@@ -76,9 +76,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="only cut the previews again, from the anonymised images that are in OUT",
     )
+    many = arguments.add_argument_group("many machines (docs/cluster.md)")
+    many.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="let the workers of a Dask cluster do the images: tls://HOST:PORT, tcp://HOST:PORT, or local:N for N "
+        "processes here",
+    )
+    many.add_argument("--trust-network", action="store_true", help="allow tcp:// also to a public address")
     arguments.add_argument("--version", action=_Version, help="print the version and exit")
     args = arguments.parse_args(given)
-    return execute(args, preview_command, "previews") if args.preview_only else execute(args, anonymise_command)
+    if args.preview_only:
+        return execute(args, preview_command, "previews")
+    return execute_on_cluster(args) if args.cluster else execute(args, anonymise_command)
 
 
 def _named(name: str, argv: Sequence[str]) -> int:

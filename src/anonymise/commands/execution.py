@@ -32,6 +32,7 @@ __all__ = [
     "Command",
     "anonymise_command",
     "execute",
+    "execute_on_cluster",
     "folder_command",
     "preview_command",
     "record_command",
@@ -107,6 +108,20 @@ def redraw_command(config: "Config", places: "Places", workers: "Executor", prog
 def execute(args: argparse.Namespace, command: Command, job: "JobKind" = "anonymise") -> int:
     """Runs a command over the folders that ``args`` name; returns the exit code."""
     return guarded(lambda: _execute(args, command, job))
+
+
+def execute_on_cluster(args: argparse.Namespace) -> int:
+    """Runs the main job on the cluster that ``args`` name; returns the exit code."""
+
+    def run() -> int:
+        from anonymise.cluster import session
+
+        session.check_address(args.cluster, trusts_network=args.trust_network)
+        return _execute(
+            args, lambda c, p, _, progress: session.anonymise(c, p, args.cluster, progress, ask=_ask()), "anonymise"
+        )
+
+    return guarded(run)
 
 
 def _execute(args: argparse.Namespace, command: Command, job: "JobKind") -> int:

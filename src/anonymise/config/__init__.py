@@ -10,6 +10,7 @@ the environment.
 - `loading`: files and single keys → the configuration.
 """
 
+from anonymise.config.cluster import ClusterOptions
 from anonymise.config.config import Config
 from anonymise.config.files import FileKind, FileOptions, Place
 from anonymise.config.loading import load, load_config, read
@@ -26,6 +27,7 @@ from anonymise.config.sections import (
 from anonymise.config.service import ServiceOptions
 
 __all__ = [
+    "ClusterOptions",
     "Config",
     "DatabaseOptions",
     "EmailOptions",

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from anonymise.config.cluster import ClusterOptions
 from anonymise.config.files import FileKind, FileOptions
 from anonymise.config.sections import (
     DatabaseOptions,
@@ -62,6 +63,7 @@ class Config:
     email: EmailOptions
     database: DatabaseOptions
     evaluation: EvaluationOptions
+    cluster: ClusterOptions
     review: ReviewOptions
     service: ServiceOptions
     changed: date
@@ -151,6 +153,7 @@ _WITHOUT_EFFECT_ON_RESULTS = frozenset(
         *EmailOptions.model_fields,
         *DatabaseOptions.model_fields,
         *EvaluationOptions.model_fields,
+        *ClusterOptions.model_fields,
         *ReviewOptions.model_fields,
         *ServiceOptions.model_fields,
         *(

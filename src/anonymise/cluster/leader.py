@@ -1,0 +1,609 @@
+"""Gives images to the workers of a Dask cluster, and takes the first result of each.
+
+Each call is bound to one worker, so the leader always knows which process has which image: Dask carries the calls, and
+tells which workers there are. All state belongs to one thread; everything else sends it events.
+"""
+
+import contextlib
+import itertools
+import logging
+import pickle
+import queue
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+import distributed
+
+from anonymise.batch.outcomes import Done, Failed, Outcome
+from anonymise.batch.paths import Paths
+from anonymise.batch.resume import Begun
+from anonymise.batch.runner import Failure, Task
+from anonymise.batch.storage import read_input
+from anonymise.batch.tasks import ImageTask, Subject, outcome_of
+from anonymise.cluster import worker as remote
+from anonymise.cluster.publishing import Publisher, UntrueError
+from anonymise.cluster.worker import Answer, Item, Joined, Setup
+from anonymise.core.errors import AnonymiseError, StopError, TimeLimitError
+from anonymise.core.plaintext import plural, printable
+from anonymise.corrections.source import CorrectedSource
+from anonymise.images import check_kind
+
+__all__ = ["Leader"]
+
+log = logging.getLogger(__name__)
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+LOOK_SECONDS = 1.0
+"""Between two looks at which workers there are."""
+
+SILENT_SECONDS = 15.0
+"""Without a heartbeat, after which the images of a worker are given to others, too."""
+
+LINE_SECONDS = 20.0
+"""Between two lines about the cluster in the log."""
+
+ENDING_SECONDS = 60.0
+"""That images in work may take once the operator has asked the run to end."""
+
+_PER_THREAD = 2
+"""Images that a worker has at a time for each of its threads, so that none waits for the leader."""
+
+_ATTEMPTS = 2
+"""Of an image that fails, the second on another machine where there is one; as on one machine."""
+
+_LOSSES = 3
+"""Workers that may die of an image, before it is the image; the last one has nothing else to do."""
+
+_TROUBLES = 3
+"""Machines that may be in trouble with an image, before the run stops."""
+
+_FAILURES_IN_A_ROW = 20
+"""After which a machine gets no more images, while others succeed."""
+
+_MAX_SCORE_DIFFERENCE = 0.02
+"""Of what two workers find in the reference picture."""
+
+
+@dataclass(eq=False, slots=True)
+class _Host:
+    """A machine, and what it has done."""
+
+    name: str
+    n_done: int = 0
+    n_lost: int = 0
+    seconds: float = 0.0
+    since: float = field(default_factory=time.monotonic)
+    n_threads: int = 0
+    failures: int = 0
+    is_out: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Worker:
+    """A worker process; `host` is None until it has joined."""
+
+    address: str
+    n_threads: int
+    host: _Host | None = None
+    is_refused: bool = False
+    joining: Any = None
+    last_seen: float = 0.0
+    seen: float = field(default_factory=time.monotonic)
+    is_alone: bool = False
+    attempts: list["_Attempt"] = field(default_factory=list)
+
+    @property
+    def is_silent(self) -> bool:
+        return time.monotonic() - self.seen > SILENT_SECONDS
+
+    @property
+    def is_ready(self) -> bool:
+        return self.host is not None and not self.is_refused and not self.host.is_out and not self.is_silent
+
+
+@dataclass(eq=False, slots=True)
+class _Image:
+    """An image that is to be done; the runner has its future."""
+
+    paths: Paths
+    begun: Begun
+    corrections: CorrectedSource | None
+    future: "Future[Outcome]"
+    n_failed: int = 0
+    n_lost: int = 0
+    n_troubles: int = 0
+    avoid: set[str] = field(default_factory=set)
+    attempts: list["_Attempt"] = field(default_factory=list)
+    is_claimed: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Attempt:
+    """One call about an image, at one worker."""
+
+    image: _Image
+    worker: _Worker
+    number: int
+    future: Any = None
+    began: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What the runner submits for an image."""
+
+    paths: Paths
+    begun: Begun
+    corrections: CorrectedSource | None
+
+    def __call__(self) -> Outcome:
+        raise AssertionError("only a leader can do this")
+
+
+class Leader:
+    """An executor whose tasks about images are done by the workers of a cluster, and published here.
+
+    Args:
+        client: of the cluster.
+        setup: what workers need to know of the run.
+        publisher: publishes results.
+        seconds: that a worker may take for one image; None sets no limit.
+        wait_seconds: without any worker, after which the run stops.
+        wants_to_stop: whether the operator has asked the run to end.
+    """
+
+    in_process = False
+
+    def __init__(
+        self,
+        client: "distributed.Client",
+        setup: Setup,
+        publisher: Publisher,
+        *,
+        seconds: float | None,
+        wait_seconds: float,
+        wants_to_stop: Callable[[], bool],
+    ) -> None:
+        self._client = client
+        self._setup = setup
+        self._pickled = pickle.dumps(setup)
+        self._publisher = publisher
+        self._seconds = seconds
+        self._wait_seconds = wait_seconds
+        self._wants_to_stop = wants_to_stop
+        self._workers: dict[str, _Worker] = {}
+        self._hosts: dict[str, _Host] = {}
+        self._waiting: deque[_Image] = deque()
+        self._alone: deque[_Image] = deque()
+        self._images: set[_Image] = set()
+        self._numbers = itertools.count()
+        self._reference: Joined | None = None
+        self._refusals: Counter[tuple[str, str]] = Counter()
+        self._stopped: StopError | None = None
+        self._asked_to_stop: float | None = None
+        self._had_workers = self._next_line = time.monotonic()
+        self._started = time.monotonic()
+        self._next_look = 0.0
+        self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._is_ready = threading.Event()
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="publish")
+        self._thread = threading.Thread(target=self._run, name="cluster leader", daemon=True)
+        self._thread.start()
+
+    # --- for the runner ---------------------------------------------------------------------------------------------
+
+    @property
+    def executor(self) -> "Leader":
+        """This executor."""
+        return self
+
+    @property
+    def n_parallel(self) -> int:
+        """Number of images that the workers of this moment do at a time; at least 1."""
+        return max(1, sum(worker.n_threads for worker in tuple(self._workers.values()) if worker.is_ready))
+
+    def task(self, paths: Paths, begun: Begun, corrections: CorrectedSource | None) -> ImageTask:
+        """The task for an image, for this executor."""
+        return Task(Subject(paths.source), _Call(paths, begun, corrections))
+
+    def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "Future[_T]":
+        """Gives an image to the cluster; makes any other call in a thread of this process."""
+        if not isinstance(function, _Call):
+            return self._threads.submit(function, *args, **kwargs)
+        future: Future[Any] = Future()
+        image = _Image(function.paths, function.begun, function.corrections, future)
+        self._events.put(partial(self._add, image))
+        return future
+
+    def restart(self) -> None:
+        """Nothing: workers come and go by themselves."""
+
+    def kill(self) -> None:
+        """Gives up everything that is in work."""
+        self._events.put(partial(self._stop, StopError("given up")))
+
+    def close(self) -> None:
+        """Lets the workers forget the run."""
+        self._events.put(None)
+        self._thread.join()
+        self._threads.shutdown(cancel_futures=True)
+        ready = [worker for worker in self._workers.values() if worker.is_ready]
+        with contextlib.suppress(Exception):  # they forget it when the next run begins
+            leaving = [self._submitted(worker, "leave", remote.leave, self._publisher.run) for worker in ready]
+            distributed.wait(leaving, timeout=5)  # type: ignore[no-untyped-call]
+        for host in self._hosts.values():
+            share = host.seconds / max(1e-9, host.n_threads * (time.monotonic() - host.since))
+            log.info(
+                "Host %s: %s in %.0f s of work, %.0f %% busy, %d lost",
+                *(printable(host.name), plural(host.n_done, "image"), host.seconds, 100 * share, host.n_lost),
+            )
+
+    def wait_for_worker(self) -> str | None:
+        """Waits until a worker has joined; returns why none has, if so."""
+        deadline = time.monotonic() + self._wait_seconds
+        while not self._is_ready.wait(0.2):
+            if time.monotonic() > deadline or self._wants_to_stop() or self._stopped is not None:
+                return self._why_none()
+        return None
+
+    # --- in the leader's thread -------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            try:
+                event = self._events.get(timeout=max(0.0, self._next_look - time.monotonic()))
+            except queue.Empty:
+                event = self._look
+            if event is None:
+                return
+            try:
+                event()
+                self._assign()
+            except Exception as error:
+                log.debug("The leader failed", exc_info=error)
+                self._stop(StopError(f"the leader failed: {type(error).__name__}: {error}"))
+
+    def _add(self, image: _Image) -> None:
+        if self._stopped is not None:
+            image.future.set_exception(self._stopped)
+            return
+        self._images.add(image)
+        self._waiting.append(image)
+
+    def _stop(self, error: StopError) -> None:
+        self._stopped = self._stopped or error
+        for image in self._images:
+            if not image.is_claimed:
+                image.future.set_exception(self._stopped)
+        self._images = {image for image in self._images if image.is_claimed}
+        self._waiting.clear()
+        self._alone.clear()
+
+    def _look(self) -> None:
+        """Sees which workers there are, and does what time has made due."""
+        now = time.monotonic()
+        self._next_look = now + LOOK_SECONDS
+        try:
+            known = self._client.scheduler_info(n_workers=-1)["workers"]
+        except Exception as error:
+            log.debug("The scheduler does not answer", exc_info=error)
+            known = {}
+        if self._client.status == "closed":
+            self._stop(StopError("The scheduler of the cluster has gone; start the run again, it goes on from here."))
+        for address in set(self._workers) - set(known):
+            self._lose(self._workers.pop(address))
+        for address, info in known.items():
+            if address not in self._workers:
+                self._workers[address] = found = _Worker(address, info["nthreads"])
+                self._begin_joining(found)
+            worker = self._workers[address]
+            if info["last_seen"] != worker.last_seen:
+                worker.last_seen, worker.seen = info["last_seen"], now
+            if worker.host is not None:
+                self._watch(worker, now)
+        if any(worker.is_ready for worker in self._workers.values()):
+            self._had_workers = now
+        elif self._images and now - self._had_workers > self._wait_seconds:
+            self._stop(StopError(f"{self._why_none()} (cluster_wait_seconds). The next run goes on from here."))
+        if self._asked_to_stop is None and self._wants_to_stop():
+            self._asked_to_stop = now
+        if self._asked_to_stop is not None and now - self._asked_to_stop > ENDING_SECONDS and self._images:
+            self._stop(StopError(f"{plural(len(self._images), 'image')} in work did not end; the next run does them."))
+        if now >= self._next_line:
+            self._next_line = now + LINE_SECONDS
+            self._tell()
+
+    def _tell(self) -> None:
+        ready = [worker for worker in self._workers.values() if worker.is_ready]
+        n_done = sum(host.n_done for host in self._hosts.values())
+        log.info(
+            "Cluster: %s on %s, %d images in work or waiting, %.1f images/s",
+            plural(len(ready), "worker"),
+            plural(len({worker.host for worker in ready}), "machine"),
+            len(self._images),
+            n_done / (time.monotonic() - self._started),
+        )
+
+    def _why_none(self) -> str:
+        reasons = "".join(f"\n  - {host}: {reason}" for host, reason in self._refusals)
+        return f"No worker of the cluster can be used since {self._wait_seconds:g} s{reasons}"
+
+    def _submitted(self, worker: _Worker, name: str, function: Callable[..., Any], *args: object) -> Any:
+        return self._client.submit(
+            function, *args, key=f"{self._publisher.run}-{name}-{next(self._numbers)}", workers=[worker.address],
+            allow_other_workers=False, pure=False, retries=0,
+        )  # fmt: skip
+
+    # --- joining
+
+    def _begin_joining(self, worker: _Worker) -> None:
+        self._ask(worker, self._compare_version, remote.program_version)
+
+    def _ask(
+        self, worker: _Worker, then: Callable[[_Worker, Any], None], function: Callable[..., Any], *args: object
+    ) -> None:
+        worker.joining = self._submitted(worker, "join", function, *args)
+        worker.joining.add_done_callback(lambda future: self._threads.submit(self._fetch, worker, future, then))
+
+    def _fetch(self, worker: _Worker, future: Any, then: Callable[[_Worker, Any], None]) -> None:
+        try:
+            result = future.result(timeout=60)
+        except Exception as error:  # noqa: BLE001 - whatever stands in its way, such as another version's names
+            reason = f"it cannot do this program's work: {type(error).__name__}: {error}"
+            self._events.put(partial(self._refuse, worker, worker.address, reason))
+        else:
+            self._events.put(partial(then, worker, result))
+
+    def _compare_version(self, worker: _Worker, version: str) -> None:
+        if version != (own := remote.program_version()):
+            self._refuse(worker, worker.address, f"it has version {version} of anonymise, and the leader {own}")
+        else:
+            self._ask(worker, self._admit, remote.join, self._pickled)
+
+    def _admit(self, worker: _Worker, joined: Joined) -> None:
+        reason = joined.refusal
+        if reason is None and not self._publisher.sees(joined):
+            reason = "what it writes to the output folder cannot be seen here"
+        if reason is None and self._reference is not None:
+            reason = self._difference(joined, self._reference)
+        if reason is not None:
+            self._refuse(worker, joined.host, reason)
+            return
+        self._reference = self._reference or joined
+        worker.host = self._hosts.setdefault(joined.host, _Host(joined.host))
+        worker.host.n_threads += worker.n_threads
+        worker.seen = time.monotonic()
+        self._is_ready.set()
+        log.info("Worker %s on %s has joined", worker.address, printable(joined.host))
+
+    def _difference(self, joined: Joined, first: Joined) -> str | None:
+        if joined.runtimes != first.runtimes and not self._setup.config.cluster.cluster_mixed:
+            return f"its model runs on {joined.runtimes}, that of {first.host} on {first.runtimes} (key cluster_mixed)"
+        same = [one[0] for one in joined.found] == [one[0] for one in first.found] and all(
+            abs(one[1] - other[1]) <= _MAX_SCORE_DIFFERENCE
+            for one, other in zip(joined.found, first.found, strict=True)
+        )
+        return None if same else f"its model finds something else in the reference picture than that of {first.host}"
+
+    def _refuse(self, worker: _Worker, host: str, reason: str) -> None:
+        if self._workers.get(worker.address) is not worker:
+            return  # it has gone
+        worker.is_refused = True
+        if not self._refusals[host, reason]:
+            log.warning("Worker %s is not used: %s", printable(f"{worker.address} on {host}"), printable(reason))
+        self._refusals[host, reason] += 1
+
+    # --- images
+
+    def _assign(self) -> None:
+        """Gives images to workers that have room."""
+        while self._alone and (worker := self._chosen(self._alone[0], most=1)) is not None:
+            worker.is_alone = True
+            self._start(self._alone.popleft(), worker)
+        while self._waiting and (worker := self._chosen(self._waiting[0])) is not None:
+            self._start(self._waiting.popleft(), worker)
+
+    def _chosen(self, image: _Image, most: int | None = None) -> _Worker | None:
+        """The worker with the least to do; None if none has room."""
+        ready = [worker for worker in self._workers.values() if worker.is_ready]
+        ready = [w for w in ready if w.host is not None and w.host.name not in image.avoid] or ready
+        room = (w for w in ready if len(w.attempts) < (most or _PER_THREAD * w.n_threads) and not w.is_alone)
+        return min(room, key=lambda worker: len(worker.attempts) / worker.n_threads, default=None)
+
+    def _start(self, image: _Image, worker: _Worker) -> None:
+        attempt = _Attempt(image, worker, next(self._numbers))
+        worker.attempts.append(attempt)
+        image.attempts.append(attempt)
+        rows = image.corrections.rows_of(image.paths.key) if image.corrections is not None else None
+        item = Item(image.paths.key, attempt.number, image.begun.identity)
+        item = item if rows is None else replace(item, corrections=rows)
+        if self._publisher.staging:
+            self._send(attempt, item)
+        else:
+            self._threads.submit(self._send_with_data, attempt, item)
+
+    def _send_with_data(self, attempt: _Attempt, item: Item) -> None:
+        paths = attempt.image.paths
+        try:
+            data = read_input(paths.source, paths.places.input, self._setup.config.storage, check_kind)
+            (sent,) = self._client.scatter([data], workers=[attempt.worker.address], hash=False)  # type: ignore[no-untyped-call]
+        except AnonymiseError as error:
+            outcome = outcome_of(Failure(Subject(paths.source, "read"), error))
+            self._events.put(partial(self._unsent, attempt, outcome))
+        except Exception as error:  # noqa: BLE001 - Dask has many
+            self._events.put(partial(self._unsent, attempt, f"the image could not be sent: {error}"))
+        else:
+            self._events.put(partial(self._send, attempt, item, sent))
+
+    def _unsent(self, attempt: _Attempt, result: "Outcome | str") -> None:
+        if self._remove(attempt):
+            self._taken(attempt, None, result)
+
+    def _send(self, attempt: _Attempt, item: Item, data: Any = None) -> None:
+        if attempt in attempt.worker.attempts:  # its worker has not gone meanwhile
+            arguments = (self._publisher.run, item, *([] if data is None else [data]))
+            attempt.future = self._submitted(attempt.worker, "image", remote.anonymise, *arguments)
+            attempt.future.add_done_callback(lambda _: self._events.put(partial(self._ended, attempt)))
+
+    def _remove(self, attempt: _Attempt) -> bool:
+        """Ends an attempt at its worker; False if it has been given up."""
+        if attempt not in attempt.worker.attempts:
+            return False
+        attempt.worker.attempts.remove(attempt)
+        attempt.worker.is_alone = False
+        attempt.image.attempts.remove(attempt)
+        return True
+
+    def _ended(self, attempt: _Attempt) -> None:
+        image, is_known = attempt.image, self._remove(attempt)
+        if attempt.future.status == "finished":
+            is_first = not image.is_claimed and image in self._images
+            image.is_claimed |= is_first
+            self._threads.submit(self._take if is_first else self._throw_away, attempt)
+        elif is_known and isinstance(attempt.future.exception(timeout=5), distributed.KilledWorker):
+            self._lost(image)
+        elif is_known:
+            self._taken(attempt, None, f"its work failed: {attempt.future.exception(timeout=5)!r}")
+
+    def _take(self, attempt: _Attempt) -> None:
+        """Publishes a result; in a thread of its own."""
+        answer, image = None, attempt.image
+        result: Outcome | StopError | str
+        try:
+            answer = attempt.future.result(timeout=60)
+            if answer.outcome is None:
+                result = answer.trouble
+            elif isinstance(answer.outcome, Done):
+                result = self._publisher.publish(image.paths, answer, frozenset(image.begun.instances))
+                if image.corrections is not None:
+                    rows = image.corrections.rows_of(image.paths.key)
+                    image.corrections.note(image.paths.key, rows, list(answer.stale))
+            else:
+                result = replace(answer.outcome, source=image.paths.source)
+        except UntrueError as error:
+            result = str(error)
+        except StopError as error:
+            result = error
+        except Exception as error:  # noqa: BLE001 - Dask has many
+            result = f"its result is lost: {type(error).__name__}: {error}"
+        self._events.put(partial(self._taken, attempt, answer, result))
+
+    def _throw_away(self, attempt: _Attempt) -> None:
+        with contextlib.suppress(Exception):
+            self._publisher.discard(attempt.future.result(timeout=60))
+
+    def _taken(self, attempt: _Attempt, answer: Answer | None, result: "Outcome | StopError | str") -> None:
+        """An attempt has led to an outcome, or to trouble."""
+        attempt.future = None  # lets Dask forget it
+        image, worker, host = attempt.image, attempt.worker, attempt.worker.host
+        assert host is not None  # or it would have no images
+        image.is_claimed = False
+        host.seconds += 0.0 if answer is None else answer.seconds
+        if isinstance(result, StopError):
+            self._stop(result)
+        elif result == remote.NOT_JOINED:
+            worker.host = None
+            self._begin_joining(worker)
+            self._again(image)
+        elif isinstance(result, Done):
+            host.n_done += 1
+            host.failures = 0
+            self._settle(image, result)
+        else:
+            self._failed(image, host, result)
+
+    def _failed(self, image: _Image, host: _Host, result: "Outcome | str") -> None:
+        host.failures += 1
+        image.avoid.add(host.name)
+        others = [other for other in self._hosts.values() if other is not host and not other.is_out]
+        if host.failures >= _FAILURES_IN_A_ROW and any(other.n_done and not other.failures for other in others):
+            host.is_out = True
+            log.warning("%s gets no more images: %d failed one after the other", printable(host.name), host.failures)
+        if isinstance(result, str):
+            image.n_troubles += 1
+            log.warning("%s: trouble at %s: %s", image.paths.source, printable(host.name), printable(result))
+            if image.n_troubles < _TROUBLES:
+                self._again(image)
+            else:
+                self._stop(StopError(f"The workers cannot go on, the last one ({host.name}) because: {result}"))
+            return
+        image.n_failed += 1
+        if image.n_failed < _ATTEMPTS:
+            self._again(image)
+        else:
+            self._settle(image, result)
+
+    def _again(self, image: _Image) -> None:
+        """Lets an image be done once more, unless it is being done elsewhere."""
+        if image not in self._images or image.attempts or image in self._waiting or image in self._alone:
+            return
+        if self._stopped is not None:
+            self._images.discard(image)
+            image.future.set_exception(self._stopped)
+        elif image.n_lost >= _LOSSES - 1:
+            self._alone.append(image)
+        else:
+            self._waiting.appendleft(image)
+
+    def _settle(self, image: _Image, outcome: Outcome) -> None:
+        if image in self._images:
+            self._images.remove(image)
+            image.future.set_result(outcome)
+
+    # --- workers that go, or are silent
+
+    def _lose(self, worker: _Worker) -> None:
+        """A worker has gone. One of the images that it worked on may be why."""
+        for index, attempt in enumerate(tuple(worker.attempts)):
+            self._remove(attempt)
+            if index < worker.n_threads:
+                self._lost(attempt.image)
+            else:
+                self._again(attempt.image)
+        if worker.host is not None:
+            worker.host.n_threads -= worker.n_threads
+            worker.host.n_lost += 1
+            log.warning("Worker %s on %s is lost", worker.address, printable(worker.host.name))
+
+    def _lost(self, image: _Image) -> None:
+        image.n_lost += 1
+        if image.n_lost < _LOSSES:
+            self._again(image)
+        elif not image.is_claimed:
+            reason = f"{_LOSSES} worker processes died on it: out of memory, or a crash in a library"
+            self._settle(image, Failed(image.paths.source, "worker", reason))
+
+    def _watch(self, worker: _Worker, now: float) -> None:
+        """Gives the images of a silent worker to others, too, and ends a worker that takes too long."""
+        if worker.is_silent:
+            for attempt in worker.attempts:
+                image = attempt.image
+                if not image.is_claimed and all(other.worker.is_silent for other in image.attempts):
+                    waits = image in self._waiting or image in self._alone
+                    if image in self._images and not waits:
+                        self._waiting.append(image)
+            return
+        for attempt in worker.attempts[: worker.n_threads]:
+            attempt.began = attempt.began or now
+            if self._seconds is not None and now - attempt.began > self._seconds:
+                self._end(worker, attempt)
+                return
+
+    def _end(self, worker: _Worker, late: _Attempt) -> None:
+        error = TimeLimitError.after(self._seconds or 0.0)
+        for attempt in tuple(worker.attempts):
+            self._remove(attempt)
+            if attempt is late and not late.image.is_claimed:
+                self._settle(late.image, outcome_of(Failure(Subject(late.image.paths.source), error)))
+            else:
+                self._again(attempt.image)
+        worker.is_refused = True  # if nothing can end it, it is used no more
+        self._threads.submit(self._client.restart_workers, [worker.address], timeout=60, raise_for_error=False)
