@@ -19,8 +19,7 @@ class Red(RedMasker):
     """
 
     def detect(self, images: Iterable[RgbImage]) -> Iterator[tuple[tuple[Instance, ...], ...]]:
-        for found in super().detect(map(self._look, images)):
-            yield found
+        yield from super().detect(map(self._look, images))
 
     def _look(self, image: RgbImage) -> RgbImage:
         folder = os.environ.get("ANONYMISE_TEST_FAULTS")

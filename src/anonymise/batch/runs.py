@@ -24,6 +24,7 @@ from anonymise.batch.paths import Paths, Places, expected_files
 from anonymise.batch.recorder import FileRecorder, JournalRecorder, Recorder, RecorderOptions, known_failures
 from anonymise.batch.resume import Begun, Resumption
 from anonymise.batch.runner import Failure, Success, Task, attempt, prefetch
+from anonymise.batch.shards import clear_staging
 from anonymise.batch.sharing import PixelMemory
 from anonymise.batch.storage import holds_files, prepare, read_input
 from anonymise.batch.tasks import ImageResult, ImageTask, Subject, Work, problem_result
@@ -219,6 +220,7 @@ def _finish_each(source: DetectionSource, model: str | None, run: _Run) -> Repor
         tasks = partial(_tasks_elsewhere, run.elsewhere, recorder, corrections)
         folder = replace(folder, seconds_per_image=None)  # who does them knows when they begin
         return _with_corrections(run_over(places, folder, tasks, run.workers, recorder, progress), corrections)
+    clear_staging((places.input, *places.results), places.shard)
     loading = LoaderOptions(config.storage, config.images.max_decoded_pixels, config.seconds_per_image)
     depth = 2 if config.run.enable_async else 0
     # The recorder is closed, and so the journal committed, in the run, which reports it if that fails.

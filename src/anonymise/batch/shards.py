@@ -6,12 +6,14 @@ the machine. Each shard has a journal and a lock of its own in ``OUT/.anonymise/
 
 import hashlib
 import re
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from anonymise.core.errors import StorageError, UsageError
 
-__all__ = ["Shard", "check_count", "shards_of", "state_folder"]
+__all__ = ["Shard", "check_count", "clear_staging", "shards_of", "staging_folder", "state_folder"]
 
 _NAME = re.compile(r"shard-(\d+)-of-(\d+)")
 
@@ -65,6 +67,25 @@ def state_folder(output: Path, shard: Shard | None = None) -> Path:
     """Where the journal and the lock of a run stand."""
     folder = output / ".anonymise"
     return folder if shard is None else folder / f"shard-{shard.index}-of-{shard.count}"
+
+
+def staging_folder(root: Path, shard: Shard | None = None) -> Path:
+    """Where the workers of a run on a cluster put files before the run publishes them in the tree with a root."""
+    folder = root / ".anonymise"
+    return folder / ("staging" if shard is None else f"staging-{shard.index}-of-{shard.count}")
+
+
+def clear_staging(roots: Iterable[Path], shard: Shard | None) -> None:
+    """Removes what the workers of a run on a cluster left that was killed.
+
+    Args:
+        roots: of the trees, which are locked.
+        shard: the shard that is locked; None is all.
+    """
+    for root in roots:
+        own = staging_folder(root, shard)
+        for folder in own.parent.glob("staging*" if shard is None else own.name):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def shards_of(output: Path) -> tuple[Shard, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from anonymise.batch.outcomes import Done, Outcome
 from anonymise.batch.paths import ExpectedFile, Paths, Places
 from anonymise.batch.runner import Failure
+from anonymise.batch.shards import clear_staging, staging_folder
 from anonymise.batch.storage import FileTakenError, is_written, write_atomically
 from anonymise.batch.tasks import Subject, outcome_of
 from anonymise.batch.writer import ToPlaces, is_original
@@ -49,19 +50,16 @@ class Publisher:
         self.staging: dict[Place, Path] = {}
         if config.cluster.cluster_transfer:
             return
-        own = "staging" if places.shard is None else f"staging-{places.shard.index}-of-{places.shard.count}"
+        clear_staging(self.roots.values(), places.shard)
         for place, root in self.roots.items():
             if root not in written:
                 continue
-            state = root / ".anonymise"
+            folder = staging_folder(root, places.shard) / self.run
             try:
-                for earlier in state.glob("staging*" if places.shard is None else own):
-                    shutil.rmtree(earlier)
-                folder = state / own / self.run
                 folder.mkdir(parents=True)
                 (folder / TOKEN).write_text(self.run, "ascii")
             except OSError as error:
-                raise StorageError(f"No staging folder can be made in {state}: {error.strerror or error}") from error
+                raise StorageError(f"The staging folder {folder} cannot be made: {error.strerror or error}") from error
             self.staging[place] = folder
 
     def sees(self, joined: Joined) -> bool:
