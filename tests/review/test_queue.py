@@ -99,6 +99,17 @@ def test_a_claim_is_over_after_a_quarter_of_an_hour_and_work_renews_it(published
     assert queue.claim("all", OLE, ALL, picture.id) is not None
 
 
+def test_who_only_looks_takes_no_picture_from_those_who_decide(published: Path, decisions: Decisions) -> None:
+    queue = queue_of(published, decisions)
+    seen = [queue.claim("all", ("per", "3"), ALL, decides=False) for _ in range(7)]
+    assert len({one[0].id for one in seen if one}) == 6
+    assert seen[6] is None
+    assert len(claimed(queue, "all", ANN, 9)) == 6
+    assert seen[0] is not None
+    with pytest.raises(Taken):
+        queue.held(seen[0][0].id, ("per", "3"), seen[0][0].version)
+
+
 def test_filters_choose_by_folder_and_class_and_another_queue_gives_claims_up(
     published: Path, decisions: Decisions
 ) -> None:

@@ -276,6 +276,7 @@ def test_any_name_is_shown_as_text_and_scripts_in_the_page_are_blocked(tmp_path:
         {"added": {"category": "person"}},
         {"false": [{"find": "0" * 20, "reason": "sign"}]},
         {"seconds": "long"},
+        {"seconds": -1},
         {"version": 7},
     ],
 )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from anonymise.commands.arguments import add_config_options, parser
 from anonymise.commands.guard import guarded
 from anonymise.core.errors import ExitCode, UsageError
+from anonymise.core.plaintext import printable
 
 if TYPE_CHECKING:
     from anonymise.config import Config
@@ -112,6 +113,8 @@ def _serve(args: argparse.Namespace, config: "Config", published: "Published", d
     second = args.second if len(users) > 1 else 0.0
     options = QueueOptions(args.seed, args.sample, second, listed)
     queue = Queue(published, decisions, partial(of_class, config.model.score_threshold), options)
+    for path in sorted(set(listed or ()) - queue.paths()):
+        print(printable(f"{args.queue}: {path} is not published"), file=sys.stderr)
     drawing = None
     if published.archive is not None:
         keys = [part for file in args.config for part in ("-k", str(file))]

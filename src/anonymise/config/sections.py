@@ -22,6 +22,10 @@ __all__ = [
 ]
 
 _Share = Annotated[float, Field(gt=0, lt=1)]
+_ReviewCommand = Literal[
+    "decide", "next", "previous", "box", "polygon", "hand", "view", "delete", "outlines", "original", "undo", "redo",
+    "flag", "broken", "help", "larger", "smaller", "fit",
+]  # fmt: skip
 _Level = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -283,5 +287,5 @@ class ReviewOptions(BaseModel):
     review_remove_by: Literal[1, 2]
     """Number of people who must call a find false before it is no longer hidden."""
 
-    review_keys: Mapping[str, str | tuple[str, ...]]
-    """Other keys for the page: name of the command and key, or list of keys, as in docs/review.md."""
+    review_keys: Mapping[_ReviewCommand, str | tuple[str, ...]]
+    """Other keys for the page of the review: command → key, or list of keys, by their names in browsers."""

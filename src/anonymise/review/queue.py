@@ -15,6 +15,9 @@ __all__ = ["Claim", "Filters", "Queue", "QueueOptions", "Taken"]
 
 _CLAIM_SECONDS = 15 * 60
 
+_DECIDES = ""
+"""Claims of those who decide share one lane; each of those who only look has its own."""
+
 _PROPOSED_BY: Mapping[str, tuple[str, ...]] = {"reports": ("report",), "regions": ("external", "import")}
 """Queues of what is proposed → sources of the corrections."""
 
@@ -97,7 +100,7 @@ class Queue:
         self.options = options
         self._clock = clock
         self._lock = threading.RLock()
-        self._claims: dict[str, Claim] = {}
+        self._claims: dict[tuple[str, str], Claim] = {}
         self._by_scores: dict[tuple[str, str], Doubt] = {}
         self._generation = self._revision = 0
         self._doubtful: tuple[int, list[Picture]] = (0, [])
@@ -191,11 +194,12 @@ class Queue:
             return {"counts": left, "done": done, "total": len(chosen)}
 
     def claim(
-        self, kind: str, who: tuple[str, str], filters: Filters, item: str | None = None
+        self, kind: str, who: tuple[str, str], filters: Filters, item: str | None = None, *, decides: bool = True
     ) -> tuple[Picture, Claim] | None:
         """The next picture, which is then nobody else's for a while; or a certain one, again or for the first time.
 
-        A tab that turns to another queue gives up what it claimed in the last one.
+        A tab that turns to another queue gives up what it claimed in the last one. Who only looks takes nothing from
+        those who decide.
 
         Returns:
             The picture and the claim; None where none is left.
@@ -204,34 +208,32 @@ class Queue:
             Taken: somebody else has the picture that was asked for, or it is no longer published.
         """
         with self._lock:
-            now = self._clock()
-            self._claims = {id_: claim for id_, claim in self._claims.items() if claim.until > now}
+            now, lane = self._clock(), _DECIDES if decides else str(who)
+            self._claims = {key: claim for key, claim in self._claims.items() if claim.until > now}
+            claim = Claim(who, kind, filters, utc_now(), now + _CLAIM_SECONDS)
             if item is not None:
-                return self._claimed(item, Claim(who, kind, filters, utc_now(), now + _CLAIM_SECONDS))
+                had = self._claims.get((lane, item))
+                found = self.picture(item)
+                if found is None or (had is not None and had.who != who):
+                    raise Taken("somebody else has this picture, or it is no longer published")
+                self._claims[lane, item] = claim if had is None else replace(had, until=claim.until)
+                return found, self._claims[lane, item]
             self.release(who, but=(kind, filters))
             for picture in self._order(kind):
-                if picture.id in self._claims or not filters.admit(picture) or self._is_done(kind, picture, who[0]):
+                taken = (lane, picture.id) in self._claims or self._is_done(kind, picture, who[0])
+                if taken or not filters.admit(picture):
                     continue
                 if (found := self._published.now(picture.relative)) is not None:
-                    claim = Claim(who, kind, filters, utc_now(), now + _CLAIM_SECONDS)
-                    self._claims[picture.id] = claim
+                    self._claims[lane, picture.id] = claim
                     return found, claim
             return None
-
-    def _claimed(self, item: str, claim: Claim) -> tuple[Picture, Claim]:
-        had = self._claims.get(item)
-        found = self._published.now(self._pictures[item].relative) if item in self._pictures else None
-        if found is None or (had is not None and had.who != claim.who):
-            raise Taken("somebody else has this picture, or it is no longer published")
-        self._claims[item] = claim if had is None else replace(had, until=claim.until)
-        return found, self._claims[item]
 
     def release(self, who: tuple[str, str], but: tuple[str, Filters] | None = None) -> None:
         """Gives up what a tab has claimed, but for one queue."""
         with self._lock:
             self._claims = {
-                id_: claim
-                for id_, claim in self._claims.items()
+                key: claim
+                for key, claim in self._claims.items()
                 if claim.who != who or (claim.kind, claim.filters) == but
             }
 
@@ -251,7 +253,7 @@ class Queue:
             Taken: the claim is over, somebody else's, or the picture is no longer of this version.
         """
         with self._lock:
-            claim = self._claims.get(id_)
+            claim = self._claims.get((_DECIDES, id_))
             if claim is None or claim.who != who or claim.until <= self._clock():
                 raise Taken("the claim is over; claim the picture again")
             found = self.picture(id_)
@@ -263,16 +265,18 @@ class Queue:
         """Takes a decision that was stored into account; the picture is free again."""
         with self._lock:
             self._decided[decision.relative].append(decision)
-            self._claims.pop(self._by_path[decision.relative].id, None)
+            if (picture := self._by_path.get(decision.relative)) is not None:
+                self._claims.pop((_DECIDES, picture.id), None)
 
     def undone(self, decision: Decision, who: tuple[str, str]) -> None:
         """Takes into account that a decision was undone; who did it has the picture again, if nobody else has."""
         with self._lock:
             rows = self._decided[decision.relative]
             self._decided[decision.relative] = [row for row in rows if row.id != decision.id]
-            id_ = self._by_path[decision.relative].id
-            until = self._clock() + _CLAIM_SECONDS
-            self._claims.setdefault(id_, Claim(who, decision.queue, Filters(), decision.opened, until))
+            if (picture := self._by_path.get(decision.relative)) is not None:
+                until = self._clock() + _CLAIM_SECONDS
+                claim = Claim(who, decision.queue, Filters(), decision.opened, until)
+                self._claims.setdefault((_DECIDES, picture.id), claim)
 
 
 def _needs_lead(rows: Sequence[Decision]) -> bool:

@@ -34,6 +34,8 @@ REASONS = ("sign", "reflection", "poster", "empty")
 _MAX_OBJECTS = 500
 """Of a decision."""
 
+_MAX_SECONDS = 86_400
+
 _ORIGINAL_SIDE = 1024
 """Longest side in pixels of a crop of the original."""
 
@@ -112,7 +114,7 @@ class Review:
     def claim(self, who: Who, body: Mapping[str, Any]) -> dict[str, Any] | None:
         """The next picture, or a certain one."""
         kind, item = _text(body, "kind") or "all", _text(body, "item") or None
-        found = self._queue.claim(kind, who.key, _filters(body), item)
+        found = self._queue.claim(kind, who.key, _filters(body), item, decides=who.user.may("reviewer"))
         if found is None:
             return None
         picture, claim = found
@@ -183,8 +185,8 @@ class Review:
         picture, claim = self._queue.held(id_, who.key, _text(body, "version"))
         verdict, seconds = _text(body, "verdict"), body.get("seconds", 0)
         added, false = body.get("added") or [], body.get("false") or []
-        if verdict not in VERDICTS or isinstance(seconds, bool) or not isinstance(seconds, int | float):
-            raise ValueError(f"verdict is one of {', '.join(VERDICTS)}, seconds is a number")
+        if verdict not in VERDICTS or not isinstance(seconds, int | float) or not 0 <= seconds < _MAX_SECONDS:
+            raise ValueError(f"verdict is one of {', '.join(VERDICTS)}, seconds is a number below {_MAX_SECONDS}")
         if not isinstance(added, list) or not isinstance(false, list) or len(added) + len(false) > _MAX_OBJECTS:
             raise ValueError(f"added and false are lists of at most {_MAX_OBJECTS} objects")
         corrections: list[Correction] = []
