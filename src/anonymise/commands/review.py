@@ -30,8 +30,6 @@ _EXAMPLES = """examples:
 
 exit codes: 0 done, 1 gate: too much may be missed, 2 usage or configuration, 3 journal, store or disk"""
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
@@ -90,21 +88,25 @@ def _execute(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace, config: "Config", published: "Published", decisions: "Decisions") -> int:
+    try:
+        from anonymise.review.app import review_app
+        from anonymise.service import web
+    except ImportError as error:
+        raise UsageError(f'{error.name} is not installed: pip install "anonymise[service]"') from error
+    import webbrowser
     from functools import partial
 
     from anonymise.models.options import of_class
     from anonymise.review.access import ROLES, User, read_users
-    from anonymise.review.app import review_app
     from anonymise.review.drawing import Drawing
     from anonymise.review.queue import Queue, QueueOptions
     from anonymise.review.review import Review
-    from anonymise.review.server import serve
 
     token = ""
     if config.review.review_users is not None:
         users = read_users(Path(config.review.review_users))
     else:
-        if args.host not in _LOOPBACK:
+        if not web.is_loopback(args.host):
             raise UsageError(f"{args.host} can be reached by others: name who may review with review_users")
         token = secrets.token_urlsafe(24)
         user = User(args.user or getpass.getuser(), frozenset(ROLES))
@@ -122,16 +124,13 @@ def _serve(args: argparse.Namespace, config: "Config", published: "Published", d
         drawing = Drawing(published.archive, published.output, decisions.store, keys, queue.refresh)
     app = review_app(Review(published, decisions, queue, config, drawing), users)
 
-    def ready(port: int) -> None:
+    with web.listen(args.host, args.port) as listening:
         host = f"[{args.host}]" if ":" in args.host else args.host
-        address = f"http://{host}:{port}/" + (f"#{token}" if token else "")
+        address = f"http://{host}:{listening.getsockname()[1]}/" + (f"#{token}" if token else "")
         print(address, flush=True)
         if args.open:
-            import webbrowser
-
             webbrowser.open(address)
-
-    serve(app, args.host, args.port, ready)
+        web.Server(app, lambda: True, lambda: None, 0).run(sockets=[listening])
     return ExitCode.OK
 
 

@@ -1,7 +1,5 @@
 """Who may do what in a review: users, their tokens, and roles."""
 
-import hashlib
-import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,7 +40,7 @@ def read_users(file: Path) -> Mapping[str, User]:
         file: a line ``name:role,role:SHA-256`` for each; empty lines and those that begin with # are passed over.
 
     Raises:
-        UsageError: it cannot be read, or a line is none of these.
+        UsageError: it cannot be read, a line is none of these, or it names nobody.
     """
     try:
         lines = file.read_text("utf-8-sig").splitlines()
@@ -60,10 +58,6 @@ def read_users(file: Path) -> Mapping[str, User]:
                 f"{', '.join(ROLES)}"
             )
         users[digest.lower()] = User(name, named)
+    if not users:
+        raise UsageError(f"review_users {file} names nobody")
     return users
-
-
-def user_of(token: str, users: Mapping[str, User]) -> User | None:
-    """Whose a token is."""
-    digest = hashlib.sha256(token.encode()).hexdigest()
-    return next((user for known, user in users.items() if hmac.compare_digest(known, digest)), None)

@@ -14,14 +14,18 @@ from starlette.staticfiles import StaticFiles
 
 from anonymise.core.errors import AnonymiseError, StopError
 from anonymise.core.plaintext import lines_of
-from anonymise.review.access import User, user_of
+from anonymise.review.access import User
 from anonymise.review.queue import Taken
 from anonymise.review.review import Denied, Review, Served, Who
+from anonymise.service.engine import Refused
+from anonymise.service.web import HANDLERS, Tokens, body
 
 __all__ = ["review_app"]
 
 _PAGE = Path(__file__).with_name("page")
 _KEEP_SECONDS = 900
+_MAX_BYTES = 4 << 20
+_READ_SECONDS = 30.0
 
 _Does = Callable[[Who, str, Mapping[str, Any]], Any]
 """Somebody, id of a picture where the address has one, and query or body → JSON value or file."""
@@ -34,21 +38,26 @@ def review_app(review: Review, users: Mapping[str, User]) -> Starlette:
         review: does the work.
         users: SHA-256 of a token → the user whose it is.
     """
+    tokens = Tokens({digest: user.name for digest, user in users.items()})
+    by_name = {user.name: user for user in users.values()}
 
     def route(path: str, role: str, does: _Does, method: str = "GET", status: int = 200) -> Route:
         async def answer(request: Request) -> Response:
-            token = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if (user := user_of(token, users)) is None:
-                return _json({"detail": "no valid token"}, 401, {"WWW-Authenticate": "Bearer"})
-            if not user.may(role):
-                return _json({"detail": f"this needs the role {role}"}, 403)
-            who = Who(user, request.headers.get("x-review-tab", "")[:64])
             try:
-                given = json.loads(await request.body() or b"{}") if method == "POST" else dict(request.query_params)
+                user = by_name[tokens.owner(request)]
+                if not user.may(role):
+                    raise Denied(f"this needs the role {role}")
+                who = Who(user, request.headers.get("x-review-tab", "")[:64])
+                given: Any = dict(request.query_params)
+                if method == "POST":
+                    sent = b"".join([piece async for piece in body(request, _MAX_BYTES, _READ_SECONDS)])
+                    given = json.loads(sent or b"{}")
                 if not isinstance(given, dict):
                     raise ValueError("the body is no JSON object")
                 # Files and SQLite; what waits for them must not hold up the others.
                 found = await run_in_threadpool(does, who, request.path_params.get("id", ""), given)
+            except Refused as error:
+                return _json({"detail": error.reason}, error.status)
             except Denied as error:
                 return _json({"detail": str(error)}, 403)
             except Taken as error:
@@ -77,7 +86,8 @@ def review_app(review: Review, users: Mapping[str, User]) -> Starlette:
             route("/api/draw", "reviewer", lambda _, __, ___: review.draw(start=True), "POST"),
             route("/api/draw", "reviewer", lambda _, __, ___: review.draw(start=False)),
             Mount("/", StaticFiles(directory=_PAGE, html=True)),
-        ]
+        ],
+        exception_handlers=HANDLERS,
     )
 
 

@@ -268,7 +268,9 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
+        made = socket.create_server((host, port), family=family)
+        # asyncio sets TCP_NODELAY where a socket names its protocol; without it answers wait 40 ms for the other side.
+        return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, made.detach())
     except OSError as error:
         raise UsageError(f"{host}:{port} cannot be listened at: {error.strerror or error}") from error
 
