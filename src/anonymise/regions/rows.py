@@ -2,9 +2,12 @@
 
 import csv
 import gzip
+import itertools
 import json
 import math
+import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +80,10 @@ class _Header:
     Attributes:
         form: names of the columns with the corners.
         column: name → index.
-        unknown: names that nobody asked for.
     """
 
     form: tuple[str, ...]
     column: Mapping[str, int]
-    unknown: tuple[str, ...]
 
 
 def read(path: Path, notes: list[str]) -> Iterator[Region | RowError]:
@@ -99,7 +100,7 @@ def read(path: Path, notes: list[str]) -> Iterator[Region | RowError]:
         UsageError: the file cannot be read, or has no header with the columns that are wanted; names file and line.
     """
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*.csv") if file.stem in _RESULT_TYPES)
+        files = sorted(_below(path))
         if not files:
             raise UsageError(f"{path}: there is no {', '.join(f'{name}.csv' for name in _RESULT_TYPES)} below it")
         for file in files:
@@ -107,6 +108,14 @@ def read(path: Path, notes: list[str]) -> Iterator[Region | RowError]:
             yield from _read_file(file, known, notes)
     else:
         yield from _read_file(path, {}, notes)
+
+
+def _below(path: Path) -> Iterator[Path]:
+    def complain(error: OSError) -> None:
+        raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    for folder, _, names in os.walk(path, onerror=complain):
+        yield from (Path(folder, name) for name in names if name.endswith(".csv") and name[:-4] in _RESULT_TYPES)
 
 
 def _read_file(file: Path, known: Mapping[str, str], notes: list[str]) -> Iterator[Region | RowError]:
@@ -117,7 +126,7 @@ def _read_file(file: Path, known: Mapping[str, str], notes: list[str]) -> Iterat
                 yield from _json_lines(file, text, notes)
             else:
                 yield from _csv(file, text, known, notes)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from error
@@ -126,20 +135,22 @@ def _read_file(file: Path, known: Mapping[str, str], notes: list[str]) -> Iterat
 def _csv(file: Path, text: IO[str], known: Mapping[str, str], notes: list[str]) -> Iterator[Region | RowError]:
     first = text.readline()
     delimiter = max(",;\t", key=first.count)
-    names = next(csv.reader([first], delimiter=delimiter), [])
-    header = _header(names, f"{file}, line 1", known, notes)
-    lines = csv.reader(text, delimiter=delimiter)
+    lines = csv.reader(itertools.chain([first], text), delimiter=delimiter)
     try:
+        names = next(lines, [])
+        header = _header(names, f"{file}, line 1", known, notes)
         for values in lines:
             if not any(map(str.strip, values)):
                 continue
-            place = f"{file}, line {lines.line_num + 1}"
+            place = f"{file}, line {lines.line_num}"
+            if sorted(map(str.casefold, values)) == sorted(map(str.casefold, names)):
+                raise UsageError(f"{place}: the header is there again; import the files one by one")
             if len(values) != len(names):
                 yield RowError(place, "number of columns", f"{len(values)} columns, the header has {len(names)}")
             else:
                 yield _row(place, values, header, known)
     except csv.Error as error:
-        raise UsageError(f"{file}, line {lines.line_num + 1}: {error}") from error
+        raise UsageError(f"{file}, line {lines.line_num}: {error}") from error
 
 
 def _json_lines(file: Path, lines: Iterable[str], notes: list[str]) -> Iterator[Region | RowError]:
@@ -150,7 +161,7 @@ def _json_lines(file: Path, lines: Iterable[str], notes: list[str]) -> Iterator[
         place = f"{file}, line {number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield RowError(place, "no JSON", str(error))
             continue
         if not isinstance(row, dict):
@@ -208,10 +219,10 @@ def _header(names: Sequence[str], place: str, known: Mapping[str, str], notes: l
         raise UsageError(f"{place}: there is no column region_type")
     if not {"pano_id", "relative"} & (column.keys() | known.keys()):
         raise UsageError(f"{place}: there is no column pano_id or relative, so nobody knows the picture")
-    unknown = tuple(name for name in folded if name not in (*form, *_OPTIONAL))
-    if unknown:
-        notes.append(f"{place}: not used: {', '.join(unknown)}")
-    return _Header(form, column, unknown)
+    unknown = ", ".join(name for name in folded if name not in (*form, *_OPTIONAL))
+    if unknown and not any(note.endswith(f": {unknown}") for note in notes):
+        notes.append(f"{place}: not used: {unknown}")
+    return _Header(form, column)
 
 
 def _row(place: str, values: Sequence[Any], header: _Header, known: Mapping[str, str]) -> Region | RowError:
@@ -237,6 +248,8 @@ def _row(place: str, values: Sequence[Any], header: _Header, known: Mapping[str,
     picture, kind = text("relative").replace("\\", "/") or text("pano_id"), text("region_type")
     if not picture:
         return RowError(place, "no picture", "pano_id is empty")
+    if picture.startswith("/") or ".." in picture.split("/"):
+        return RowError(place, "no picture", f"{picture} is no path below the input folder")
     angles = _number(text("roll")), _number(text("pitch"))
     both = None if angles[0] is None or angles[1] is None else (angles[0], angles[1])
     return Region(place, picture, corners, kind, text("detected_by"), both, len(numbers) == 4)

@@ -13,8 +13,11 @@ from anonymise.corrections.shapes import Point, box_around
 
 __all__ = ["shape_of", "turned_back"]
 
-_STEP_PIXELS = 2.0
-"""Longest piece of an outline that is taken as straight after it is turned."""
+_STEP_PIXELS = 0.5
+"""Longest piece of an outline that is taken as straight after it is turned; near a pole, 2 pixels cut corners."""
+
+_STRAIGHT_PIXELS = 0.03
+"""How far from a line points may lie that it stands for."""
 
 
 def shape_of(
@@ -25,11 +28,12 @@ def shape_of(
     wraps: bool,
     is_polygon: bool = False,
     angles: tuple[float, float] | None = None,
-) -> tuple[dict[str, Any], bool]:
+) -> tuple[dict[str, Any], str]:
     """The shape of a region.
 
     Args:
-        corners: in pixels of the frame, in any order.
+        corners: in pixels of the frame; four go round from the left top one, or turn back where they are a rectangle
+            that is turned.
         frame: size of the frame.
         size: of the picture, as it is stored.
         wraps: whether the left and the right edge of the picture meet.
@@ -38,21 +42,20 @@ def shape_of(
             where the frame is the picture.
 
     Returns:
-        The shape as `corrections.shapes.canonical` takes it, and whether the corners were more than half the picture
-        apart, so that the shorter way round was taken.
+        The shape as `corrections.shapes.canonical` takes it, and what the operator should know of it.
 
     Raises:
-        ValueError: nothing of the region is in the picture.
+        ValueError: nothing of the region is in the picture, or the picture cannot be turned.
     """
     points = [(x * size.width / frame.width, y * size.height / frame.height) for x, y in corners]
-    is_wide = False
+    note = ""
     if wraps:
-        xs = [x for x, _ in points]
-        is_wide = max(xs) - min(xs) > size.width / 2
-        points = _unwrapped(points, size.width)
+        points, note = _around(points, size.width)
     if angles is not None:
+        if not wraps or size.width != 2 * size.height:
+            raise ValueError("only a whole panorama of 2:1 is rectified")
         outline = _hull(points) if is_polygon else _rectangle(points)
-        points = _unwrapped(turned_back(_sampled(outline), size, *angles), size.width)
+        points = _closed(turned_back(_sampled(outline), size, *angles), size)
         is_polygon = True
     elif is_polygon:
         points = _hull(points)
@@ -65,13 +68,15 @@ def shape_of(
         raise ValueError(f"columns {box.left} to {box.right} are outside the picture of {size.width} columns")
     if is_polygon:
         turns = box.left // size.width * size.width if wraps else 0
-        return {"polygon": [[x - turns, y] for x, y in points]}, is_wide
+        return {"polygon": [[x - turns, y] for x, y in points]}, note
     top, bottom = max(0, box.top), min(size.height, box.bottom)
     if wraps:
         left, width = box.left % size.width, min(box.width, size.width)
     else:
         left, width = max(0, box.left), min(size.width, box.right) - max(0, box.left)
-    return {"box": [left, top, width, bottom - top]}, is_wide
+        if width < box.width and size.width == 2 * size.height:
+            note = "cut off at the edge, as the configuration does not say that this is a panorama (key projection)"
+    return {"box": [left, top, width, bottom - top]}, note
 
 
 def turned_back(points: Sequence[Point], size: Size, roll: float, pitch: float) -> list[Point]:
@@ -100,6 +105,34 @@ def _turn(axis: int, angle: float) -> NDArray[np.float64]:
     if axis == 0:
         return np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
     return np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+
+
+def _around(points: list[Point], width: int) -> tuple[list[Point], str]:
+    """The points without jumps at the seam, and what is odd about them."""
+    if len(points) == 4:
+        lefts, rights = (points[0][0], points[3][0]), (points[1][0], points[2][0])
+        if min(rights) - max(lefts) > width / 2:
+            # As wide as it says, or two sides of the seam that changed places: hiding too much can be repaired.
+            rows = [y for _, y in points]
+            return _rectangle([(0, min(rows)), (width, max(rows))]), "wider than half the picture: hidden all around"
+    xs = [x for x, _ in points]
+    is_wide = len(points) == 4 and max(xs) - min(xs) > width / 2
+    note = "corners on both sides of the seam: the shorter way round is taken" if is_wide else ""
+    return _unwrapped(points, width), note
+
+
+def _closed(outline: Sequence[Point], size: Size) -> list[Point]:
+    """An outline on the sphere as a polygon without jumps and without needless points.
+
+    One around a pole goes along the edge of the picture there.
+    """
+    points = _unwrapped([*outline, outline[0]], size.width)
+    around = points[-1][0] - points[0][0]
+    if abs(around) > size.width / 2:
+        pole = size.height if sum(y for _, y in outline) > len(outline) * size.height / 2 else 0
+        points += [(points[-1][0], pole), (points[0][0], pole)]
+    simple = cv2.approxPolyDP(np.array(points, np.float32), _STRAIGHT_PIXELS, closed=True)[:, 0]
+    return [(float(x), float(y)) for x, y in simple]
 
 
 def _unwrapped(points: Sequence[Point], width: int) -> list[Point]:
