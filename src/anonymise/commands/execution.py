@@ -196,6 +196,11 @@ def _execute_checked(
     try:
         places = Places.of(args.input_folder, args.output_folder, args.archive_folder, config.files)
         shard = None if args.shard is None else Shard.parse(args.shard)
+        if config.run.corrections is not None and job in ("anonymise", "redraw") and not problems:
+            from anonymise.regions.transfer import match_waiting
+
+            if n := match_waiting(config, places):
+                log.info("%s of earlier imports found their pictures", plural(n, "region"))
         places = replace(places, only=_chosen(args, config, places.output), shard=shard)
     except UsageError as error:
         found.append(str(error))

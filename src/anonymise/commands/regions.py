@@ -4,7 +4,6 @@ A region becomes a correction: every later run hides it, and does exactly the im
 """
 
 import argparse
-import csv
 import json
 import sys
 from collections import Counter
@@ -17,13 +16,14 @@ from anonymise.commands.arguments import parser
 from anonymise.commands.corrections import add_author, opened, subcommand
 from anonymise.commands.guard import guarded
 from anonymise.core.errors import ExitCode, UsageError
-from anonymise.core.plaintext import csv_cell, plural, printable
+from anonymise.core.plaintext import plural, printable
 
 if TYPE_CHECKING:
     from anonymise.core.detections import Detections, Size
     from anonymise.corrections.store import Store
+    from anonymise.regions.exporting import Exported
     from anonymise.regions.rows import Region, RowError
-    from anonymise.regions.transfer import Exported, Prepared
+    from anonymise.regions.transfer import Prepared
 
 _EXAMPLES = """examples, where my.yml has a line such as corrections: /data/corrections
   look what a file would do, then take it in, then do exactly those images again:
@@ -54,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     put = take_in.add_argument
     put("files", nargs="*", type=Path, metavar="FILE", help="CSV, .csv.gz, JSON Lines, or a folder of results")
     put("-i", "--input-folder", type=Path, required=True, metavar="IN", help="the images")
-    put("-o", "--output-folder", type=Path, metavar="OUT", help="saved instances are also looked for here")
+    put("-o", "--output-folder", type=Path, metavar="OUT", help="saved instances and records are also looked for here")
     put("-a", "--archive-folder", type=Path, metavar="ARCHIVE", help="originals are also looked for here")
-    put("--batch", required=True, metavar="NAME", help="group, for status and undo, such as CTO-2020-03")
+    put("--batch", type=_name, required=True, metavar="NAME", help="group, for status and undo, such as CTO-2020-03")
     put("--table", metavar="TABLE", help="a table of the database instead of files")
     add_database_options(take_in)
     put("--dry-run", action="store_true", help="only say what would be done")
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     put(
         "--rectified",
         action="store_true",
-        help="the frame is the panorama turned upright (columns roll, pitch)",
+        help="the frame is the panorama turned upright, by columns roll and pitch or by the records",
     )
     put(
         "--shape",
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     put("--allow-errors", type=int, default=0, metavar="N", help="import although N rows are none")
     add_author(take_in)
     status = subcommand(actions, "status", "how many regions of a batch are drawn, and why the others are not")
-    status.add_argument("--batch", metavar="NAME", help="of this group; without it, of all")
+    status.add_argument("--batch", required=True, metavar="NAME", help="the group")
     undo = subcommand(actions, "undo", "take a batch back; the next run restores the earlier bytes")
     undo.add_argument("--batch", required=True, metavar="NAME", help="the group")
     add_author(undo)
@@ -90,9 +90,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     source.add_argument("--instances", type=Path, metavar="TREE", help="saved instances below this folder")
     source.add_argument("--from-corrections", action="store_true", help="what corrections add")
     export.add_argument("--batch", metavar="NAME", help="only corrections of this group")
-    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="CSV file")
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="CSV file, or folder")
     export.add_argument(
-        "--order", choices=("table", "results"), default="table", help="order of the columns (%(default)s)"
+        "--order",
+        choices=("table", "results"),
+        default="table",
+        help="one file as the table has it, or a folder with a file for each picture and type (%(default)s)",
     )
     export.add_argument("--frame", type=_size, metavar="WxH", help="size of the frame for the corners (8000x4000)")
     export.add_argument("--types", nargs="+", default=[], metavar="X=CLASS", help="further types, as P=person")
@@ -109,6 +112,12 @@ def _size(text: str) -> "Size":
     if min(width, height) < 1:
         raise ValueError
     return Size(width, height)
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise ValueError
+    return text
 
 
 def _types(texts: Sequence[str]) -> dict[str, str]:
@@ -135,7 +144,8 @@ def _import(args: argparse.Namespace) -> int:
     for folder in roots:
         if not folder.is_dir():
             raise UsageError(f"{folder} is no folder")
-    pictures = Pictures(roots, configuration.load(args.config, args.set, has_archive=True), args.names)
+    config = configuration.load(args.config, args.set, has_archive=True)
+    pictures = Pictures(roots, config, args.names, args.output_folder)
     options = transfer.Options(
         batch=args.batch,
         types=_types(args.types),
@@ -158,8 +168,12 @@ def _import(args: argparse.Namespace) -> int:
         summary |= {"newly_hidden_pixels": pixels, "pictures_with_saved_instances": n}
     elif not is_refused:
         with opened(args, create=True) as (_, store), store.changing():
-            summary["imported"] = len(store.add(plan.rows, args.by))
-            summary["matched_again"] = transfer.matched_again(store, pictures, args.by)
+            summary["imported"] = transfer.put(store, plan.rows, options, args.names, args.by)
+
+            def named(rule: str) -> Pictures:
+                return pictures if rule == args.names else Pictures(roots, config, rule)
+
+            summary["matched_again"] = transfer.matched_again(store, named, args.by)
     _show(summary, plan, as_json=args.json)
     if is_refused and not args.dry_run:
         errors = plural(len(plan.errors), "row")
@@ -215,11 +229,13 @@ def _show(summary: dict[str, object], plan: "Prepared", *, as_json: bool) -> Non
 
 
 def _status(args: argparse.Namespace) -> int:
+    from anonymise.corrections.store import ENDED
+
     with opened(args) as (_, store):
         counts = store.counts(args.batch)
         print(", ".join(f"{n} {name}" for name, n in counts.items() if n) or "no regions")
-        open_ = "status IN ('unmatched', 'stale', 'failed') AND source = 'external' AND (? IS NULL OR batch = ?)"
-        rows = store.select(f"{open_} ORDER BY relative, id LIMIT {_MAX_SHOWN}", [args.batch, args.batch])
+        open_ = f"batch = ? AND status IN ('unmatched', 'stale', 'failed') AND kind IS NOT NULL AND NOT {ENDED}"
+        rows = store.select(f"{open_} ORDER BY relative, id LIMIT {_MAX_SHOWN}", [args.batch])
         for row in rows:
             why = next((detail for _, what, detail in _events(store, row.id) if what == row.status), "")
             print(printable(f"{row.relative}: {row.status}{': ' if why else ''}{why}"))
@@ -234,8 +250,14 @@ def _events(store: "Store", id_: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _undo(args: argparse.Namespace) -> int:
-    with opened(args) as (_, store):
-        print(f"undone: {plural(store.undo(args.by, batch=args.batch), 'region')}")
+    from anonymise.corrections.store import ENDED
+
+    with opened(args) as (_, store), store.changing():
+        mine = f"batch = ? AND source = 'external' AND kind IS NOT NULL AND status <> 'rejected' AND NOT {ENDED}"
+        ids = [row.id for row in store.select(mine, [args.batch])]
+        if not ids:
+            raise UsageError(f"--batch {args.batch}: there are no regions in force in this group")
+        print(f"undone: {plural(store.undo(args.by, ids=ids), 'region')}")
     return ExitCode.OK
 
 
@@ -243,38 +265,23 @@ def _export(args: argparse.Namespace) -> int:
     from importlib.metadata import version
 
     from anonymise.core.detections import Size
-    from anonymise.regions import transfer
+    from anonymise.regions import exporting
 
     letters = {name: letter for letter, name in _types(args.types).items()}
     frame = args.frame or Size(8000, 4000)
     detected_by = args.detected_by or f"anonymise {version('anonymise')}"
 
     def rows(found: "Iterable[tuple[str, Detections]]") -> "tuple[list[Exported], Counter[str]]":
-        given = list(transfer.exported(found, letters, frame, detected_by))
+        given = list(exporting.exported(found, letters, frame, detected_by))
         return [row for row in given if not isinstance(row, str)], Counter(row for row in given if isinstance(row, str))
 
     if args.instances is not None:
-        regions, left_out = rows(transfer.of_tree(args.instances))
+        regions, left_out = rows(exporting.of_tree(args.instances))
     else:
         with opened(args) as (_, store):
-            regions, left_out = rows(transfer.of_store(store, args.batch))
-    _write_csv(args.output, regions)
+            regions, left_out = rows(exporting.of_store(store, args.batch))
+    (exporting.write_results if args.order == "results" else exporting.write_table)(args.output, regions)
     print(f"{plural(len(regions), 'region')} of {plural(len({row.relative for row in regions}), 'picture')}")
     for name, n in sorted(left_out.items()):
         print(f"left out, as no type stands for it (--types X={name}): {n} {name}")
     return ExitCode.OK
-
-
-def _write_csv(file: Path, regions: "Sequence[Exported]") -> None:
-    from anonymise.regions.rows import TABLE_ORDER
-
-    columns = [f"{corner}_{axis}" for corner in TABLE_ORDER for axis in "xy"]
-    try:
-        with file.open("w", encoding="utf-8", newline="") as opened_file:
-            writer = csv.writer(opened_file)
-            writer.writerow(("region_type", *columns, "detected_by", "pano_id"))
-            for row in regions:
-                corners = chain.from_iterable(map(row.corner, TABLE_ORDER))
-                writer.writerow((row.kind, *corners, csv_cell(row.detected_by), csv_cell(row.pano_id)))
-    except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror or error}") from error

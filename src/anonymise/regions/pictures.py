@@ -1,5 +1,7 @@
 """What another system calls a picture → the image below the input folder, its size, and whether its edges meet."""
 
+import json
+import math
 import os
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -8,7 +10,9 @@ from string import Formatter
 
 from anonymise import images
 from anonymise.anonymiser import projection_of
+from anonymise.batch.paths import SUFFIXES
 from anonymise.config import Config
+from anonymise.config.files import FileKind
 from anonymise.core.detections import Size
 from anonymise.core.errors import ImageError, UsageError
 from anonymise.core.orientation import upright_size
@@ -45,6 +49,7 @@ class Pictures:
         config: says which files are images, and which are panoramas.
         rule: what the other system calls a picture, of ``{mission}`` (name of any folder above it), ``{stem}`` and
             ``{relative}``; where several missions fit, the longest one counts.
+        records: output folder, where records are looked for first.
 
     Raises:
         UsageError: the rule names something else, or a folder cannot be read.
@@ -53,6 +58,7 @@ class Pictures:
     roots: tuple[Path, ...]
     config: Config
     rule: str = "{mission}_{stem}"
+    records: Path | None = None
     _found: dict[str, dict[str, int]] = field(init=False)
     _files: dict[str, Path] = field(init=False)
     _known: dict[str, Picture] = field(init=False, default_factory=dict)
@@ -83,7 +89,7 @@ class Pictures:
                 relative = "/".join((*parts, name))
                 if self._files.setdefault(relative, Path(folder, name)).parent != Path(folder):
                     continue  # the same image in another folder
-                for mission in parts if by_mission else ("",):
+                for mission in (parts if by_mission else ()) or ("",):
                     key = self.rule.format(mission=mission, stem=stem, relative=relative)
                     self._found[key][relative] = len(mission)
 
@@ -100,6 +106,19 @@ class Pictures:
         if len(longest) > 1:
             raise ValueError(f"{name} may be {longest[0]} or {longest[1]}")
         return self._picture(longest[0]) if longest else None
+
+    def angles(self, relative: str) -> tuple[float, float] | None:
+        """Roll and pitch of a picture in degrees, as its record says; None where no record says both."""
+        name = PurePath(relative).with_suffix(SUFFIXES[FileKind.JSON])
+        for tree in self.roots if self.records is None else (self.records, *self.roots):
+            try:
+                record = json.loads((tree / name).read_text("utf-8"))
+                angles = float(record["exif_roll"]), float(record["exif_pitch"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if all(map(math.isfinite, angles)):
+                return angles
+        return None
 
     def _picture(self, relative: str) -> Picture:
         if relative not in self._known:

@@ -15,13 +15,29 @@ from typing import IO, Any
 
 from anonymise.core.errors import UsageError
 
-__all__ = ["CORNERS", "TABLE_ORDER", "Region", "RowError", "checked_table", "from_table", "read"]
+__all__ = [
+    "CORNERS",
+    "RESULT_FILES",
+    "RESULT_ORDER",
+    "TABLE_ORDER",
+    "Region",
+    "RowError",
+    "checked_table",
+    "from_table",
+    "read",
+]
 
 CORNERS = ("left_top", "right_top", "right_bottom", "left_bottom")
 """Corners in the order in which they go round."""
 
 TABLE_ORDER = ("left_top", "right_top", "left_bottom", "right_bottom")
 """Order of the corners in Amsterdam's table ``panoramas_region``."""
+
+RESULT_ORDER = CORNERS
+"""Order of the corners in the result files of Amsterdam's workers."""
+
+RESULT_FILES = {"N": "regions_lp", "G": "regions_f"}
+"""Type of regions → name of the result file that we write for it, without its suffix."""
 
 _RESULT_TYPES = {"regions_lp": "N", "regions_f": "G", "regions_fd": "G", "regions_fg": "G"}
 """Name of a result file without its suffix → type of its regions."""

@@ -1,42 +1,37 @@
-"""Rows of regions into corrections, all of a batch or none; and corrections or saved instances into rows."""
+"""Rows of regions into corrections, all of a batch or none."""
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from anonymise.batch.paths import SUFFIXES
+from anonymise.batch.paths import SUFFIXES, Places
+from anonymise.config import Config
 from anonymise.config.files import FileKind
 from anonymise.core import saved_instances
-from anonymise.core.classes import LABELS
-from anonymise.core.detections import Box, Detections, Size
-from anonymise.core.errors import InstancesError, UsageError
-from anonymise.core.wraparound import Frame, join_seam, split_at_seam
+from anonymise.core.detections import Detections, Size
+from anonymise.core.errors import InstancesError
+from anonymise.core.wraparound import split_at_seam
+from anonymise.corrections.correction import Correction
 from anonymise.corrections.shapes import canonical, object_of
-from anonymise.corrections.store import Correction, Store
+from anonymise.corrections.store import ENDED, Store
 from anonymise.regions.pictures import Picture, Pictures
 from anonymise.regions.rows import Region, RowError
 from anonymise.regions.shapes import shape_of
 
-__all__ = [
-    "TYPES",
-    "Exported",
-    "Options",
-    "Prepared",
-    "exported",
-    "matched_again",
-    "newly_hidden",
-    "of_store",
-    "of_tree",
-    "prepared",
-]
+__all__ = ["TYPES", "Options", "Prepared", "match_waiting", "matched_again", "newly_hidden", "prepared", "put"]
 
 TYPES: Mapping[str, str] = {"N": "plate", "G": "face"}
 """Letter of a type in Amsterdam's table (Nummerbord, Gezicht) → class."""
+
+_TABLES = (
+    ("CREATE TABLE regions_batch (batch TEXT PRIMARY KEY, names TEXT NOT NULL, status TEXT NOT NULL) WITHOUT ROWID",),
+)
+"""How the pictures of a batch are named, and what its regions are once their picture is known; see `Store.tables`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +112,7 @@ def prepared(
             result.n_passed_over += 1
             continue
         try:
-            row, warning = _correction(region, picture, options)
+            row, warning = _correction(region, pictures, picture, options)
         except ValueError as error:
             result.errors.append(RowError(region.place, str(error).partition(":")[0], str(error)))
             continue
@@ -127,27 +122,30 @@ def prepared(
     return result
 
 
-def _correction(region: Region, picture: Picture | None, options: Options) -> tuple[Correction, str]:
+def _correction(
+    region: Region, pictures: Pictures, picture: Picture | None, options: Options
+) -> tuple[Correction, str]:
     if (category := options.types.get(region.kind)) is None:
         raise ValueError(f"unknown region_type: {region.kind or 'empty'}; --types {region.kind or 'X'}=CLASS names it")
     frame = options.frame or (None if region.in_picture else Size(8000, 4000))
     if picture is None:
         if frame is None:
             raise ValueError("unknown picture: without it, or --frame, nobody knows the size that the row is about")
-        picture = Picture(region.picture, frame, frame.width == 2 * frame.height)
+        picture = Picture(region.picture, frame, frame.width >= 2 * frame.height)
         status = "unmatched"
     else:
         status = options.status
-    if options.is_rectified and region.angles is None:
-        raise ValueError("no angles: --rectified needs the columns roll and pitch")
+    angles = None
+    if options.is_rectified and (angles := region.angles or pictures.angles(picture.relative)) is None:
+        raise ValueError("no angles: --rectified needs columns roll and pitch, or the picture's record with both")
     try:
-        shape, is_wide = shape_of(
+        shape, note = shape_of(
             region.corners,
             frame or picture.size,
             picture.size,
             wraps=picture.wraps,
             is_polygon=options.is_polygon,
-            angles=region.angles if options.is_rectified else None,
+            angles=angles,
         )
         text = canonical(shape, picture.size)
     except ValueError as error:
@@ -165,48 +163,102 @@ def _correction(region: Region, picture: Picture | None, options: Options) -> tu
         padding=options.padding,
         status=status,
     )
-    return correction, "wider than half the picture; the shorter way round is taken" if is_wide else ""
+    return correction, note
 
 
-def matched_again(store: Store, pictures: Pictures, who: str, batch: str | None = None) -> int:
-    """Puts unmatched corrections in force whose pictures are known now; gives their number.
+def put(store: Store, rows: Iterable[Correction], options: Options, names: str, who: str) -> int:
+    """Puts the corrections of a batch into the store; gives the number of new ones.
+
+    Args:
+        store: the store.
+        rows: the corrections, as `prepared` gives them.
+        options: those that they were prepared with.
+        names: the rule of `Pictures`, by which pictures are looked for that are not here yet.
+        who: pseudonym of who does it.
 
     Raises:
         StorageError: the store cannot be written.
     """
+    with store.changing() as connection:
+        store.tables("regions", _TABLES)
+        connection.execute(
+            "INSERT OR REPLACE INTO regions_batch VALUES (?, ?, ?)", [options.batch, names, options.status]
+        )
+        return len(store.add(rows, who))
+
+
+def match_waiting(config: Config, places: Places) -> int:
+    """Before a run: puts unmatched corrections in force whose pictures have come; gives their number.
+
+    Raises:
+        UsageError: a folder cannot be read.
+        StorageError: the store cannot be read or written.
+    """
+    folder = config.run.corrections
+    if folder is None or not Path(folder, "corrections.sqlite").is_file():
+        return 0
+    roots = tuple(root for root in (places.input, places.archive) if root is not None and root.is_dir())
+    with Store(Path(folder)) as store:
+        return matched_again(store, lambda names: Pictures(roots, config, names), "run")
+
+
+def matched_again(store: Store, pictures: Callable[[str], Pictures], who: str) -> int:
+    """Puts unmatched corrections in force whose pictures are known now; gives their number.
+
+    Args:
+        store: the store.
+        pictures: rule of `Pictures` → the pictures by that rule.
+        who: pseudonym of who does it.
+
+    Raises:
+        StorageError: the store cannot be written.
+    """
+    waiting = store.select(f"status = 'unmatched' AND kind IS NOT NULL AND NOT {ENDED} ORDER BY id")
+    if not waiting:
+        return 0
+    store.tables("regions", _TABLES)
+    batches = {name: rest for name, *rest in store.read("SELECT batch, names, status FROM regions_batch")}
+    by_rule: dict[str, Pictures] = {}
     count = 0
     with store.changing():
-        waiting = "status = 'unmatched' AND (? IS NULL OR batch = ?) ORDER BY id"
-        for row in store.select(waiting, [batch, batch]):
+        for row in waiting:
+            names, status = batches.get(row.batch, ("{mission}_{stem}", "accepted"))
+            if names not in by_rule:
+                by_rule[names] = pictures(names)
             try:
-                picture = pictures.of(row.relative)
+                picture = by_rule[names].of(row.relative)
             except ValueError:
                 continue
             if picture is None:
                 continue
-            assert row.shape is not None  # it adds something
-            corners = _corners(json.loads(row.shape))
-            shape, _ = shape_of(corners, row.size, picture.size, wraps=picture.wraps, is_polygon=len(corners) != 4)
-            new = replace(
-                row.fresh(),
-                relative=picture.relative,
-                width=picture.size.width,
-                height=picture.size.height,
-                shape=canonical(shape, picture.size),
-            )
-            store.add([new], who)
+            width, height = picture.size
+            new = replace(row.fresh(), relative=picture.relative, width=width, height=height, status=status)
+            store.add([replace(new, shape=text) for text in _fitted(row, picture)], who)
             store.set_status([row.id], "rejected", who, "its picture is known now")
             count += 1
     return count
 
 
-def _corners(shape: Mapping[str, list[float]] | Mapping[str, list[list[float]]]) -> list[tuple[float, float]]:
-    (value,) = shape.values()
-    if "box" in shape:
+def _fitted(row: Correction, picture: Picture) -> list[str]:
+    """The shape of an unmatched correction in the pixels of its picture."""
+    ((kind, value),) = json.loads(str(row.shape)).items()
+    if kind == "box":
         left, top, width, height = value
-        right, bottom = left + width, top + height  # type: ignore[operator]
-        return [(left, top), (right, top), (right, bottom), (left, bottom)]  # type: ignore[list-item]
-    return [(x, y) for x, y in value]  # type: ignore[misc]
+        value = [(left, top), (left + width, top), (left + width, top + height), (left, top + height)]
+    x, y = picture.size.width / row.width, picture.size.height / row.height
+    found = []
+    # Beyond the right edge of the frame is the left side of a planar picture as well.
+    for turn in (0, row.width) if not picture.wraps and max(column for column, _ in value) > row.width else (0,):
+        points = [(column - turn, line) for column, line in value]
+        try:
+            if kind == "box":
+                shape, _ = shape_of(points, row.size, picture.size, wraps=picture.wraps)
+            else:
+                shape = {"polygon": [[column * x, line * y] for column, line in points]}
+            found.append(canonical(shape, picture.size))
+        except ValueError:
+            continue  # this side has nothing of it
+    return found
 
 
 def newly_hidden(rows: Iterable[Correction], trees: Sequence[Path], pictures: Pictures) -> tuple[int, int]:
@@ -242,99 +294,3 @@ def newly_hidden(rows: Iterable[Correction], trees: Sequence[Path], pictures: Pi
         n_pixels += int(np.count_nonzero(Detections(size, parts).union() & ~hidden))
         n_pictures += 1
     return n_pixels, n_pictures
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """A region on its way to another system.
-
-    Attributes:
-        relative: path of the picture.
-        kind: letter of its type.
-        left: of its box, in pixels of the other system's frame; the right edge may be beyond the frame.
-        top: of the same.
-        right: of the same.
-        bottom: of the same.
-        detected_by: who found it.
-    """
-
-    relative: str
-    kind: str
-    left: int
-    top: int
-    right: int
-    bottom: int
-    detected_by: str
-
-    @property
-    def pano_id(self) -> str:
-        """Mission and name of the picture, as Amsterdam joins them."""
-        path = PurePosixPath(self.relative)
-        return f"{path.parent.name}_{path.stem}"
-
-    def corner(self, name: str) -> tuple[int, int]:
-        """(x, y) of a corner, such as ``left_top``."""
-        return (self.left if "left" in name else self.right), (self.top if "top" in name else self.bottom)
-
-
-def exported(
-    found: Iterable[tuple[str, Detections]], letters: Mapping[str, str], frame: Size, detected_by: str
-) -> Iterator[Exported | str]:
-    """Objects of pictures as rows; in place of an object whose class has no letter, its class.
-
-    Args:
-        found: path of each picture, and its objects.
-        letters: class → letter.
-        frame: size of the other system's frame.
-        detected_by: who found them, at most 255 characters.
-    """
-    for relative, detections in found:
-        size = detections.size
-        for instance in join_seam(detections.instances, Frame(size, wraps=size.width == 2 * size.height)):
-            if (letter := letters.get(LABELS[instance.label])) is None:
-                yield LABELS[instance.label]
-            else:
-                yield Exported(relative, letter, *_scaled(instance.box, size, frame), detected_by[:255])
-
-
-def _scaled(box: Box, size: Size, frame: Size) -> tuple[int, int, int, int]:
-    x, y = frame.width / size.width, frame.height / size.height
-    return round(box.left * x), round(box.top * y), round(box.right * x), round(box.bottom * y)
-
-
-def of_tree(tree: Path) -> Iterator[tuple[str, Detections]]:
-    """The saved instances below a folder, with the paths of their pictures.
-
-    Raises:
-        UsageError: there is none, or one cannot be read.
-    """
-    ending = SUFFIXES[FileKind.INSTANCES]
-    files = sorted(tree.rglob(f"*{ending}"))
-    if not files:
-        raise UsageError(f"{tree}: there are no saved instances (*{ending}) below it")
-    for file in files:
-        try:
-            text = file.read_text("utf-8")
-            name = json.loads(text)["image"]["file_name"]
-            yield (file.relative_to(tree).parent / PurePosixPath(name).name).as_posix(), saved_instances.loads(text)
-        except (OSError, ValueError, KeyError, TypeError, InstancesError) as error:
-            raise UsageError(f"{file}: {error}") from error
-
-
-def of_store(store: Store, batch: str | None) -> Iterator[tuple[str, Detections]]:
-    """What corrections in force add, with the paths of their pictures.
-
-    Raises:
-        StorageError: the store cannot be read.
-    """
-    for relative in store.digests():
-        objects, size = [], None
-        for row in store.of_image(relative).in_force:
-            if row.kind == "add" and batch in (None, row.batch):
-                size = size or row.size
-                label = next(number for number, name in LABELS.items() if name == row.category)
-                wraps = size.width == 2 * size.height
-                found = object_of(str(row.shape), row.size, size, label, row.source, wraps=wraps)
-                objects += [] if found is None else [found]
-        if size is not None:
-            yield relative, Detections(size, split_at_seam(objects, size.width))

@@ -1,0 +1,165 @@
+"""Corrections and saved instances → rows of regions for other systems."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
+from pathlib import Path, PurePosixPath
+
+from anonymise.batch.paths import SUFFIXES
+from anonymise.config.files import FileKind
+from anonymise.core import saved_instances
+from anonymise.core.classes import LABELS, label_of
+from anonymise.core.detections import Box, Detections, Size
+from anonymise.core.errors import InstancesError, UsageError
+from anonymise.core.plaintext import csv_cell
+from anonymise.core.wraparound import Frame, join_seam, split_at_seam
+from anonymise.corrections.shapes import box_around, object_of
+from anonymise.corrections.store import Store
+from anonymise.regions.rows import RESULT_FILES, RESULT_ORDER, TABLE_ORDER
+
+__all__ = ["Exported", "exported", "of_store", "of_tree", "write_results", "write_table"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A region on its way to another system.
+
+    Attributes:
+        relative: path of the picture.
+        kind: letter of its type.
+        box: in pixels of the other system's frame; its right edge may be beyond the frame.
+        detected_by: who found it.
+    """
+
+    relative: str
+    kind: str
+    box: Box
+    detected_by: str
+
+    @property
+    def pano_id(self) -> str:
+        """Mission and name of the picture, as Amsterdam joins them."""
+        path = PurePosixPath(self.relative)
+        return f"{path.parent.name}_{path.stem}"
+
+    def corner(self, name: str) -> tuple[int, int]:
+        """(x, y) of a corner, such as ``left_top``."""
+        return (self.box.left if "left" in name else self.box.right), (
+            self.box.top if "top" in name else self.box.bottom
+        )
+
+
+def exported(
+    found: Iterable[tuple[str, Detections]], letters: Mapping[str, str], frame: Size, detected_by: str
+) -> Iterator[Exported | str]:
+    """Objects of pictures as rows; in place of an object whose class has no letter, its class.
+
+    Args:
+        found: path of each picture, and its objects.
+        letters: class → letter.
+        frame: size of the other system's frame.
+        detected_by: who found them, at most 255 characters.
+    """
+    for relative, detections in found:
+        size = detections.size
+        # In a planar picture, nothing at one edge belongs to what is at the other.
+        wraps = any(instance.continues for instance in detections.instances)
+        for instance in join_seam(detections.instances, Frame(size, wraps=wraps)):
+            if (letter := letters.get(LABELS[instance.label])) is None:
+                yield LABELS[instance.label]
+                continue
+            for box in _readable(instance.box, size):
+                yield Exported(relative, letter, _scaled(box, size, frame), detected_by[:255])
+
+
+def _readable(box: Box, size: Size) -> tuple[Box, ...]:
+    """The box; in two halves where nobody could tell whether it is wide, or across the seam."""
+    if 2 * box.width <= size.width or size.width < 2 * size.height:
+        return (box,)
+    middle = box.left + box.width // 2
+    return replace(box, right=middle), replace(box, left=middle)
+
+
+def _scaled(box: Box, size: Size, frame: Size) -> Box:
+    x, y = frame.width / size.width, frame.height / size.height
+    return box_around([(box.left * x, box.top * y), (box.right * x, box.bottom * y)])
+
+
+def of_tree(tree: Path) -> Iterator[tuple[str, Detections]]:
+    """The saved instances below a folder, with the paths of their pictures.
+
+    Raises:
+        UsageError: there is none, or one cannot be read.
+    """
+    ending = SUFFIXES[FileKind.INSTANCES]
+    files = sorted(tree.rglob(f"*{ending}"))
+    if not files:
+        raise UsageError(f"{tree}: there are no saved instances (*{ending}) below it")
+    for file in files:
+        try:
+            text = file.read_text("utf-8")
+            name = json.loads(text)["image"]["file_name"]
+            yield (file.relative_to(tree).parent / PurePosixPath(name).name).as_posix(), saved_instances.loads(text)
+        except (OSError, ValueError, KeyError, TypeError, InstancesError) as error:
+            raise UsageError(f"{file}: {error}") from error
+
+
+def of_store(store: Store, batch: str | None) -> Iterator[tuple[str, Detections]]:
+    """What corrections in force add, with the paths of their pictures.
+
+    Raises:
+        StorageError: the store cannot be read.
+    """
+    for relative in store.digests():
+        objects, size = [], None
+        for row in store.of_image(relative).in_force:
+            if row.kind == "add" and batch in (None, row.batch):
+                size = size or row.size
+                wraps = size.width == 2 * size.height
+                found = object_of(str(row.shape), row.size, size, label_of(row.category), row.source, wraps=wraps)
+                objects += [] if found is None else [found]
+        if size is not None:
+            yield relative, Detections(size, split_at_seam(objects, size.width))
+
+
+def write_table(file: Path, regions: Iterable[Exported]) -> None:
+    """Writes one CSV file with the columns of Amsterdam's table.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    _write(file, TABLE_ORDER, regions, has_picture=True)
+
+
+def write_results(folder: Path, regions: Iterable[Exported]) -> None:
+    """Writes a CSV file for each picture and type, below a folder of the picture's name, as Amsterdam's workers do.
+
+    Raises:
+        UsageError: one cannot be written, or there are none for a type.
+    """
+
+    def target(region: Exported) -> Path:
+        if (name := RESULT_FILES.get(region.kind)) is None:
+            raise UsageError(f"--order results has files for the types {' and '.join(RESULT_FILES)}, not {region.kind}")
+        return folder / PurePosixPath(region.relative).with_suffix("") / f"{name}.csv"
+
+    for file, some in groupby(sorted(regions, key=target), target):
+        _write(file, RESULT_ORDER, some, has_picture=False)
+
+
+def _write(file: Path, order: tuple[str, ...], regions: Iterable[Exported], *, has_picture: bool) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("w", encoding="utf-8", newline="") as opened:
+            writer = csv.writer(opened)
+            picture = ("pano_id",) if has_picture else ()
+            writer.writerow(
+                ("region_type", *(f"{corner}_{axis}" for corner in order for axis in "xy"), "detected_by", *picture)
+            )
+            for row in regions:
+                ends = (row.detected_by, row.pano_id) if has_picture else (row.detected_by,)
+                writer.writerow((row.kind, *chain.from_iterable(map(row.corner, order)), *map(csv_cell, ends)))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror or error}") from error
