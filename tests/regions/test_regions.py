@@ -9,13 +9,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from anonymise.commands import regions
-from anonymise.core.detections import Box
+from anonymise.commands import cli, regions
+from anonymise.core.classes import LABELS
+from anonymise.core.detections import Box, Detections, Instance, Size, full_mask
+from anonymise.core.wraparound import split_at_seam
 from anonymise.corrections.store import Store
+from anonymise.regions.exporting import exported, write_table
 from tests.corrections.runs import Folders, noise
-from tests.fakes import street
+from tests.fakes import read_image, street
+
+ROOT = Path(__file__).parents[2]
 
 _CORNERS = ("left_top", "right_top", "left_bottom", "right_bottom")
 TABLE = ["region_type", *(f"{corner}_{axis}" for corner in _CORNERS for axis in "xy"), "detected_by", "pano_id"]
@@ -205,6 +212,103 @@ def test_a_region_over_the_seam_is_hidden_on_both_sides(case: Case, tmp_path: Pa
     assert case.n_original("M1/sphere.png", Box(5, 25, 195, 50)) == 190 * 25
 
 
+@pytest.mark.slow
+def test_regions_of_a_panorama_of_8000_by_4000(case: Case, tmp_path: Path) -> None:
+    """Acceptance 1 and 3, in pixels, blurred."""
+    grey = np.add.outer(np.arange(4000) * 37, np.arange(8000) * 53).astype(np.uint8)  # its neighbours differ
+    case.write("M1/sphere.png", np.repeat(grey[:, :, None], 3, axis=2))
+    slanted = row("M1_sphere", 0, 0, 0, 0)
+    slanted |= dict(zip(TABLE[1:9], (7990, 130, 8010, 140, 7990, 250, 8010, 230), strict=True))
+    boxes = [(-75, 1000, 20, 1040), (4000, 3990, 4040, 4020), (100, 100, 130, 103)]
+    file = write(tmp_path / "r.csv", [slanted, *(row("M1_sphere", *box) for box in boxes)])
+    keys = ["projection=equirectangular", "appearance=blur"]
+    assert case.import_(file, "--set", keys[0], frame="8000x4000") == 0
+    case.run(*keys, only=frozenset({"M1/sphere.png"}))
+    for box in (
+        *(Box(7990, 130, 8000, 250), Box(0, 130, 10, 250)),
+        *(Box(7925, 1000, 8000, 1040), Box(0, 1000, 20, 1040)),
+        *(Box(4000, 3990, 4040, 4000), Box(100, 100, 130, 103)),
+    ):
+        assert case.n_original("M1/sphere.png", box) < box.area / 20, box
+    assert case.n_original("M1/sphere.png", Box(200, 300, 400, 500)) == 200 * 200
+
+
+def test_what_is_turned_upright_takes_its_angles_from_columns_or_records(case: Case, tmp_path: Path) -> None:
+    case.write("M1/sphere.png", noise((200, 100)))
+    file = write(tmp_path / "r.csv", [row("M1_sphere", 150, 40, 160, 50)])
+    few = ["--rectified", "--set", "projection=equirectangular"]
+    assert case.import_(file, *few, frame="200x100") == 1
+    record = case.output / "M1/sphere.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"exif_roll": "NaN", "exif_pitch": 0}')
+    assert case.import_(file, *few, "-o", case.output, frame="200x100") == 1
+    assert case.counts() == {}
+    record.write_text('{"exif_roll": 18.0, "exif_pitch": 0}')
+    assert case.import_(file, *few, "-o", case.output, frame="200x100") == 0
+    with_columns = write(
+        tmp_path / "s.csv", [{**row("M1_sphere", 150, 40, 160, 50), "roll": 18, "pitch": 0}], [*TABLE, "roll", "pitch"]
+    )
+    assert case.import_(with_columns, *few, frame="200x100") == 0
+    ((_, _, shape),) = case.shapes()
+    rows = [y for _, y in json.loads(str(shape))["polygon"]]
+    assert 29 < min(rows) < max(rows) < 41  # 18 degrees are 10 rows, at the side
+
+
+@pytest.mark.slow
+def test_a_picture_that_comes_later_is_hidden_by_the_next_run(case: Case, tmp_path: Path, capsys: Capture) -> None:
+    """Acceptance 8, with a real model, which finds nothing in noise."""
+    file = write(tmp_path / "r.csv", [row("M9_pano_0", 5, 5, 55, 55)])
+    assert case.import_(file) == 0
+    assert case.counts() == {"unmatched": 1}
+    case.write("2021/M9/pano_0.png", noise())
+    keys = ["-k", str(ROOT / "config/lite_config.yml"), "--set", "remote_preview=False", *case.named()]
+    folders = ["-i", str(case.input), "-o", str(case.output)]
+    assert cli.main([*folders, *keys]) == 0
+    assert case.n_original("2021/M9/pano_0.png") < 25
+    assert case.n_original("2021/M9/pano_0.png", Box(100, 20, 150, 100)) == 50 * 80
+    assert case.counts()["drawn"] == 1
+    capsys.readouterr()
+    assert regions.main(["undo", "--batch", "b", *case.named()]) == 0
+    assert cli.main([*folders, *keys, "--corrected"]) == 0
+    assert case.n_original("2021/M9/pano_0.png") == 2500
+
+
+def test_what_waits_for_its_picture(case: Case, tmp_path: Path) -> None:
+    """Its batch, rule of names and review still count when the picture comes."""
+    for batch, names, more in (
+        ("undone", "{mission}_{stem}", ()),
+        ("review", "stem", ("--review",)),
+        ("rule", "{mission}+{stem}", ()),
+    ):
+        pano = {"undone": "M9_late", "review": "late", "rule": "M9+late"}[batch]
+        file = write(tmp_path / f"{batch}.csv", [row(pano, 5, 5, 55, 55)])
+        assert case.import_(file, "--names", names, *more, batch=batch) == 0
+    assert regions.main(["undo", "--batch", "undone", *case.named()]) == 0
+    case.write("M9/late.png", noise())
+    assert case.import_(write(tmp_path / "none.csv", []), batch="other") == 0
+    assert case.counts("undone") == {"undone": 1}
+    assert case.counts("review") == {"proposed": 1, "rejected": 1}
+    assert case.counts("rule") == {"accepted": 1, "rejected": 1}
+
+
+def test_left_of_a_planar_picture_that_comes_later(case: Case, tmp_path: Path) -> None:
+    assert case.import_(write(tmp_path / "r.csv", [row("M9_late", -10, 5, 20, 55)]), frame="200x100") == 0
+    case.write("M9/late.png", noise((200, 100)))
+    assert case.import_(write(tmp_path / "none.csv", [])) == 0
+    case.run()
+    assert case.n_original("M9/late.png", Box(0, 5, 20, 55)) == 0
+
+
+def test_undo_leaves_what_people_reported(case: Case, tmp_path: Path, capsys: Capture) -> None:
+    case.put("2020/01/01/M1/pano_0.png", source="report", batch="week")
+    assert regions.main(["undo", "--batch", "week", *case.named()]) == 2
+    assert "there are no regions in force in this group" in capsys.readouterr().err
+    case.import_(write(tmp_path / "r.csv", [row("M1_pano_0", 1, 2, 30, 40)]), batch="week")
+    assert regions.main(["undo", "--batch", "week", *case.named()]) == 0
+    assert case.counts("week") == {"accepted": 1, "undone": 1}
+
+
+HEADER = ",".join(TABLE) + "\n"
 BAD: dict[str, tuple[str | bytes, str]] = {
     "no header": ("N,1,2,3,4\n", "line 1: there is no header with the names of the columns"),
     "missing column": ("region_type,pano_id,left_top_x,left_top_y\n", "line 1: there is no column right_top_x"),
@@ -212,13 +316,18 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "no picture": (",".join(TABLE[:-1]) + "\n", "line 1: there is no column pano_id or relative"),
     "not UTF-8": (b"\xff\xfe\x00", "is not UTF-8"),
     "empty": ("", "line 1: there is no header"),
+    "header again": (f"{HEADER}N,1,2,3,2,1,5,3,5,x,M1_pano_0\n{HEADER}", "line 3: the header is there again"),
+    "no end of line": (f'"{"x" * 200_000}",b', "line 1: field larger than field limit"),
+    "cut gzip": (gzip.compress(HEADER.encode())[:-9], "cannot be read"),
+    "damaged gzip": (gzip.compress(HEADER.encode())[:10] + b"\xff" * 40, "cannot be read"),
+    "no gzip": (HEADER, "cannot be read: Not a gzipped file"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_file_that_is_no_table_changes_nothing(kind: str, case: Case, tmp_path: Path, capsys: Capture) -> None:
     content, message = BAD[kind]
-    file = tmp_path / "bad.csv"
+    file = tmp_path / ("bad.csv.gz" if "gzip" in kind else "bad.csv")
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     good = write(tmp_path / "good.csv", [row("M1_pano_0", 1, 2, 30, 40)])
     assert case.import_(good, file) == 2
@@ -238,6 +347,8 @@ def test_a_file_that_is_no_table_changes_nothing(kind: str, case: Case, tmp_path
         ("N,1,2,3,2,1,5,3,5,x,", "pano_id is empty"),
         ("X,1,2,3,2,1,5,3,5,x,M1_pano_0", "unknown region_type: X; --types X=CLASS names it"),
         ("N,1,2,3,2,1,5,3,5,x,M1_twice", "M1_twice may be "),
+        ("N,1,2,3,2,1,5,3,5,x,/etc/passwd", "/etc/passwd is no path below the input folder"),
+        ("N,1,2,3,2,1,5,3,5,x,../M1_pano_0", "../M1_pano_0 is no path below the input folder"),
     ],
 )
 def test_a_row_that_is_none_has_its_line(line: str, reason: str, case: Case, tmp_path: Path, capsys: Capture) -> None:
@@ -248,6 +359,18 @@ def test_a_row_that_is_none_has_its_line(line: str, reason: str, case: Case, tmp
     assert case.import_(file) == 1
     assert f"{file}, line 2: {reason}" in capsys.readouterr().err
     assert case.counts() == {}
+
+
+def test_a_line_that_is_no_json_has_its_number(case: Case, tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "r.jsonl"
+    entry = {**row("M1_pano_0", 1, 2, 30, 40), "colour": "red"}
+    file.write_text(f"{json.dumps(entry)}\n{'[' * 100_000}\n{{\n[1]\n{json.dumps(entry | {'score': 1})}\n")
+    assert case.import_(file, "--dry-run") == 1
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in told[1:]] == [f"{file}, line {n}" for n in (2, 3, 4)]
+    assert told[0] == f"{file}, line 1: not used: colour"
+    assert case.import_(file, "--allow-errors", "3") == 0
+    assert case.counts() == {"accepted": 1}
 
 
 def test_what_is_wrong_with_the_arguments(case: Case, tmp_path: Path, capsys: Capture) -> None:
@@ -261,9 +384,10 @@ def test_what_is_wrong_with_the_arguments(case: Case, tmp_path: Path, capsys: Ca
     ):
         assert case.import_(*arguments) == 2
         assert message in capsys.readouterr().err
-    with pytest.raises(SystemExit) as stopped:
-        case.import_(file, frame="8000")
-    assert stopped.value.code == 2
+    for few in ({"frame": "8000"}, {"batch": ""}):
+        with pytest.raises(SystemExit) as stopped:
+            case.import_(file, **few)
+        assert stopped.value.code == 2
 
 
 def test_export_and_import_give_the_same_boxes(case: Case, tmp_path: Path, capsys: Capture) -> None:
@@ -295,6 +419,44 @@ def test_export_of_what_the_model_found(case: Case, tmp_path: Path, capsys: Capt
     assert found["detected_by"].startswith("anonymise ")
 
 
+def test_export_as_result_files(case: Case, tmp_path: Path) -> None:
+    rows = [row("M1_pano_0", 5, 6, 50, 60), row("M1_pano_0", 7, 8, 30, 40, kind="G"), row("M1_pano_1", 9, 9, 30, 40)]
+    assert case.import_(write(tmp_path / "r.csv", rows)) == 0
+    few = ["export", "--from-corrections", "--order", "results", "-o", str(tmp_path / "o"), "--frame", "160x120"]
+    assert regions.main([*few, *case.named()]) == 0
+    files = sorted(file.relative_to(tmp_path / "o").as_posix() for file in (tmp_path / "o").rglob("*.csv"))
+    first, second = "2020/01/01/M1/pano_0", "2020/01/02/M1/pano_1"
+    assert files == [f"{first}/regions_f.csv", f"{first}/regions_lp.csv", f"{second}/regions_lp.csv"]
+    with (tmp_path / "o" / files[0]).open(encoding="utf-8") as opened:
+        assert next(csv.reader(opened)) == [*TABLE[:5], *TABLE[7:9], *TABLE[5:7], TABLE[9]]
+    before = case.shapes()
+    assert case.import_(tmp_path / "o", batch="again") == 0
+    assert case.counts("again") == {"accepted": 3}
+    assert case.shapes() == before
+
+
+def test_export_and_import_hide_the_same_pixels(case: Case, tmp_path: Path) -> None:
+    """What crosses the seam, what goes all around, and what is at both edges of a picture that is planar."""
+    around = [
+        Instance(2, 1.0, box, full_mask(box))
+        for box in (Box(190, 10, 212, 30), Box(0, 90, 200, 100), Box(20, 50, 160, 60))
+    ]
+    edges = [Instance(2, 1.0, box, full_mask(box)) for box in (Box(150, 10, 200, 40), Box(0, 10, 30, 40))]
+    for name, objects in (("around", split_at_seam(around, 200)), ("planar", edges)):
+        found = Detections(Size(200, 100), tuple(objects))
+        rows = list(exported([(f"{name}.png", found)], {LABELS[2]: "N"}, Size(333, 111), "me"))
+        data = case.write(f"{name}.png", noise((200, 100)))
+        write_table(tmp_path / "o.csv", [entry for entry in rows if not isinstance(entry, str)])
+        kind = "equirectangular" if name == "around" else "planar"
+        assert case.import_(tmp_path / "o.csv", "--set", f"projection={kind}", batch=name, frame="333x111") == 0
+        case.run(f"projection={kind}", only=frozenset({data.name}))
+        hidden = (read_image(case.output / data.name) != read_image(data)).any(axis=2)
+        wanted = found.union()
+        assert hidden[wanted].all()
+        near = cv2.dilate(wanted.astype(np.uint8), np.ones((3, 3)))
+        assert not hidden[:, 3:-3][near[:, 3:-3] == 0].any()
+
+
 @pytest.mark.slow
 def test_a_killed_import_leaves_nothing_or_all(case: Case, tmp_path: Path) -> None:
     """Acceptance 7."""
@@ -308,7 +470,7 @@ def test_a_killed_import_leaves_nothing_or_all(case: Case, tmp_path: Path) -> No
     killed = 0
     for delay in range(12):
         process = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.DEVNULL)
-        while process.poll() is None and not journal.exists():
+        while process.poll() is None and not (journal.exists() and journal.stat().st_size):
             pass
         for _ in range(delay * 30_000):  # further and further into the transaction
             pass
