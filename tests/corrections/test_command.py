@@ -12,10 +12,11 @@ import pytest
 
 import anonymise
 from anonymise.batch import preflight
-from anonymise.batch.chosen import names_in
+from anonymise.batch.audit import audit
+from anonymise.batch.chosen import corrected_images, names_in
+from anonymise.batch.walker import TreeWalker
 from anonymise.core.detections import Box
 from anonymise.core.errors import UsageError
-from anonymise.corrections.store import Store
 from tests.corrections.runs import SPOT, Folders, noise
 from tests.fakes import RedMasker, read_image, street, write_image
 
@@ -217,8 +218,6 @@ def test_only_from_python(tmp_path: Path) -> None:
 
 def test_corrected_images_are_those_of_this_output(tmp_path: Path) -> None:
     """A row that was drawn elsewhere is not drawn here."""
-    from anonymise.batch.chosen import corrected_images
-
     folders = Folders(tmp_path)
     for name in ("1.png", "2.png", "3.png"):
         folders.write(name, noise())
@@ -226,12 +225,18 @@ def test_corrected_images_are_those_of_this_output(tmp_path: Path) -> None:
     ids = [folders.put("1.png"), folders.put("2.png"), folders.put("other/9.png")]
     folders.redraw(output="out2")
     assert [folders.status(id_) for id_ in ids] == ["drawn", "drawn", "accepted"]
-    with Store(folders.store_folder) as store:
-        assert corrected_images(folders.output, store) == {"1.png", "2.png"}
-        assert corrected_images(folders.folder / "out2", store) == frozenset()
-        assert corrected_images(folders.folder / "new", store) == frozenset()
+    store = str(folders.store_folder)
+    assert corrected_images(folders.output, store) == {"1.png", "2.png"}
+    assert corrected_images(folders.folder / "out2", store) == frozenset()
+    assert corrected_images(folders.folder / "new", store) == frozenset()
+    walker = TreeWalker(folders.places(), folders.settings().files)
+    found = audit(
+        walker, folders.settings().files, folders.output, digest="", source=None,
+        corrected=corrected_images(folders.output, store),
+    )  # fmt: skip
+    doubts = [doubt.path.name for doubt in found.stale if "corrections" in doubt.reason]
+    assert doubts == ["1.png", "2.png"]
     folders.run(only=frozenset({"1.png", "2.png"}))
     assert [folders.n_original(name) for name in ("1.png", "2.png", "3.png")] == [0, 0, 2500]
     folders.undo(ids[0])
-    with Store(folders.store_folder) as store:
-        assert corrected_images(folders.output, store) == {"1.png"}
+    assert corrected_images(folders.output, store) == {"1.png"}

@@ -221,6 +221,20 @@ def test_a_polygon_and_run_lengths(folders: Folders) -> None:
     assert folders.n_original("1.png", Box(60, 60, 90, 80)) == 30 * 20
 
 
+@pytest.mark.parametrize(
+    "corners",
+    [
+        [[80, 10], [110, 100], [30, 45], [130, 45], [50, 100]],  # a star in one line
+        [[30, 30], [130, 30], [130, 90], [30, 90], [30, 30], [130, 30], [130, 90], [30, 90]],  # twice around
+    ],
+)
+def test_a_polygon_that_crosses_itself_has_no_holes(folders: Folders, corners: list[list[int]]) -> None:
+    folders.write("1.png", noise())
+    folders.put("1.png", shape={"polygon": corners})
+    folders.run()
+    assert folders.n_original("1.png", Box(72, 50, 88, 62)) == 0
+
+
 def test_nothing_counts_as_drawn_where_nothing_is_hidden(folders: Folders) -> None:
     folders.write("1.png", noise())
     added = folders.put("1.png")

@@ -1,6 +1,6 @@
 """Which files of which images are there, and what the journal says: what an operator checks before publishing."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
@@ -82,6 +82,7 @@ def audit(
     source: str | None,
     all_kinds: bool = False,
     verify_max_pixels: int | None = None,
+    corrected: Collection[str] = (),
 ) -> Audit:
     """Looks for the files of every image that ``walker`` finds.
 
@@ -93,6 +94,7 @@ def audit(
         source: fingerprint of the model that results should be of; None if that is not known.
         all_kinds: ask for every kind of file in every place of the run, whatever ``options`` say.
         verify_max_pixels: decode every picture that is there, up to this size; None does not look into files.
+        corrected: `Paths.key` of the finished images whose corrections have changed since.
 
     Raises:
         StorageError: there is a journal, but it cannot be read.
@@ -132,6 +134,8 @@ def audit(
                 counts.setdefault((file.kind, file.place), dict.fromkeys(Status, 0))[status] += 1
             if journal is not None and paths.key not in failed:
                 stale += _stale(paths, entry, digest, source)
+                if paths.key in corrected:
+                    stale.append(Doubt(paths.source, "its corrections have changed since"))
     return Audit(
         n_images,
         counts,

@@ -34,15 +34,21 @@ def names_in(text: str, name: str) -> frozenset[str]:
     return frozenset(chosen)
 
 
-def corrected_images(output: Path, store: Store) -> frozenset[str]:
+def corrected_images(output: Path, folder: str | None) -> frozenset[str]:
     """`Paths.key` of the finished images of an output folder whose corrections have changed since.
 
+    Args:
+        output: the output folder.
+        folder: folder of the store (key ``corrections``); None has no corrections.
+
     Raises:
+        UsageError: there is no store in the folder.
         StorageError: the journal or the store cannot be read.
     """
-    if not has_journal(output):
+    if folder is None or not has_journal(output):
         return frozenset()
-    digests = store.digests()
+    with Store(Path(folder)) as store:
+        digests = store.digests()
     with JournalReader(output) as journal:
         return frozenset(
             entry.relative

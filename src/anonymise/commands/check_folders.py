@@ -42,6 +42,7 @@ def _check(args: argparse.Namespace) -> int:
 
     from anonymise import config as configuration
     from anonymise.batch.audit import audit
+    from anonymise.batch.chosen import corrected_images
     from anonymise.batch.paths import Places
     from anonymise.batch.preflight import check_models, no_image
     from anonymise.batch.walker import TreeWalker
@@ -70,6 +71,7 @@ def _check(args: argparse.Namespace) -> int:
             source=None if identity is None else config.model_fingerprint(identity),
             all_kinds=args.ignore_config,
             verify_max_pixels=config.images.max_decoded_pixels if args.verify else None,
+            corrected=corrected_images(places.output, config.run.corrections),
         )
     if not found.n_images and found.is_complete and not args.allow_empty:
         raise UsageError(no_image(walker))

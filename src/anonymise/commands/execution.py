@@ -259,7 +259,6 @@ def _chosen(args: argparse.Namespace, config: "Config", output: Path) -> frozens
         UsageError: the list cannot be read, or there is no store of corrections.
     """
     from anonymise.batch.chosen import corrected_images, names_in
-    from anonymise.corrections.store import Store
 
     chosen: frozenset[str] | None = None
     if args.only is not None:
@@ -271,7 +270,6 @@ def _chosen(args: argparse.Namespace, config: "Config", output: Path) -> frozens
     if args.corrected:
         if config.run.corrections is None:
             raise UsageError("--corrected needs the folder of the corrections (corrections: FOLDER)")
-        with Store(Path(config.run.corrections)) as store:
-            corrected = corrected_images(output, store)
+        corrected = corrected_images(output, config.run.corrections)
         chosen = corrected if chosen is None else chosen & corrected
     return chosen

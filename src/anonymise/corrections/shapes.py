@@ -112,6 +112,9 @@ def object_of(shape: str, frame: Size, size: Size, label: int, source: str, *, w
         # OpenCV counts from the centres of pixels, and fills the outline too.
         fixed = np.rint((points - (box.left + 0.5, box.top + 0.5)) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
         cv2.fillPoly(drawn, [fixed], (1,), shift=_SUBPIXEL_BITS)
+        # Where an outline crosses itself, what it goes around twice stays empty: the holes are filled.
+        outlines, _ = cv2.findContours(drawn, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(drawn, outlines, -1, (1,), cv2.FILLED)
         mask = drawn.astype(bool)
     else:
         box, mask = runlengths.decode(value["counts"], frame)
