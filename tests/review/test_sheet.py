@@ -35,7 +35,8 @@ def test_the_least_certain_come_first_with_their_reasons(tmp_path: Path) -> None
 
 
 def test_scores_of_what_is_not_hidden_count_and_corrections_do_not() -> None:
-    find = {"category_id": 1, "category": "person", "score": 0.55}
+    find = {"category_id": 1, "category": "person", "score": 0.55, "bbox": [10, 10, 20, 20]}
+    car = {"category_id": 3, "category": "car", "score": 0.9, "bbox": [0, 0, 100, 50]}
 
     def doubt(**lists: object) -> Doubt:
         return doubt_of_scores(lists, lambda _: 0.5)
@@ -43,6 +44,8 @@ def test_scores_of_what_is_not_hidden_count_and_corrections_do_not() -> None:
     assert doubt(instances=[find]).degree == pytest.approx(0.5)
     assert doubt(instances=[find | {"source": "review"}]) == Doubt(0.0)
     assert doubt(doubtful=[find]) == Doubt(0.6, "person 0.55, not hidden")
+    assert doubt(instances=[car], doubtful=[find]) == Doubt(0.0)  # the car hides its driver
+    assert doubt(instances=[car], doubtful=[find | {"bbox": [90, 10, 20, 20]}]).degree == 0.6
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>.jpg", "a\"b'&amp;.jpg", "a\nb.jpg", "ø 100%#?.jpg"])

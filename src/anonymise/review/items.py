@@ -16,7 +16,7 @@ from anonymise.core.detections import MODEL, Box, Detections, Instance, Size
 from anonymise.core.orientation import upright_size
 from anonymise.corrections.shapes import object_of
 from anonymise.corrections.store import Correction, Store
-from anonymise.review.pictures import Picture
+from anonymise.review.pictures import HIDDEN_ANYWAY, Picture
 from anonymise.review.views import outline_of
 
 __all__ = ["Find", "Shown", "shown"]
@@ -149,7 +149,13 @@ def shown(picture: Picture, store: Store, config: Config) -> Shown:
 def _finds(found: Detections) -> Iterator[Find]:
     for instances, is_hidden in ((found.instances, True), (found.doubtful, False)):
         for parts in _wholes([instance for instance in instances if instance.source == MODEL]):
-            yield Find(parts, found.size, is_hidden)
+            if is_hidden or not _is_covered(parts, found.instances):
+                yield Find(parts, found.size, is_hidden)
+
+
+def _is_covered(parts: tuple[Instance, ...], hidden: Sequence[Instance]) -> bool:
+    wanted = HIDDEN_ANYWAY * sum(part.area() for part in parts)
+    return any(sum(part.overlap(other) for part in parts) >= wanted for other in hidden)
 
 
 def _wholes(instances: Sequence[Instance]) -> Iterator[tuple[Instance, ...]]:

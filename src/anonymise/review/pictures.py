@@ -12,16 +12,28 @@ from typing import Any, NamedTuple
 
 from anonymise.batch.journal import Entry, JournalReader, State
 from anonymise.core import saved_instances
-from anonymise.core.detections import Detections, Size
+from anonymise.core.detections import MODEL, Detections, Size
 from anonymise.core.errors import InstancesError, UnreadableImage
 
-__all__ = ["NO_DOUBT", "Doubt", "Picture", "Published", "Thresholds", "doubt_of_scores", "doubts_by_neighbours"]
+__all__ = [
+    "HIDDEN_ANYWAY",
+    "NO_DOUBT",
+    "Doubt",
+    "Picture",
+    "Published",
+    "Thresholds",
+    "doubt_of_scores",
+    "doubts_by_neighbours",
+]
 
 Thresholds = Callable[[int], float]
 """Class id → score from which on finds are hidden."""
 
 _BAND = 0.1
 """Scores that are nearer to the threshold are doubtful."""
+
+HIDDEN_ANYWAY = 0.9
+"""Fraction of a doubtful object, such as a driver, from which on another that is hidden, such as the car, covers it."""
 
 _THROWN_OUT = 0.6
 """Doubt about what a second look threw out (key ``keep_doubtful``), whatever its score."""
@@ -206,15 +218,24 @@ def doubt_of_scores(content: Mapping[str, Any], thresholds: Thresholds) -> Doubt
         thresholds: class id → score from which on a find is hidden.
     """
     doubt = NO_DOUBT
+    hidden = [entry["bbox"] for entry in content.get("instances", ())]
     for name in ("instances", "doubtful"):
         for entry in content.get(name, ()):
-            if entry.get("source", "model") != "model":
+            if entry.get("source", MODEL) != MODEL:
                 continue
             nearness = 1 - abs(entry["score"] - thresholds(entry["category_id"])) / _BAND
+            found = Doubt(max(nearness, 0.0), f"{entry['category']} {entry['score']:.2f}")
             if name == "doubtful":
-                found = Doubt(max(nearness, _THROWN_OUT), f"{entry['category']} {entry['score']:.2f}, not hidden")
-            else:
-                found = Doubt(max(nearness, 0.0), f"{entry['category']} {entry['score']:.2f}")
+                if any(_fraction_inside(entry["bbox"], box) >= HIDDEN_ANYWAY for box in hidden):
+                    continue
+                found = Doubt(max(nearness, _THROWN_OUT), f"{found.reason}, not hidden")
             if found.degree > doubt.degree:
                 doubt = found
     return doubt
+
+
+def _fraction_inside(inner: Sequence[float], outer: Sequence[float]) -> float:
+    """Fraction of a box [left, top, width, height] that lies inside another."""
+    width = min(inner[0] + inner[2], outer[0] + outer[2]) - max(inner[0], outer[0])
+    height = min(inner[1] + inner[3], outer[1] + outer[3]) - max(inner[1], outer[1])
+    return max(0.0, width) * max(0.0, height) / (inner[2] * inner[3])
