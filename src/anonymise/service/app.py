@@ -46,7 +46,7 @@ class Service:
         self._metrics()
         page = files("anonymise.service") / "page"
         kinds = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
-        kinds["openapi.json"] = "application/json"
+        kinds |= {"icon.svg": "image/svg+xml", "openapi.json": "application/json"}
         static = {name: ((page / name).read_bytes(), kind) for name, kind in kinds.items()}
 
         async def serve_static(request: Request) -> Response:
@@ -54,7 +54,7 @@ class Service:
             return Response(data, media_type=kind)
 
         routes = [
-            *(Route(path, serve_static) for path in ("/", "/page.js", "/page.css", "/openapi.json")),
+            *(Route(path, serve_static) for path in ("/", *(f"/{name}" for name in kinds))),
             Route("/anonymize", self._anonymize, methods=["POST"]),
             Route("/blur/", self._blur, methods=["POST"]),
             Route("/blur/", self._health),

@@ -129,7 +129,7 @@ class Engine:
     def retry_after(self) -> int:
         """Seconds until there may be room again, 1 to 60."""
         waiting = max(1, self.n_requests - self._n_workers)
-        return max(1, min(60, -int(-waiting * self.seconds // 1)))
+        return max(1, min(60, -int(-waiting * self.seconds / self._n_workers // 1)))
 
     def close(self) -> None:
         """Ends the threads, once they are done with what they have begun."""

@@ -1,0 +1,80 @@
+"""The page at /: a picture is tried in a browser, without any other host."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.service.served import Serving, picture, serving
+
+pytestmark = pytest.mark.slow
+
+_OFF = ("gpu", "quic", "background-networking", "component-update", "sync")
+FLAGS = ["--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in _OFF)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        reason = "Chromium is not installed (Debian: apt-get install chromium)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason}, and in CI its tests must run")
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Serving]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(params=[("light", 1280), ("dark", 360)], ids=lambda given: f"{given[0]}-{given[1]}")
+def page(request: pytest.FixtureRequest, browser: Browser, served: Serving) -> Iterator[Page]:
+    scheme, width = request.param
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
+    opened = context.new_page()
+    asked: list[str] = []
+    problems: list[str] = []
+    opened.on("request", lambda sent: asked.append(sent.url))
+    opened.on("console", lambda message: None if "status of 415" in message.text else problems.append(message.text))
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.goto(served.address)
+    yield opened
+    context.close()
+    assert all(url.startswith((served.address, "blob:")) for url in asked)
+    assert problems == []
+
+
+def test_a_picture_is_tried(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "street.jpg"
+    file.write_bytes(picture(size=(640, 400)))
+    page.set_input_files("#file", str(file))
+    expect(page.locator("#status")).to_have_text("Hidden: 1 car")
+    expect(page.locator("#after")).to_have_js_property("naturalWidth", 640)
+    assert page.evaluate("document.getElementById('save').download") == "street_anonymised.jpg"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    if folder := os.environ.get("ANONYMISE_TEST_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/service_{page.viewport_size['width']}.png", full_page=True)  # type: ignore[index]
+    found = Axe().run(page)
+    assert [v["id"] for v in found.response["violations"] if v["impact"] in ("serious", "critical")] == []
+
+
+def test_what_is_dropped_and_is_no_picture(page: Page) -> None:
+    page.evaluate(
+        """() => {
+            const data = new DataTransfer();
+            data.items.add(new File(["text"], "a.jpg", { type: "image/jpeg" }));
+            document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
+        }"""
+    )
+    expect(page.locator("#status")).to_have_text("Unknown content type")
+    assert page.locator("#pair").is_hidden()
