@@ -1,7 +1,7 @@
 """Load on the service against the folder run: ``python -m benchmarks.service [--requests 200] [--clients 32]``.
 
-Both get the same drawn pictures and the same configuration, one after the other in processes of their own; memory is the
-sum of the proportional sets of all their processes, looked at every half second. Refused requests come again when the
+Both get the same drawn pictures and the same configuration, one after the other in processes of their own; memory is
+the sum of the proportional sets of all their processes, looked at every half second. Refused requests come again when the
 service says so.
 """
 
@@ -82,12 +82,14 @@ def _folder_run(root: Path, config: str) -> tuple[float, float]:
     """Images a second without the start, and MiB."""
     command = [sys.executable, "-m", "anonymise", "-i", str(root / "in"), "-o", str(root / "out"), "-k", config]
     first = None
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True) as process:
-        with _memory(process) as memory:
-            while process.poll() is None:
-                if first is None and any((root / "out").glob("*.jpg")):
-                    first = time.perf_counter()
-                time.sleep(0.02)
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True) as process,
+        _memory(process) as memory,
+    ):
+        while process.poll() is None:
+            if first is None and any((root / "out").glob("*.jpg")):
+                first = time.perf_counter()
+            time.sleep(0.02)
     assert first is not None
     return (len(list((root / "out").glob("*.jpg"))) - 1) / (time.perf_counter() - first), memory[0]
 
