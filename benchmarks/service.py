@@ -1,8 +1,8 @@
 """Load on the service against the folder run: ``python -m benchmarks.service [--requests 200] [--clients 32]``.
 
 Both get the same drawn pictures and the same configuration, one after the other in processes of their own; memory is
-the sum of the proportional sets of all their processes, looked at every half second. Refused requests come again when the
-service says so.
+the sum of the proportional sets of all their processes, looked at every half second. Refused requests come again when
+the service says so.
 """
 
 import argparse
