@@ -12,9 +12,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from anonymise.core import runlengths
-from anonymise.core.detections import Box, Detections, Instance, Size, full_mask
+from anonymise.core.detections import Box, Detections, Instance, Mask, Size, full_mask
 from anonymise.core.wraparound import placed
 
 __all__ = ["Point", "box_around", "canonical", "object_of", "polygon_text"]
@@ -108,14 +109,7 @@ def object_of(shape: str, frame: Size, size: Size, label: int, source: str, *, w
         points = np.array(value, float) * (x, y)
         box = box_around(points.tolist())
         box = Box(box.left, max(0, box.top), box.right, max(1, min(size.height, box.bottom)))
-        drawn = np.zeros((box.height, box.width), np.uint8)
-        # OpenCV counts from the centres of pixels, and fills the outline too.
-        fixed = np.rint((points - (box.left + 0.5, box.top + 0.5)) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-        cv2.fillPoly(drawn, [fixed], (1,), shift=_SUBPIXEL_BITS)
-        # Where an outline crosses itself, what it goes around twice stays empty: the holes are filled.
-        outlines, _ = cv2.findContours(drawn, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(drawn, outlines, -1, (1,), cv2.FILLED)
-        mask = drawn.astype(bool)
+        mask = _polygon(points - (box.left, box.top), Size(box.width, box.height))
     else:
         box, mask = runlengths.decode(value["counts"], frame)
         if size != frame:
@@ -126,6 +120,19 @@ def object_of(shape: str, frame: Size, size: Size, label: int, source: str, *, w
     if wraps:
         instance = placed(instance, size.width)
     return _clipped(instance, Box(0, 0, 2 * size.width if wraps else size.width, size.height))
+
+
+def _polygon(points: NDArray[np.float64], size: Size) -> Mask:
+    """A polygon with everything within its outline, also what that goes around twice."""
+    drawn, outline = (np.zeros((size.height + 2, size.width + 2), np.uint8) for _ in range(2))
+    # OpenCV counts from the centres of pixels, and fills the outline too; there is a pixel around it for that.
+    fixed = np.rint((points + 0.5) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+    cv2.fillPoly(drawn, [fixed], (1,), shift=_SUBPIXEL_BITS)
+    cv2.polylines(outline, [fixed], isClosed=True, color=(1,), shift=_SUBPIXEL_BITS)
+    around, _ = cv2.findContours(outline, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    within = cv2.drawContours(np.zeros_like(outline), around, -1, (1,), cv2.FILLED)
+    mask: Mask = (drawn | (within & ~outline)).astype(bool)[1:-1, 1:-1]
+    return mask
 
 
 def box_around(points: Sequence[Sequence[float]]) -> Box:
