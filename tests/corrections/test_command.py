@@ -15,6 +15,7 @@ from anonymise.batch import preflight
 from anonymise.batch.audit import audit
 from anonymise.batch.chosen import corrected_images, names_in
 from anonymise.batch.walker import TreeWalker
+from anonymise.commands import corrections
 from anonymise.core.detections import Box
 from anonymise.core.errors import UsageError
 from tests.corrections.runs import SPOT, Folders, noise
@@ -164,6 +165,16 @@ def test_lines_that_are_no_paths_below_the_input(line: str) -> None:
     assert names_in("a/1.jpg\n\n a\\2.jpg \n", "--only x") == {"a/1.jpg", "a/2.jpg"}
     with pytest.raises(UsageError, match="--only x, line 3: "):
         names_in(f"a/1.jpg\n\n{line}\n", "--only x")
+
+
+def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    with pytest.raises(SystemExit, match="0"):
+        corrections.main(["undo", "--help"])
+    assert "(unknown)" in capsys.readouterr().out
 
 
 def test_a_run_of_some_images_takes_originals_from_the_archive(tmp_path: Path) -> None:

@@ -96,7 +96,11 @@ def subcommand(
 
 def add_author(to: argparse.ArgumentParser) -> None:
     """The option for who is working."""
-    to.add_argument("--by", default=getpass.getuser(), metavar="NAME", help="pseudonym of who does this (%(default)s)")
+    try:
+        user = getpass.getuser()
+    except (ImportError, KeyError, OSError):  # as in a container whose user has no name
+        user = "unknown"
+    to.add_argument("--by", default=user, metavar="NAME", help="pseudonym of who does this (%(default)s)")
 
 
 @contextmanager
