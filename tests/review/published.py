@@ -34,7 +34,7 @@ def settings(*overrides: str) -> Config:
     return configuration.load(overrides=[*PLAIN, *overrides], has_archive=True)
 
 
-def publish(folder: Path, pictures: Mapping[str, RgbImage | bytes], *overrides: str) -> Ran:
+def publish(folder: Path, pictures: Mapping[str, RgbImage | bytes], *overrides: str, model: str = "red") -> Ran:
     """Runs over pictures: ``folder/in`` → ``folder/out``, originals in ``folder/archive``."""
     for name, picture in pictures.items():
         file = folder / "in" / name
@@ -48,7 +48,7 @@ def publish(folder: Path, pictures: Mapping[str, RgbImage | bytes], *overrides: 
     for root in places.results:
         storage.prepare_root(root)
     ran = Ran()
-    ran.report = runs.anonymise(loaded, places, Unsure(), SerialWorkers(), ran)
+    ran.report = runs.anonymise(loaded, places, Unsure(model), SerialWorkers(), ran)
     return ran
 
 

@@ -148,6 +148,7 @@ def test_without_the_role_no_original_is_opened_and_with_it_each_is_an_event(fol
             assert person.get("items/..%2f..%2farchive%2fa%2f0.png/image").status_code in (404, 409)
         assert server.person(token="wrong").get(address, find=find).status_code == 401
         assert not log.exists()
+        assert server.person(token="ann").post("claim", kind="lead").status_code == 403
         false = [{"find": find, "reason": "sign"}]
         ann = server.person(token="ann")
         assert ann.decide(ann.claim("sample"), "false", false=false).status_code in (403, 422)
@@ -196,6 +197,13 @@ def test_a_picture_that_has_changed_since_it_was_claimed_is_looked_at_again(fold
         fresh = person.claim("all", item=item["id"])
         assert fresh["version"] != item["version"]
         assert person.decide(fresh).status_code == 201
+        assert publish(folder, {}, *FLAGS).failed == []  # another appearance again: what was found is the same
+        person.get("session")
+        assert person.get("numbers").json()["looked_at"] == 1
+        assert publish(folder, {}, *FLAGS, model="another").failed == []
+        person.get("session")
+        assert person.get("numbers").json()["looked_at"] == 0
+        assert person.claim("all")["relative"] == "a/0.png"
 
 
 def test_a_box_over_the_seam_is_one_correction_that_hides_both_sides(tmp_path: Path) -> None:
@@ -328,11 +336,14 @@ def test_a_proposed_report_is_accepted_by_who_saves_the_picture_and_rejected_by_
         assert person.get("queue", kind="reports").json()["counts"]["reports"] == 2
         first, second = person.claim("reports"), person.claim("reports")
         assert [find["source"] for find in first["finds"]] == ["model", "report"]
-        assert person.decide(first).status_code == 201
+        done = person.decide(first)
         false = [{"find": second["finds"][1]["id"], "reason": "empty"}]
         assert person.decide(second, "false", false=false).status_code == 201
         assert person.claim("reports") is None
-    assert [row.status for row in corrections(folder)] == ["accepted", "rejected"]
+        assert [row.status for row in corrections(folder)] == ["accepted", "rejected"]
+        assert person.post("undo", decision=done.json()["id"]).status_code == 200
+        assert [row.status for row in corrections(folder)] == ["proposed", "rejected"]
+        assert person.claim("reports", item=first["id"])["finds"][1]["source"] == "report"
 
 
 def test_with_two_people_for_a_false_find_the_second_puts_it_in_force(folder: Path, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def _serve(args: argparse.Namespace, config: "Config", published: "Published", d
     second = args.second if len(users) > 1 else 0.0
     options = QueueOptions(args.seed, args.sample, second, listed)
     queue = Queue(published, decisions, partial(of_class, config.model.score_threshold), options)
-    for path in sorted(set(listed or ()) - queue.paths()):
+    for path in sorted(set(listed or ()) - queue.bases().keys()):
         print(printable(f"{args.queue}: {path} is not published"), file=sys.stderr)
     drawing = None
     if published.archive is not None:
@@ -146,8 +146,8 @@ def _gate(args: argparse.Namespace, config: "Config", published: "Published", de
 
     if (fault := decisions.fault()) is not None:
         raise UsageError(f"{decisions.store.file}: {fault}; its numbers prove nothing")
-    paths = {picture.relative for picture in published}
-    found = numbers_of(paths, decisions, config.evaluation.evaluation_size_groups).gate()
+    bases = {picture.relative: picture.base for picture in published}
+    found = numbers_of(bases, decisions, config.evaluation.evaluation_size_groups).gate()
     if not found["n"]:
         print("nobody has looked at the random sample, nor at all pictures")
         return ExitCode.IMAGES_FAILED

@@ -114,6 +114,7 @@ class Decisions:
             self.store.add([replace(one, batch=row.batch) for one in corrections], row.who)
             for id_, status in settled:
                 self.store.set_status([id_], status, row.who)
+                self.store.note(row.who, "settled", id_, row.id)
         return row
 
     def undo(self, id_: str, who: str, now: str, *, others: bool) -> Decision:
@@ -135,6 +136,8 @@ class Decisions:
             row = found[0]
             self._insert(replace(row, id=new_id(), who=who, verdict=None, decided=now, supersedes=row.id))
             self.store.undo(who, batch=row.batch)
+            settled = self.store.read("SELECT correction_id FROM event WHERE what = 'settled' AND detail = ?", [row.id])
+            self.store.set_status([id_ for (id_,) in settled], "proposed", who)
             return row
 
     def _insert(self, row: Decision) -> None:

@@ -1,7 +1,7 @@
 """What a review says in numbers: how much was looked at, how much was missed, and how sure that is."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -11,6 +11,7 @@ from anonymise.corrections.store import Correction
 from anonymise.evaluation.intervals import wilson
 from anonymise.evaluation.tally import SIZE_GROUPS
 from anonymise.review.decisions import Decision, Decisions
+from anonymise.review.pictures import base_of
 
 __all__ = ["Numbers", "numbers_of"]
 
@@ -96,17 +97,17 @@ class Numbers:
         return {"n": n, "share": share, "kappa": kappa}
 
 
-def numbers_of(published: set[str], decisions: Decisions, limits: tuple[float, float]) -> Numbers:
+def numbers_of(published: Mapping[str, str], decisions: Decisions, limits: tuple[float, float]) -> Numbers:
     """The numbers of the published pictures.
 
     Args:
-        published: their paths.
+        published: path of each → its `Picture.base`; decisions about another one do not count.
         decisions: what was decided.
         limits: as `Numbers` has them.
     """
     found: defaultdict[str, list[Decision]] = defaultdict(list)
     for row in decisions.in_force():
-        if row.relative in published and row.is_look:
+        if row.is_look and published.get(row.relative) == base_of(row.version):
             found[row.relative].append(row)
     # What the lead says settles it.
     looks = {path: [row for row in rows if row.queue == "lead"][-1:] or rows for path, rows in found.items()}

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from anonymise.batch.journal import Entry, JournalReader, State
+from anonymise.batch.journal import Entry, JournalReader, State, journal_file
 from anonymise.core import saved_instances
 from anonymise.core.detections import MODEL, Detections, Size
 from anonymise.core.errors import InstancesError, UnreadableImage
+from anonymise.core.sources import uncorrected
 
 __all__ = [
     "HIDDEN_ANYWAY",
@@ -58,7 +59,8 @@ class Picture:
 
     Attributes:
         relative: path below the output folder, with ``/``.
-        version: changes whenever a run has written the picture again.
+        version: changes whenever a run has written the picture again. What stands before the dot, its `base`, changes
+            only if something else was found, or in another picture; not with corrections or another appearance.
         objects: class name → number of objects that are hidden.
         output: the output folder.
         instances_in: folders of the trees in which its saved instances may be, the best first.
@@ -74,6 +76,11 @@ class Picture:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", _digest(self.relative))
+
+    @property
+    def base(self) -> str:
+        """What stays the same as long as decisions about the picture count."""
+        return base_of(self.version)
 
     @property
     def file(self) -> Path:
@@ -144,8 +151,14 @@ class Picture:
         roots = {file.place: file.root for file in entry.written if file.kind == "instances"}
         known = {"remote": output, "archive": archive or roots.get("archive"), "local": roots.get("local")}
         folders = (Path(root) for place in _PREFERRED if place in roots and (root := known[place]) is not None)
-        version = _digest("\n".join(map(str, (entry.digest, entry.source, entry.content, entry.ended))))
-        return cls(entry.relative, version, entry.objects, output, tuple(folders))
+        base = _digest(f"{uncorrected(entry.source or '')} {entry.content}")
+        version = _digest(f"{entry.digest} {entry.source} {entry.content} {entry.ended}")
+        return cls(entry.relative, f"{base}.{version}", entry.objects, output, tuple(folders))
+
+
+def base_of(version: str) -> str:
+    """The `Picture.base` of a version."""
+    return version.partition(".")[0]
 
 
 def _digest(text: str) -> str:
@@ -172,6 +185,10 @@ class Published:
         with JournalReader(self.output) as journal:
             for entry in journal.entries(State.FINISHED):
                 yield Picture.of(entry, self.output, self.archive)
+
+    def stamp(self) -> int:
+        """Changes when a run has written to the folder."""
+        return journal_file(self.output).stat().st_mtime_ns
 
     def now(self, relative: str) -> Picture | None:
         """One of them as it is now; None where it is no longer published.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from anonymise.corrections.store import utc_now
 from anonymise.review.decisions import Decision, Decisions
-from anonymise.review.pictures import NO_DOUBT, Doubt, Picture, Published, Thresholds, doubts_by_neighbours
+from anonymise.review.pictures import NO_DOUBT, Doubt, Picture, Published, Thresholds, base_of, doubts_by_neighbours
 
 __all__ = ["Claim", "Filters", "Queue", "QueueOptions", "Taken"]
 
@@ -102,12 +102,15 @@ class Queue:
         self._lock = threading.RLock()
         self._claims: dict[tuple[str, str], Claim] = {}
         self._by_scores: dict[tuple[str, str], Doubt] = {}
-        self._generation = self._revision = 0
+        self._stamp = self._generation = self._revision = 0
         self._doubtful: tuple[int, list[Picture]] = (0, [])
         self.refresh()
 
     def refresh(self) -> None:
-        """Looks which pictures and decisions there are now."""
+        """Looks which pictures and decisions there are, unless no run has written since the last time."""
+        if self._stamp == (stamp := self._published.stamp()):
+            return
+        self._stamp = stamp
         pictures = list(self._published)
         by_neighbours = dict(zip((picture.id for picture in pictures), doubts_by_neighbours(pictures), strict=True))
         decided: defaultdict[str, list[Decision]] = defaultdict(list)
@@ -178,7 +181,8 @@ class Queue:
     def _is_done(self, kind: str, picture: Picture, user: str) -> bool:
         if kind == "lead" or kind in _PROPOSED_BY:
             return False  # it leaves the queue when it is settled
-        users = {decision.who for decision in self._decided.get(picture.relative, ())}
+        decided = self._decided.get(picture.relative, ())
+        users = {decision.who for decision in decided if base_of(decision.version) == picture.base}
         needed = 2 if kind == "sample" and self.options.second and self._is_double(picture) else 1
         return user in users or len(users) >= needed
 
@@ -216,6 +220,8 @@ class Queue:
                 found = self.picture(item)
                 if found is None or (had is not None and had.who != who):
                     raise Taken("somebody else has this picture, or it is no longer published")
+                if item not in {picture.id for picture in self._order(kind)}:
+                    claim = replace(claim, kind="all")  # or a picture that was chosen would count for the sample
                 self._claims[lane, item] = claim if had is None else replace(had, until=claim.until)
                 return found, self._claims[lane, item]
             self.release(who, but=(kind, filters))
@@ -237,9 +243,9 @@ class Queue:
                 if claim.who != who or (claim.kind, claim.filters) == but
             }
 
-    def paths(self) -> set[str]:
-        """The paths of all pictures."""
-        return set(self._by_path)
+    def bases(self) -> dict[str, str]:
+        """Path of each picture → its `Picture.base`."""
+        return {picture.relative: picture.base for picture in self._pictures.values()}
 
     def picture(self, id_: str) -> Picture | None:
         """The picture with an id, as it is now."""

@@ -95,6 +95,7 @@ class Review:
     def session(self, who: Who) -> dict[str, Any]:
         """Who somebody is and what there is to do. A page that begins gives up what it had claimed before."""
         self._queue.release(who.key)
+        self._queue.refresh()
         hidden = [LABELS[label] for label in sorted(self._config.model.hidden)]
         return {
             "user": who.user.name,
@@ -114,6 +115,8 @@ class Review:
     def claim(self, who: Who, body: Mapping[str, Any]) -> dict[str, Any] | None:
         """The next picture, or a certain one."""
         kind, item = _text(body, "kind") or "all", _text(body, "item") or None
+        if kind == "lead" and not who.user.may("lead"):
+            raise Denied("this needs the role lead")
         found = self._queue.claim(kind, who.key, _filters(body), item, decides=who.user.may("reviewer"))
         if found is None:
             return None
@@ -270,7 +273,7 @@ class Review:
     def numbers(self, who: Who) -> dict[str, Any]:
         """The numbers; those by person for leads only."""
         limits = self._config.evaluation.evaluation_size_groups
-        return numbers_of(self._queue.paths(), self._decisions, limits).as_json(by_person=who.user.may("lead"))
+        return numbers_of(self._queue.bases(), self._decisions, limits).as_json(by_person=who.user.may("lead"))
 
     def draw(self, *, start: bool) -> dict[str, Any]:
         """Starts drawing the corrections, or says how far that is."""
