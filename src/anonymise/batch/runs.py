@@ -192,9 +192,18 @@ def _finish_each(source: DetectionSource, model: str | None, run: _Run) -> Repor
         model: fingerprint that it has for all images; None if each has its own.
         run: what the run works with.
     """
+    with_corrections = corrected(source, run.config.run.corrections, run.config.outlines)
+    if not isinstance(with_corrections, CorrectedSource):
+        return _finished(source, None, model, run)
+    with closing(with_corrections) as corrections:
+        report = _finished(corrections, corrections, model, run)
+        last = corrections.store.last_hash() or "none"
+        log.info("Corrections: %d drawn or undone by this run; last event of the store %s", corrections.n_drawn, last)
+        return replace(report, n_stale=corrections.n_stale)
+
+
+def _finished(source: DetectionSource, corrections: CorrectedSource | None, model: str | None, run: _Run) -> Report:
     config, places = run.config, run.places
-    source = corrected(source, config.run.corrections, config.outlines)
-    corrections = source if isinstance(source, CorrectedSource) else None
     prepare(places, config.files)
     static = StaticMask.of_options(config.static_mask, config.images.max_decoded_pixels)
     check_static_mask(static, places, config.files, config.storage)
@@ -219,7 +228,7 @@ def _finish_each(source: DetectionSource, model: str | None, run: _Run) -> Repor
     if run.elsewhere is not None:
         tasks = partial(_tasks_elsewhere, run.elsewhere, recorder, corrections)
         folder = replace(folder, seconds_per_image=None)  # who does them knows when they begin
-        return _with_corrections(run_over(places, folder, tasks, run.workers, recorder, progress), corrections)
+        return run_over(places, folder, tasks, run.workers, recorder, progress)
     clear_staging((places.input, *places.results), places.shard)
     loading = LoaderOptions(config.storage, config.images.max_decoded_pixels, config.seconds_per_image)
     depth = 2 if config.run.enable_async else 0
@@ -244,8 +253,7 @@ def _finish_each(source: DetectionSource, model: str | None, run: _Run) -> Repor
                     else:
                         yield Success(result.item, result.value)
 
-        report = run_over(places, folder, tasks_here, run.workers, recorder, progress)
-    return _with_corrections(report, corrections)
+        return run_over(places, folder, tasks_here, run.workers, recorder, progress)
 
 
 def _tasks_elsewhere(
@@ -262,15 +270,6 @@ def _tasks_elsewhere(
             yield Success(result.item, result.value)
         else:
             yield elsewhere.task(paths, result.value, corrections)
-
-
-def _with_corrections(report: Report, corrections: CorrectedSource | None) -> Report:
-    if corrections is None:
-        return report
-    with closing(corrections):
-        last = corrections.store.last_hash() or "none"
-        log.info("Corrections: %d drawn or undone by this run; last event of the store %s", corrections.n_drawn, last)
-        return replace(report, n_stale=corrections.n_stale)
 
 
 def _folder_options(config: Config) -> FolderOptions:
