@@ -282,6 +282,12 @@ def test_a_line_of_users_that_makes_no_sense_is_named(tmp_path: Path, line: str)
         read_users(tmp_path / "users.txt")
 
 
+def test_a_folder_that_no_run_has_written_to_makes_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["review", "-i", str(tmp_path / "typo"), "--corrections", str(tmp_path / "store")]) == 3
+    assert "no run has written to" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

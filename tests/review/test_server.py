@@ -223,6 +223,31 @@ def test_a_box_over_the_seam_is_one_correction_that_hides_both_sides(tmp_path: P
     assert same[:, 31:300].all()
 
 
+def test_a_find_on_the_seam_is_one_find_whose_two_sides_are_seen_and_called_false_together(tmp_path: Path) -> None:
+    around = (*PLAIN, "archive_instances=True", "projection=equirectangular", "review_originals=True")
+    publish(tmp_path, {"360.png": street((320, 160), cars=[Box(290, 60, 320, 90), Box(0, 60, 20, 90)])}, *around)
+    file = tmp_path / "archive" / "360_instances.json"
+    content = json.loads(file.read_text())
+    content["instances"].sort(key=lambda one: -one["bbox"][0])
+    content["instances"][1]["continues"] = True
+    file.write_text(json.dumps(content))
+    with serving(tmp_path, *around) as server:
+        person = server.person()
+        item = person.claim("all")
+        assert [find["box"] for find in item["finds"]] == [[290, 60, 50, 30]]
+        (find,) = item["finds"]
+        assert max(x for ring in find["polygon"] for x, _ in ring) >= 339
+        crop = person.get(f"items/{item['id']}/original", find=find["id"]).content
+        seen = read_image(write_bytes(tmp_path / "crop.jpg", crop)).astype(int)
+        assert seen.shape == (80, 100, 3)
+        assert (seen[30:50, 30:70, 0] - seen[30:50, 30:70, 1]).min() > 60  # the whole red car
+        false = [{"find": find["id"], "reason": "reflection"}]
+        assert person.decide(item, "false", false=false).status_code == 201
+        assert person.draw() == {"state": "done", "done": 1, "total": 1, "reason": ""}
+    assert len(corrections(tmp_path)) == 1
+    assert np.array_equal(read_image(tmp_path / "in" / "360.png"), read_image(tmp_path / "out" / "360.png"))
+
+
 def test_stored_pixels_of_a_picture_on_its_side_are_those_that_are_hidden(tmp_path: Path) -> None:
     publish(tmp_path, {"1.jpg": on_its_side(street(cars=[]))}, *FLAGS)
     with serving(tmp_path, *KEYS) as server:

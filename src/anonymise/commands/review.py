@@ -82,6 +82,7 @@ def _execute(args: argparse.Namespace) -> int:
         raise UsageError(f"The archive folder {args.archive_folder} does not exist (-a).")
     archive = None if args.archive_folder is None else args.archive_folder.absolute()
     published = Published(args.output_folder.absolute(), archive)
+    published.check()  # before a store is made
     with Store(Path(config.run.corrections), create=args.action == "serve") as store:
         code: int = _ACTIONS[args.action](args, config, published, Decisions(store))
         return code
@@ -127,6 +128,7 @@ def _serve(args: argparse.Namespace, config: "Config", published: "Published", d
     with web.listen(args.host, args.port) as listening:
         host = f"[{args.host}]" if ":" in args.host else args.host
         address = f"http://{host}:{listening.getsockname()[1]}/" + (f"#{token}" if token else "")
+        print("Open this address in a browser; Ctrl+C ends the review.", file=sys.stderr)
         print(address, flush=True)
         if args.open:
             webbrowser.open(address)

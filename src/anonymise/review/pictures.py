@@ -186,6 +186,10 @@ class Published:
             for entry in journal.entries(State.FINISHED):
                 yield Picture.of(entry, self.output, self.archive)
 
+    def check(self) -> None:
+        """Raises `StorageError` where there is no journal."""
+        JournalReader(self.output).close()
+
     def stamp(self) -> int:
         """Changes when a run has written to the folder."""
         return journal_file(self.output).stat().st_mtime_ns

@@ -26,7 +26,7 @@ from anonymise.review.views import GROUPS, Ring, group_of, outline_of, reduced, 
 __all__ = ["Sheet", "write_sheet"]
 
 PER_PAGE = 300
-"""Pictures on a page, which then takes about four megabytes."""
+"""Pictures on a page, which then takes about three megabytes."""
 
 _THUMBNAIL = Size(352, 176)
 _QUALITY = 75
