@@ -274,6 +274,18 @@ def test_hand_edited_instances_are_kept_and_the_store_adds_to_them(folders: Fold
     assert json.loads(file.read_text("utf-8")) == content
 
 
+def test_a_correction_of_an_image_that_is_not_there_is_named(
+    folders: Folders, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders.write("1.png", noise())
+    folders.put("1.png")
+    folders.run()
+    assert "not drawn" not in caplog.text
+    folders.put("a/2.png")
+    folders.run()
+    assert "Corrections of 1 images are not drawn, such as a/2.png" in caplog.text
+
+
 def test_a_proposed_one_does_nothing(folders: Folders) -> None:
     folders.write("1.png", noise())
     folders.put("1.png", status="proposed")

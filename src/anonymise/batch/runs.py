@@ -197,6 +197,10 @@ def _finish_each(source: DetectionSource, model: str | None, run: _Run) -> Repor
         return _finished(source, None, model, run)
     with closing(with_corrections) as corrections:
         report = _finished(corrections, corrections, model, run)
+        is_whole = run.places.only is None and not report.interrupted and report.stopped is None
+        if is_whole and (left := corrections.store.waiting("accepted")):
+            reason = "the input folder has no such image, or they came during the run"
+            log.warning("Corrections of %d images are not drawn, such as %s: %s", len(left), min(left), reason)
         last = corrections.store.last_hash() or "none"
         log.info("Corrections: %d drawn or undone by this run; last event of the store %s", corrections.n_drawn, last)
         return replace(report, n_stale=corrections.n_stale)

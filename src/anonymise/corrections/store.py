@@ -72,10 +72,15 @@ class Store(StoreFile):
             return self.select(f"{where} ORDER BY id")
         return self.select(f"relative = CAST(? AS TEXT) AND {where} ORDER BY id", [_bytes(relative)])
 
-    def waiting(self) -> frozenset[str]:
-        """`Correction.relative` of the images that a run has to do because of corrections."""
-        waiting = f"status IN ('accepted', 'failed') AND NOT {ENDED}"
-        return frozenset(name for (name,) in self.read(f"SELECT DISTINCT relative FROM correction WHERE {waiting}"))  # noqa: S608
+    def waiting(self, *statuses: str) -> frozenset[str]:
+        """`Correction.relative` of the images that a run has to do because of corrections.
+
+        Args:
+            statuses: of the corrections; "accepted" and "failed" if there are none.
+        """
+        named = ", ".join(f"'{status}'" for status in statuses or ("accepted", "failed"))
+        sql = f"SELECT DISTINCT relative FROM correction WHERE status IN ({named}) AND NOT {ENDED}"  # noqa: S608
+        return frozenset(relative for (relative,) in self.read(sql))
 
     def counts(self, batch: str | None = None) -> dict[str, int]:
         """Status → number of corrections, of all or of one batch; those that undo others are not counted."""

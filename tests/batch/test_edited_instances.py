@@ -1,4 +1,4 @@
-"""Saved instances that somebody corrected: drawn again when they change, never undone, never replaced."""
+"""Saved instances that somebody edited: drawn again when they change, never undone, never replaced."""
 
 import json
 import os
