@@ -90,7 +90,7 @@ def test_what_is_cut_off_although_the_picture_looks_like_a_panorama_is_told() ->
 
 def test_only_a_whole_panorama_is_turned() -> None:
     for size, wraps in ((FRAME, False), (Size(8000, 3000), True)):
-        with pytest.raises(ValueError, match="whole panorama"):
+        with pytest.raises(ValueError, match="not turned back: that needs a whole panorama"):
             shape_of(SLANTED, FRAME, size, wraps=wraps, angles=(1.0, 1.0))
 
 

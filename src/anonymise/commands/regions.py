@@ -8,7 +8,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -222,8 +222,10 @@ def _show(summary: dict[str, object], plan: "Prepared", *, as_json: bool) -> Non
             print(f"and {plural(more, what)} more", file=sys.stderr)
     for name, value in summary.items():
         if isinstance(value, dict):
-            for key, n in value.items():
+            for key, n in islice(value.items(), _MAX_SHOWN):
                 print(f"    {printable(key) or '.'}: {n}")
+            if len(value) > _MAX_SHOWN:
+                print(f"    and {len(value) - _MAX_SHOWN} more (--json lists them)")
         else:
             print(f"{name.replace('_', ' '):30}{value}")
 

@@ -76,7 +76,7 @@ def exported(
 
 def _readable(box: Box, size: Size) -> tuple[Box, ...]:
     """The box; in two halves where nobody could tell whether it is wide, or across the seam."""
-    if 2 * box.width <= size.width or size.width < 2 * size.height:
+    if 2 * (box.width + 2) <= size.width or size.width < 2 * size.height:  # scaling may add 2 pixels
         return (box,)
     middle = box.left + box.width // 2
     return replace(box, right=middle), replace(box, left=middle)

@@ -45,7 +45,8 @@ def shape_of(
         The shape as `corrections.shapes.canonical` takes it, and what the operator should know of it.
 
     Raises:
-        ValueError: nothing of the region is in the picture, or the picture cannot be turned.
+        ValueError: nothing of the region is in the picture, or the picture cannot be turned; the text before the colon
+            is the kind of error.
     """
     points = [(x * size.width / frame.width, y * size.height / frame.height) for x, y in corners]
     note = ""
@@ -53,7 +54,7 @@ def shape_of(
         points, note = _around(points, size.width)
     if angles is not None:
         if not wraps or size.width != 2 * size.height:
-            raise ValueError("only a whole panorama of 2:1 is rectified")
+            raise ValueError("not turned back: that needs a whole panorama of 2:1, by the key projection too")
         outline = _hull(points) if is_polygon else _rectangle(points)
         points = _closed(turned_back(_sampled(outline), size, *angles), size)
         is_polygon = True
@@ -63,9 +64,9 @@ def shape_of(
         is_polygon = False  # a line: it is hidden by the box around it
     box = box_around(points)
     if box.top >= size.height or box.bottom <= 0:
-        raise ValueError(f"rows {box.top} to {box.bottom} are outside the picture of {size.height} rows")
+        raise ValueError(f"outside the picture: rows {box.top} to {box.bottom} of {size.height}")
     if not wraps and (box.left >= size.width or box.right <= 0):
-        raise ValueError(f"columns {box.left} to {box.right} are outside the picture of {size.width} columns")
+        raise ValueError(f"outside the picture: columns {box.left} to {box.right} of {size.width}")
     if is_polygon:
         turns = box.left // size.width * size.width if wraps else 0
         return {"polygon": [[x - turns, y] for x, y in points]}, note

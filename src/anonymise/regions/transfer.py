@@ -138,25 +138,21 @@ def _correction(
     angles = None
     if options.is_rectified and (angles := region.angles or pictures.angles(picture.relative)) is None:
         raise ValueError("no angles: --rectified needs columns roll and pitch, or the picture's record with both")
-    try:
-        shape, note = shape_of(
-            region.corners,
-            frame or picture.size,
-            picture.size,
-            wraps=picture.wraps,
-            is_polygon=options.is_polygon,
-            angles=angles,
-        )
-        text = canonical(shape, picture.size)
-    except ValueError as error:
-        raise ValueError(f"outside the picture: {error}") from error
+    shape, note = shape_of(
+        region.corners,
+        frame or picture.size,
+        picture.size,
+        wraps=picture.wraps,
+        is_polygon=options.is_polygon,
+        angles=angles,
+    )
     correction = Correction(
         relative=picture.relative,
         width=picture.size.width,
         height=picture.size.height,
         kind="add",
         category=category,
-        shape=text,
+        shape=canonical(shape, picture.size),
         source="external",
         batch=options.batch,
         author=region.detected_by or options.batch,
