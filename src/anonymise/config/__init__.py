@@ -4,7 +4,7 @@
 below stand next to the code that they tune; those of the rooms above stand here. Nothing here reads the command line or
 the environment.
 
-- `files`, `sections`: the sections of the rooms above.
+- `files`, `sections`, `reports`: the sections of the rooms above.
 - `config`: all sections together, and the fingerprints of what depends on them.
 - `rules`: what concerns several keys.
 - `loading`: files and single keys → the configuration.
@@ -14,6 +14,7 @@ from anonymise.config.cluster import ClusterOptions
 from anonymise.config.config import Config
 from anonymise.config.files import FileKind, FileOptions, Place
 from anonymise.config.loading import load, load_config, read
+from anonymise.config.reports import ReportOptions
 from anonymise.config.sections import (
     DatabaseOptions,
     EmailOptions,
@@ -37,6 +38,7 @@ __all__ = [
     "LogOptions",
     "Place",
     "PreviewOptions",
+    "ReportOptions",
     "ReviewOptions",
     "RunOptions",
     "ServiceOptions",

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from anonymise.config.cluster import ClusterOptions
 from anonymise.config.files import FileKind, FileOptions
+from anonymise.config.reports import ReportOptions
 from anonymise.config.sections import (
     DatabaseOptions,
     EmailOptions,
@@ -66,6 +67,7 @@ class Config:
     cluster: ClusterOptions
     review: ReviewOptions
     service: ServiceOptions
+    reports: ReportOptions
     changed: date
     warnings: tuple[str, ...] = ()
 
@@ -156,6 +158,7 @@ _WITHOUT_EFFECT_ON_RESULTS = frozenset(
         *ClusterOptions.model_fields,
         *ReviewOptions.model_fields,
         *ServiceOptions.model_fields,
+        *ReportOptions.model_fields,
         *(
             "force_remask",
             "lazy_paths",

@@ -175,6 +175,8 @@ _PATHS = frozenset(
         "position_sidecar",
         "model_folder",
         "corrections",
+        "reports_originals",
+        "reports_pictures",
         "review_users",
         "service_tokens",
         "service_jobs_directory",

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 
 from anonymise.core.detections import Box, Detections, Instance, Size
 
-__all__ = ["detections_to_stored", "detections_to_upright", "to_stored", "to_upright", "upright_size"]
+__all__ = [
+    "detections_to_stored",
+    "detections_to_upright",
+    "points_to_stored",
+    "to_stored",
+    "to_upright",
+    "upright_size",
+]
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -60,6 +67,20 @@ def detections_to_stored(detections: Detections, orientation: int) -> Detections
 def detections_to_upright(detections: Detections, orientation: int) -> Detections:
     """What was found in the stored picture, in the coordinates of the upright one; `detections_to_stored` undone."""
     return detections_to_stored(detections, _UNDONE_BY[orientation])
+
+
+def points_to_stored(points: NDArray[np.float64], upright: Size, orientation: int) -> NDArray[np.float64]:
+    """Points of the picture as it is shown, in the coordinates of the stored one.
+
+    Args:
+        points: (n, 2), column and row; pixel 0 covers 0 to 1.
+        upright: size of the picture as it is shown.
+        orientation: EXIF orientation of the file, 1 to 8.
+    """
+    undo, stored = _UNDONE_BY[orientation], upright_size(upright, orientation)
+    x, y = points.T[::-1] if undo in _TRANSPOSED else points.T
+    y = stored.height - y if undo in _UPSIDE_DOWN else y
+    return np.column_stack([stored.width - x if undo in _MIRRORED else x, y])
 
 
 def _turned(pixels: NDArray[_Scalar], orientation: int) -> NDArray[_Scalar]:

@@ -17,7 +17,18 @@ from anonymise.core.detections import Box, Instance, Mask, RgbImage, Size
 from anonymise.core.projection import Projection
 from anonymise.core.wraparound import placed
 
-__all__ = ["View", "from_sphere", "halved", "is_whole", "render", "sphere_of", "to_sphere", "unseen"]
+__all__ = [
+    "View",
+    "from_sphere",
+    "halved",
+    "is_whole",
+    "on_sphere",
+    "render",
+    "sphere_of",
+    "to_sphere",
+    "unrolled",
+    "unseen",
+]
 
 _Points = NDArray[np.float64]
 
@@ -57,7 +68,7 @@ def from_sphere(longitude: _Points, latitude: _Points, view: View) -> tuple[_Poi
     return x, y * cos - z * sin, z * cos + y * sin
 
 
-def _on_sphere(right: _Points, up: _Points, view: View) -> tuple[_Points, _Points]:
+def on_sphere(right: _Points, up: _Points, view: View) -> tuple[_Points, _Points]:
     """(longitude, latitude) of points on a view's plane at distance 1; the longitude is relative to its yaw."""
     sin, cos = math.sin(view.pitch), math.cos(view.pitch)
     height, depth = up * cos + sin, cos - up * sin
@@ -130,7 +141,7 @@ def _table(
 def _rays(view: View, side: int) -> tuple[_Points, _Points]:
     """(longitude, latitude) of each pixel of a view, (side, side); the longitude is relative to its yaw."""
     plane = ((np.arange(side) + 0.5) / side * 2 - 1) * view.extent
-    return _on_sphere(*np.meshgrid(plane, -plane), view)
+    return on_sphere(*np.meshgrid(plane, -plane), view)
 
 
 @functools.lru_cache(maxsize=512)
@@ -179,7 +190,7 @@ def to_sphere(
     """
     if projection is None:
         projection = _whole_sphere(size)
-    polygons = [_unrolled(outline, view, side, projection) for outline in _outlines(instance)]
+    polygons = [unrolled(outline, view, side, projection) for outline in _outlines(instance)]
     points = np.concatenate(polygons)
     top, bottom = max(0, math.floor(points[:, 1].min())), min(size.height, math.ceil(points[:, 1].max()))
     if is_whole(projection, size):
@@ -238,8 +249,17 @@ def _dense(outline: _Points) -> _Points:
     )
 
 
-def _unrolled(outline: _Points, view: View, side: int, projection: Projection) -> _Points:
-    """An outline in a picture as a polygon in the equirectangular image, which may go on beyond its edges."""
+def unrolled(outline: _Points, view: View, side: int, projection: Projection) -> _Points:
+    """An outline in a picture as a polygon in the equirectangular image, which may go on beyond its edges.
+
+    One that surrounds a pole is as wide as the sphere, and closed along the pole.
+
+    Args:
+        outline: corners (n, 2) in the view's picture, column and row.
+        view: whose picture it is.
+        side: of the picture in pixels. Twice as many points are made for an edge as it has pixels.
+        projection: of the equirectangular image.
+    """
     longitude, latitude = _directions(outline, view, side)
     if _is_around_a_pole(longitude):
         # A convex outline, which a view's picture keeps convex, meets each meridian once.
@@ -257,7 +277,7 @@ def _unrolled(outline: _Points, view: View, side: int, projection: Projection) -
 def _directions(outline: _Points, view: View, side: int) -> tuple[_Points, _Points]:
     """Longitudes, without jumps, and latitudes along a closed line in a picture."""
     plane = (_dense(outline) / side * 2 - 1) * view.extent
-    longitude, latitude = _on_sphere(plane[:, 0], -plane[:, 1], view)
+    longitude, latitude = on_sphere(plane[:, 0], -plane[:, 1], view)
     return np.unwrap(longitude), latitude
 
 
