@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "anonymise-old": "the main job for archives of images from before 2022",
         "redraw": "draw again from the archive, with another appearance or new corrections, without the model",
         "corrections": "keep what people and other systems say must be hidden, or need not be",
+        "reports": "take in what the public reports, and say what became of it",
         "regions": "take in regions that other systems found, and hand out ours",
         "serve": "anonymise pictures over HTTP",
         "evaluate": "measure what is found, hidden and missed against annotated images",

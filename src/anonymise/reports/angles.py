@@ -196,7 +196,7 @@ def _on_sphere(pixels: _Points, projection: Projection, radius: float, *, is_vie
     """The polygon around corners; made on a plane that touches the sphere there: straight is as on a screen."""
     turn = sphere_of(projection)[0]
     angles = _angles(pixels, projection)
-    x, y, z = (float(part.mean()) for part in from_sphere(*angles.T, View(0, 0, 0)))
+    x, y, z = (float(part.mean()) for part in from_sphere(angles[:, 0], angles[:, 1], View(0, 0, 0)))
     middle = View(math.atan2(x, z), math.atan2(y, math.hypot(x, z)), math.pi / 2)
     if len(pixels) == 1:
         area = shapely.Point(0, 0).buffer(math.tan(radius), quad_segs=32)
@@ -228,13 +228,13 @@ def _sampled(angles: _Points, distance: float) -> _Points:
 
 
 def _on_plane(angles: _Points, middle: View) -> _Points:
-    right, up, ahead = from_sphere(*angles.T, middle)
+    right, up, ahead = from_sphere(angles[:, 0], angles[:, 1], middle)
     if ahead.min() < math.cos(_WIDEST):
         raise ValueError("the shape is too large")
     return np.column_stack([right / ahead, up / ahead])
 
 
-def _area(points: _Points) -> shapely.Geometry:
+def _area(points: _Points) -> shapely.geometry.base.BaseGeometry:
     """What a line of corners surrounds, also where it crosses itself."""
     area = shapely.make_valid(shapely.Polygon(points))
     if area.area == 0:
@@ -242,7 +242,7 @@ def _area(points: _Points) -> shapely.Geometry:
     return area
 
 
-def _around(area: shapely.Geometry, margin: float) -> _Points:
+def _around(area: shapely.geometry.base.BaseGeometry, margin: float) -> _Points:
     """The line around an area with a margin, its last corner next to the first."""
     grown = area.buffer(margin)
     return np.array((grown if grown.geom_type == "Polygon" else grown.convex_hull).exterior.coords)[:-1]

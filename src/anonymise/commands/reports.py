@@ -1,0 +1,181 @@
+"""Takes in what the public reports: people who are visible, or blur where there is nobody.
+
+Reports become proposed corrections. Somebody accepts or rejects them here or on the page of the review, the next run draws
+what was accepted, and status says what became of them.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anonymise.commands.arguments import parser
+from anonymise.commands.corrections import add_author, opened, subcommand
+from anonymise.commands.guard import guarded
+from anonymise.core.errors import ExitCode, UsageError
+from anonymise.core.plaintext import printable
+
+if TYPE_CHECKING:
+    from anonymise.config import Config
+    from anonymise.corrections.store import Store
+
+_EXAMPLES = """examples, where my.yml has corrections: FOLDER and reports_originals: FOLDER
+  {me} import reports.json -k my.yml
+  {me} list -k my.yml
+  {me} accept -k my.yml --id 5f0c6a2e9b8d4f7a8c1e3d5b7a9f0c2d --by "J. Doe"
+  {me} status -k my.yml
+
+exit codes: 0 done, 1 some reports were refused, or no convention fits, 2 usage or configuration, 3 the store cannot be
+read or written"""
+
+_TIMEOUT_SECONDS = 60
+_MAX_MEGABYTES = 100
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code."""
+    from anonymise.reports.angles import CONVENTIONS
+    from anonymise.reports.desk import REASONS
+
+    arguments = parser("reports", __doc__ or "", _EXAMPLES)
+    actions = arguments.add_subparsers(dest="action", required=True, metavar="ACTION")
+    take_in = subcommand(actions, "import", "take reports in; those that are there already stay as they are")
+    take_in.add_argument("source", metavar="FILE|URL", help="ScanVan's JSON, JSON Lines or CSV; see docs/reports.md")
+    take_in.add_argument("--convention", choices=CONVENTIONS, help="of reports that name none")
+    take_in.add_argument("--dry-run", action="store_true", help="only say what would be taken in")
+    subcommand(actions, "list", "print the reports that nobody has decided, a line of JSON each")
+    for name in ("accept", "reject"):
+        deciding = subcommand(actions, name, f"{name} reports")
+        deciding.add_argument("--id", action="append", required=True, help="of a report; may be repeated")
+        reason = "seen" if name == "accept" else None
+        deciding.add_argument("--reason", choices=REASONS, default=reason, required=reason is None, help="why")
+        add_author(deciding)
+    status = subcommand(actions, "status", "numbers of reports, or the state of one as its reporter sees it")
+    status.add_argument("--id", help="of one report")
+    status.add_argument("--json", action="store_true", help="print JSON")
+    calibrate = subcommand(actions, "calibrate", "find out how a viewer counts angles, from three places or more")
+    calibrate.add_argument("--original", type=Path, required=True, metavar="FILE", help="picture that the places are in")
+    calibrate.add_argument(
+        *("--place", nargs=4, type=float, action="append", required=True),  # type: ignore[arg-type]
+        metavar=("COLUMN", "ROW", "YAW", "PITCH"),
+        help="where it is in the picture as it is shown, and the viewer's numbers for it; three times or more",
+    )
+    args = arguments.parse_args(argv)
+    return guarded(lambda: _calibrate(args) if args.action == "calibrate" else _execute(args), prints_result=True)
+
+
+def _execute(args: argparse.Namespace) -> int:
+    from anonymise.reports.desk import decide, open_reports, public_status, report_statistics, update
+
+    with opened(args, create=args.action == "import") as (config, store):
+        if args.action == "import":
+            return _import(args, config, store)
+        if args.action in ("accept", "reject"):
+            with store.changing():
+                for id_ in args.id:
+                    decide(store, id_, args.by, f"{args.action}ed", args.reason)
+        update(store, config.reports.reports_keep_days)
+        if args.action == "list":
+            for report in open_reports(store):
+                print(json.dumps(report))
+        elif args.action == "status":
+            found = report_statistics(store) if args.id is None else public_status(store, args.id)
+            if found is None:
+                raise UsageError(f"there is no report {args.id}")
+            print(json.dumps(found) if args.json else "\n".join(f"{k.replace('_', ' '):30}{_shown(v)}" for k, v in found.items()))
+    return ExitCode.OK
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{n} {name}" for name, n in value.items()) or "none"
+    return "-" if value is None else str(value)
+
+
+class _DryRun(Exception):
+    """Takes back what was only tried."""
+
+
+def _import(args: argparse.Namespace, config: "Config", store: "Store") -> int:
+    from anonymise.reports.desk import update
+    from anonymise.reports.files import read_reports
+
+    text = _fetched(args.source) if args.source.startswith(("http://", "https://")) else _read(args.source)
+    update(store, config.reports.reports_keep_days)
+    try:
+        reports = list(read_reports(text, args.convention))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{args.source}: {error}") from error
+    counts: Counter[str] = Counter()
+    with contextlib.suppress(_DryRun), store.changing() if args.dry_run else contextlib.nullcontext():
+        for place, report in reports:
+            counts[_taken_in(report, f"{args.source}: {place}", config, store)] += 1
+        if args.dry_run:
+            raise _DryRun
+    print(", ".join(f"{n} {what}" for what, n in counts.items()) or "no reports")
+    if args.dry_run:
+        print("nothing was taken in (--dry-run)")
+    return ExitCode.IMAGES_FAILED if counts["refused"] else ExitCode.OK
+
+
+def _taken_in(report: object, place: str, config: "Config", store: "Store") -> str:
+    """What became of a report."""
+    from anonymise.reports.desk import public_status, receive
+
+    known = {id_ for (id_,) in store.read("SELECT id FROM report")}
+    try:
+        if isinstance(report, ValueError):
+            raise report
+        id_ = receive(store, report, config, once=True)
+    except ValueError as error:
+        print(printable(f"{place}: refused: {error}"), file=sys.stderr)
+        return "refused"
+    found = public_status(store, id_)
+    assert found is not None  # it was just put in
+    return "known already" if id_ in known else str(found["status"])
+
+
+def _fetched(url: str) -> str:
+    import requests
+
+    try:
+        with requests.get(url, timeout=_TIMEOUT_SECONDS, stream=True) as answer:
+            answer.raise_for_status()
+            data = b"".join(itertools.islice(answer.iter_content(1 << 20), _MAX_MEGABYTES + 1))
+    except requests.RequestException as error:
+        raise UsageError(f"{url} cannot be fetched: {error}") from error
+    if len(data) > _MAX_MEGABYTES << 20:
+        raise UsageError(f"{url} has more than {_MAX_MEGABYTES} MB")
+    return data.decode("utf-8", "replace")
+
+
+def _read(file: str) -> str:
+    try:
+        return Path(file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from anonymise import config as configuration
+    from anonymise.core.errors import ImageError
+    from anonymise.reports.angles import fitting
+    from anonymise.reports.desk import read_picture
+
+    if len(args.place) < 3:
+        raise UsageError("name three places or more (--place COLUMN ROW YAW PITCH)")
+    try:
+        picture, _ = read_picture(args.original.read_bytes(), configuration.load(args.config, args.set, has_archive=True))
+    except (OSError, ImageError) as error:
+        raise UsageError(f"{args.original} cannot be read: {error}") from error
+    if (viewer := next(fitting(args.place, picture), None)) is None:
+        print("no convention fits all places within 2 pixels")
+        return ExitCode.IMAGES_FAILED
+    print(f"convention: {viewer.convention}")
+    print(f"reports_yaw_offset: {viewer.yaw_offset:g}\nreports_pitch_sign: {viewer.pitch_sign}")
+    return ExitCode.OK
