@@ -33,8 +33,7 @@ def hidden(points: NDArray[np.float64], size: Size = SIZE) -> NDArray[np.bool_]:
     """Full-size mask of a polygon, which may go on beyond the left and right edge."""
     mask = np.zeros((size.height, 3 * size.width), np.uint8)
     cv2.fillPoly(mask, [np.rint((points + np.array((size.width - 0.5, -0.5))) * 16).astype(np.int32)], 1, shift=4)
-    parts: NDArray[np.bool_] = mask.reshape(size.height, 3, size.width).any(axis=1)
-    return parts
+    return np.asarray(mask.reshape(size.height, 3, size.width).any(axis=1))
 
 
 @pytest.mark.parametrize(

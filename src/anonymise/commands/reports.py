@@ -1,7 +1,7 @@
 """Takes in what the public reports: people who are visible, or blur where there is nobody.
 
-Reports become proposed corrections. Somebody accepts or rejects them here or on the page of the review, the next run draws
-what was accepted, and status says what became of them.
+Reports become proposed corrections. Somebody accepts or rejects them, here or on the page of the review; the next run
+draws what was accepted; status says what became of them.
 """
 
 import argparse
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """examples, where my.yml has corrections: FOLDER and reports_originals: FOLDER
   {me} import reports.json -k my.yml
   {me} list -k my.yml
-  {me} accept -k my.yml --id 5f0c6a2e9b8d4f7a8c1e3d5b7a9f0c2d --by "J. Doe"
+  {me} accept -k my.yml --id 5f0c6a2e9b8d4f7a8c1e3d5b7a9f0c2d --by mari
   {me} status -k my.yml
 
 exit codes: 0 done, 1 some reports were refused, or no convention fits, 2 usage or configuration, 3 the store cannot be
@@ -39,29 +39,32 @@ _MAX_MEGABYTES = 100
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
-    from anonymise.reports.angles import CONVENTIONS
-    from anonymise.reports.desk import REASONS
-
     arguments = parser("reports", __doc__ or "", _EXAMPLES)
     actions = arguments.add_subparsers(dest="action", required=True, metavar="ACTION")
     take_in = subcommand(actions, "import", "take reports in; those that are there already stay as they are")
     take_in.add_argument("source", metavar="FILE|URL", help="ScanVan's JSON, JSON Lines or CSV; see docs/reports.md")
-    take_in.add_argument("--convention", choices=CONVENTIONS, help="of reports that name none")
+    take_in.add_argument("--convention", metavar="NAME", help="of reports that name none (ScanVan's: scanvan)")
     take_in.add_argument("--dry-run", action="store_true", help="only say what would be taken in")
     subcommand(actions, "list", "print the reports that nobody has decided, a line of JSON each")
     for name in ("accept", "reject"):
         deciding = subcommand(actions, name, f"{name} reports")
         deciding.add_argument("--id", action="append", required=True, help="of a report; may be repeated")
-        reason = "seen" if name == "accept" else None
-        deciding.add_argument("--reason", choices=REASONS, default=reason, required=reason is None, help="why")
+        why = "seen, nothing_there, already_hidden, no_person, spam or wrong_picture"
+        deciding.add_argument("--reason", metavar="CODE", default="seen" if name == "accept" else None, help=why)
         add_author(deciding)
     status = subcommand(actions, "status", "numbers of reports, or the state of one as its reporter sees it")
     status.add_argument("--id", help="of one report")
     status.add_argument("--json", action="store_true", help="print JSON")
     calibrate = subcommand(actions, "calibrate", "find out how a viewer counts angles, from three places or more")
-    calibrate.add_argument("--original", type=Path, required=True, metavar="FILE", help="picture that the places are in")
     calibrate.add_argument(
-        *("--place", nargs=4, type=float, action="append", required=True),  # type: ignore[arg-type]
+        "--original", type=Path, required=True, metavar="FILE", help="picture that the places are in"
+    )
+    calibrate.add_argument(
+        "--place",
+        nargs=4,
+        type=float,
+        action="append",
+        required=True,
         metavar=("COLUMN", "ROW", "YAW", "PITCH"),
         help="where it is in the picture as it is shown, and the viewer's numbers for it; three times or more",
     )
@@ -75,11 +78,12 @@ def _execute(args: argparse.Namespace) -> int:
     with opened(args, create=args.action == "import") as (config, store):
         if args.action == "import":
             return _import(args, config, store)
+        update(store, config.reports.reports_keep_days)
         if args.action in ("accept", "reject"):
             with store.changing():
                 for id_ in args.id:
                     decide(store, id_, args.by, f"{args.action}ed", args.reason)
-        update(store, config.reports.reports_keep_days)
+            update(store, config.reports.reports_keep_days)
         if args.action == "list":
             for report in open_reports(store):
                 print(json.dumps(report))
@@ -87,7 +91,11 @@ def _execute(args: argparse.Namespace) -> int:
             found = report_statistics(store) if args.id is None else public_status(store, args.id)
             if found is None:
                 raise UsageError(f"there is no report {args.id}")
-            print(json.dumps(found) if args.json else "\n".join(f"{k.replace('_', ' '):30}{_shown(v)}" for k, v in found.items()))
+            print(
+                json.dumps(found)
+                if args.json
+                else "\n".join(f"{k.replace('_', ' '):30}{_shown(v)}" for k, v in found.items())
+            )
     return ExitCode.OK
 
 
@@ -112,9 +120,10 @@ def _import(args: argparse.Namespace, config: "Config", store: "Store") -> int:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{args.source}: {error}") from error
     counts: Counter[str] = Counter()
+    known = {id_ for (id_,) in store.read("SELECT id FROM report")}
     with contextlib.suppress(_DryRun), store.changing() if args.dry_run else contextlib.nullcontext():
         for place, report in reports:
-            counts[_taken_in(report, f"{args.source}: {place}", config, store)] += 1
+            counts[_taken_in(report, f"{args.source}: {place}", config, store, known)] += 1
         if args.dry_run:
             raise _DryRun
     print(", ".join(f"{n} {what}" for what, n in counts.items()) or "no reports")
@@ -123,11 +132,10 @@ def _import(args: argparse.Namespace, config: "Config", store: "Store") -> int:
     return ExitCode.IMAGES_FAILED if counts["refused"] else ExitCode.OK
 
 
-def _taken_in(report: object, place: str, config: "Config", store: "Store") -> str:
+def _taken_in(report: object, place: str, config: "Config", store: "Store", known: set[str]) -> str:
     """What became of a report."""
     from anonymise.reports.desk import public_status, receive
 
-    known = {id_ for (id_,) in store.read("SELECT id FROM report")}
     try:
         if isinstance(report, ValueError):
             raise report
@@ -135,9 +143,12 @@ def _taken_in(report: object, place: str, config: "Config", store: "Store") -> s
     except ValueError as error:
         print(printable(f"{place}: refused: {error}"), file=sys.stderr)
         return "refused"
+    if id_ in known:
+        return "known already"
+    known.add(id_)
     found = public_status(store, id_)
     assert found is not None  # it was just put in
-    return "known already" if id_ in known else str(found["status"])
+    return str(found["status"])
 
 
 def _fetched(url: str) -> str:
@@ -170,7 +181,9 @@ def _calibrate(args: argparse.Namespace) -> int:
     if len(args.place) < 3:
         raise UsageError("name three places or more (--place COLUMN ROW YAW PITCH)")
     try:
-        picture, _ = read_picture(args.original.read_bytes(), configuration.load(args.config, args.set, has_archive=True))
+        picture, _ = read_picture(
+            args.original.read_bytes(), configuration.load(args.config, args.set, has_archive=True)
+        )
     except (OSError, ImageError) as error:
         raise UsageError(f"{args.original} cannot be read: {error}") from error
     if (viewer := next(fitting(args.place, picture), None)) is None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 from anonymise.core.detections import Size
 from anonymise.core.orientation import points_to_stored
@@ -198,14 +199,13 @@ def _on_sphere(pixels: _Points, projection: Projection, radius: float, *, is_vie
     angles = _angles(pixels, projection)
     x, y, z = (float(part.mean()) for part in from_sphere(angles[:, 0], angles[:, 1], View(0, 0, 0)))
     middle = View(math.atan2(x, z), math.atan2(y, math.hypot(x, z)), math.pi / 2)
-    if len(pixels) == 1:
-        area = shapely.Point(0, 0).buffer(math.tan(radius), quad_segs=32)
-    else:
+    area: BaseGeometry = shapely.Point(0, 0).buffer(math.tan(radius), quad_segs=32)
+    if len(pixels) > 1:
         area = _area(_on_plane(angles, middle))
         if not is_view:
             area = area.union(_area(_on_plane(_sampled(angles, _MARGIN_PIXELS * 2 * math.pi / turn), middle)))
     margin = max(_MARGIN, _MARGIN_PIXELS * 2 * math.pi / turn)
-    farthest = max(math.hypot(x, y) for x, y in area.convex_hull.exterior.coords)
+    farthest = float(np.hypot(*shapely.get_coordinates(area).T).max())
     around = _around(area, margin * (1 + farthest**2))
     side = math.ceil(turn / math.pi)  # so that its pixels, 90° across, are no larger than the picture's
     polygon = unrolled((around * (1, -1) + 1) / 2 * side, middle, side, projection)
@@ -234,7 +234,7 @@ def _on_plane(angles: _Points, middle: View) -> _Points:
     return np.column_stack([right / ahead, up / ahead])
 
 
-def _area(points: _Points) -> shapely.geometry.base.BaseGeometry:
+def _area(points: _Points) -> BaseGeometry:
     """What a line of corners surrounds, also where it crosses itself."""
     area = shapely.make_valid(shapely.Polygon(points))
     if area.area == 0:
@@ -242,7 +242,7 @@ def _area(points: _Points) -> shapely.geometry.base.BaseGeometry:
     return area
 
 
-def _around(area: shapely.geometry.base.BaseGeometry, margin: float) -> _Points:
+def _around(area: BaseGeometry, margin: float) -> _Points:
     """The line around an area with a margin, its last corner next to the first."""
     grown = area.buffer(margin)
     return np.array((grown if grown.geom_type == "Polygon" else grown.convex_hull).exterior.coords)[:-1]

@@ -30,7 +30,16 @@ from anonymise.images import embedded, header
 from anonymise.metadata.gpano import read_gpano
 from anonymise.reports.angles import Picture, Viewer, outline
 
-__all__ = ["REASONS", "decide", "open_reports", "public_status", "read_picture", "receive", "report_statistics", "update"]
+__all__ = [
+    "REASONS",
+    "decide",
+    "open_reports",
+    "public_status",
+    "read_picture",
+    "receive",
+    "report_statistics",
+    "update",
+]
 
 ISSUES = ("blur_missing", "blur_excess", "privacy", "other")
 CATEGORIES = ("face", "plate", "person", "vehicle", "house", "other")
@@ -89,13 +98,20 @@ def receive(store: Store, report: object, config: Config, *, once: bool = False)
         store.tables("report", _STEPS)
         if once and (known := store.read("SELECT id FROM report WHERE relative = ? AND sent = ?", [relative, sent])):
             return str(known[0][0])
-        twin = _twin(store, relative, frame, values["issue"], polygons)
+        twin = _twin(store, relative, frame, values["issue"], polygons, options.reports_keep_days)
         row = {
             "id": secrets.token_hex(16),
-            **{"relative": relative, "width": frame.width, "height": frame.height},
-            **{"sha256": hashlib.sha256(data).hexdigest(), "issue": values["issue"]},
-            **{"category": values.get("category"), "sent": sent, "polygons": json.dumps(polygons)},
-            **{"received": utc_now(), "reporter": _hashed(store, values.get("reporter")), "note": values.get("note")},
+            "relative": relative,
+            "width": frame.width,
+            "height": frame.height,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "issue": values["issue"],
+            "category": values.get("category"),
+            "sent": sent,
+            "polygons": json.dumps(polygons),
+            "received": utc_now(),
+            "reporter": _hashed(store, values.get("reporter")),
+            "note": values.get("note"),
             "status": "duplicate" if twin else "hidden" if at_once else "received",
             "duplicate_of": twin,
         }
@@ -119,7 +135,13 @@ def _checked(report: object) -> dict[str, Any]:
     if unknown := values.keys() - _KEYS:
         raise ValueError(f"a report has no {min(unknown)!r:.40}; it has {', '.join(sorted(_KEYS))}")
     values = {"issue": "blur_missing", "convention": "centre", **values}
-    for key, longest in (("relative", 4096), ("viewpoint", 4096), ("reporter", 254), ("note", 1000), ("convention", 20)):
+    for key, longest in (
+        ("relative", 4096),
+        ("viewpoint", 4096),
+        ("reporter", 254),
+        ("note", 1000),
+        ("convention", 20),
+    ):
         if not isinstance(text := values.get(key, ""), str) or len(text) > longest:
             raise ValueError(f"{key} is a text of at most {longest} characters")
     for key, known in (("issue", ISSUES), ("category", CATEGORIES)):
@@ -141,7 +163,9 @@ def _original(values: Mapping[str, Any], folder: str | None, names: str | None) 
     if "viewpoint" in values and names is not None:
         try:
             with Path(names).open(encoding="utf-8-sig", newline="") as stream:
-                relative = {row["id"]: row["relative"] for row in csv.DictReader(stream)}.get(values["viewpoint"], relative)
+                relative = {row["id"]: row["relative"] for row in csv.DictReader(stream)}.get(
+                    values["viewpoint"], relative
+                )
         except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
             raise UsageError(f"reports_pictures {names} is no CSV file with id and relative: {error}") from error
     parts = relative.split("/")
@@ -177,14 +201,16 @@ def _hashed(store: Store, reporter: str | None) -> str | None:
     return reporter and hmac.new(key.encode(), reporter.strip().lower().encode(), "sha256").hexdigest()
 
 
-def _twin(store: Store, relative: str, frame: Size, issue: str, polygons: Sequence[str]) -> str | None:
+def _twin(store: Store, relative: str, frame: Size, issue: str, polygons: Sequence[str], keep_days: int) -> str | None:
     """The open report with the same issue that has each of the polygons already."""
     sql = f"SELECT id, polygons, width, height FROM report WHERE relative = ? AND issue = ? AND status IN {_OPEN}"  # noqa: S608
     for id_, texts, *size in store.read(f"{sql} ORDER BY received", [relative, issue]):
         mine = [_parts(polygon, frame) for polygon in polygons]
         others = [_parts(polygon, frame) for polygon in json.loads(texts)] if Size(*size) == frame else []
         if others and all(any(_iou(a, b) > 0.5 for b in others) for a in mine):
-            return str(id_)
+            update(store, keep_days)  # it may be drawn meanwhile: somebody who sees it still must be heard
+            if store.read(f"SELECT 1 FROM report WHERE id = ? AND status IN {_OPEN}", [id_]):  # noqa: S608
+                return str(id_)
     return None
 
 
@@ -206,8 +232,13 @@ def _corrections(row: Mapping[str, Any], polygons: Iterable[str], status: str) -
     return [
         Correction(
             **{key: row[key] for key in ("relative", "width", "height", "sha256")},
-            **{"kind": kind, "category": name, "shape": polygon, "status": status},
-            **{"source": "report", "batch": row["id"], "author": "report"},
+            kind=kind,
+            category=name,
+            shape=polygon,
+            status=status,
+            source="report",
+            batch=row["id"],
+            author="report",
         )
         for polygon in polygons
         for name in classes
@@ -224,7 +255,7 @@ def update(store: Store, keep_days: int) -> None:
     # A reviewer's own shape supersedes the one that was sent, and speaks for it.
     sql = (
         "SELECT r.id, r.status, r.decided_by, COALESCE(CASE WHEN s.id IS NULL THEN c.status WHEN s.kind IS NOT NULL "
-        f"THEN s.status END, 'undone'), COALESCE(s.status_at, c.status_at) FROM report r LEFT JOIN correction c "
+        "THEN s.status END, 'undone'), COALESCE(s.status_at, c.status_at) FROM report r LEFT JOIN correction c "
         "ON c.batch = r.id AND c.kind IS NOT NULL LEFT JOIN correction s ON s.supersedes = c.id AND s.status IN "
         "('accepted', 'drawn', 'stale', 'failed') WHERE r.status NOT IN ('duplicate', 'rejected') ORDER BY r.id"
     )
@@ -277,11 +308,16 @@ def decide(store: Store, id_: str, by: str, verdict: str, reason: str) -> None:
         UsageError: there is no such report, or it was decided before.
         StorageError: the store cannot be written.
     """
+    if reason not in REASONS:
+        raise UsageError(f"the reason is one of {', '.join(REASONS)}")
+    decidable = (
+        ("received", "hidden") if verdict == "accepted" else ("received", "hidden", "accepted", "drawn", "failed")
+    )
     with store.changing() as connection:
         row = public_status(store, id_)
         if row is None:
             raise UsageError(f"there is no report {id_}")
-        if row["status"] not in ("received", "hidden", *(("accepted", "drawn", "failed") if verdict == "rejected" else ())):
+        if row["status"] not in decidable:
             raise UsageError(f"report {id_} is {row['status']} already")
         proposed = [one.id for one in store.select("batch = ? AND status = 'proposed'", [id_])]
         store.decide(by, proposed, verdict, reason)
@@ -311,23 +347,27 @@ def open_reports(store: Store) -> list[dict[str, Any]]:
     undecided = f"status IN ('received', 'hidden') ORDER BY {first}, relative, received"
     rows = store.read(f"SELECT {', '.join(names)} FROM report WHERE {undecided}")  # noqa: S608
     return [
-        {**dict(zip(names, row, strict=True)), "polygons": [json.loads(text)["polygon"] for text in json.loads(row[-1])]}
+        {
+            **dict(zip(names, row, strict=True)),
+            "polygons": [json.loads(text)["polygon"] for text in json.loads(row[-1])],
+        }
         for row in rows
     ]
 
 
 def report_statistics(store: Store) -> dict[str, Any]:
-    """Numbers of reports: open ones by age in days, hours to drawn, fraction accepted, by status, issue and category."""
+    """Numbers of reports: open ones by age in days, hours to drawn, fraction accepted, by status, issue, category."""
     store.tables("report", _STEPS)
     rows = store.read(
         "SELECT status, issue, IFNULL(category, 'none'), decided_by, julianday('now') - julianday(received), "
         "(julianday(closed) - julianday(received)) * 24 FROM report ORDER BY 6"
     )
-    ages = [age for status, *_, age, _ in rows if status in ("received", "hidden", "accepted", "failed")]
+    days = [days for status, *_, days, _ in rows if status in ("received", "hidden", "accepted", "failed")]
     hours = [hour for status, *_, hour in rows if status == "drawn"]
     decided = [row[0] != "rejected" for row in rows if row[3]]
+    limits = {"0-1": (-1, 1), "1-7": (1, 7), ">7": (7, math.inf)}
     return {
-        "open_by_days": {"0-1": sum(a <= 1 for a in ages), "1-7": sum(1 < a <= 7 for a in ages), ">7": sum(a > 7 for a in ages)},
+        "open_by_days": {name: sum(a < day <= b for day in days) for name, (a, b) in limits.items()},
         "hours_to_drawn_median": round(statistics.median(hours), 1) if hours else None,
         "hours_to_drawn_90_percent": round(hours[math.ceil(0.9 * len(hours)) - 1], 1) if hours else None,
         "accepted": round(sum(decided) / len(decided), 3) if decided else None,

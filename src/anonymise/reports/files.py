@@ -44,9 +44,13 @@ def _of_scanvan(entry: Mapping[str, object], named: Mapping[str, str]) -> object
     corners = entry.get("pitchYawOrders")
     if not isinstance(corners, list) or not all(isinstance(corner, dict) for corner in corners):
         return {**named, **entry}
+    viewpoint = entry.get("viewpointId")
     return {
-        **{"relative": str(entry.get("filepath", "")).lstrip("/"), "viewpoint": entry.get("viewpointId")},
-        **{"issue": "blur_missing", "convention": "scanvan", **named},
+        "relative": str(entry.get("filepath", "")).lstrip("/"),
+        "viewpoint": viewpoint if viewpoint is None else str(viewpoint),
+        "issue": "blur_missing",
+        "convention": "scanvan",
+        **named,
         "shapes": [[[corner.get("yaw"), corner.get("pitch")] for corner in corners]],
     }
 
