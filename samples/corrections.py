@@ -16,7 +16,7 @@ import numpy as np
 from anonymise import Anonymiser, load_config
 from anonymise.anonymiser import model_source
 from anonymise.core.detections import RgbImage, Size
-from anonymise.corrections.source import corrected
+from anonymise.corrections.source import CorrectedSource
 from anonymise.corrections.store import Correction, Store
 from anonymise.detection.gnomonic import View, halved, render
 from anonymise.testing import FakeModel
@@ -53,25 +53,24 @@ def _encoded(picture: RgbImage, suffix: str, *options: int) -> bytes:
 
 def _hidden(picture: RgbImage, rows: Sequence[tuple[str, dict[str, Any], str]]) -> RgbImage:
     """The picture with corrections and nothing else: the model finds nothing."""
-    with tempfile.TemporaryDirectory() as folder:
-        with Store(Path(folder), create=True) as store:
-            corrections = [
-                Correction(
-                    relative="1.png",
-                    width=_SIZE.width,
-                    height=_SIZE.height,
-                    kind="add",
-                    category=category,
-                    shape=json.dumps(shape),
-                    source="review",
-                    batch="sample",
-                    author=author,
-                )
-                for category, shape, author in rows
-            ]
-            store.add(corrections, "samples")
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), create=True) as store:
+        corrections = [
+            Correction(
+                relative="1.png",
+                width=_SIZE.width,
+                height=_SIZE.height,
+                kind="add",
+                category=category,
+                shape=json.dumps(shape),
+                source="review",
+                batch="sample",
+                author=author,
+            )
+            for category, shape, author in rows
+        ]
+        store.add(corrections, "samples")
         config = load_config(keys={"projection": "equirectangular"})
-        source = corrected(model_source(FakeModel(), config), folder, config.outlines)
+        source = CorrectedSource(model_source(FakeModel(), config), store, config.outlines)
         return Anonymiser(config, source=source).anonymise(_encoded(picture, ".png"), name="1.png").pixels
 
 

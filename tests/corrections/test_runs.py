@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from anonymise.anonymiser import Anonymiser, model_source
 from anonymise.core.detections import Box, Detections, Instance, Size, full_mask
 from anonymise.core.errors import UsageError
 from anonymise.core.saved_instances import dumps
-from anonymise.corrections.source import corrected
+from anonymise.corrections.source import CorrectedSource, corrected
 from anonymise.corrections.store import Store
 from tests.corrections.runs import SPOT, Folders, noise
 from tests.fakes import RedMasker, street
@@ -163,9 +164,11 @@ def test_the_library_applies_them_to_an_image_that_it_knows_by_name(folders: Fol
     folders.put("a/1.png")
     settings = folders.settings()
     source = corrected(model_source(RedMasker(), settings), settings.run.corrections, settings.outlines)
-    anonymiser = Anonymiser(settings, source=source)
-    assert [i.box for i in anonymiser.detect(file.read_bytes(), name="a/1.png").instances] == [SPOT]
-    assert anonymiser.detect(file.read_bytes()).instances == ()
+    assert isinstance(source, CorrectedSource)
+    with closing(source):
+        anonymiser = Anonymiser(settings, source=source)
+        assert [i.box for i in anonymiser.detect(file.read_bytes(), name="a/1.png").instances] == [SPOT]
+        assert anonymiser.detect(file.read_bytes()).instances == ()
 
 
 def test_across_the_seam(folders: Folders) -> None:
