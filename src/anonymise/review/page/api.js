@@ -33,7 +33,7 @@ export class Api {
     }
     this.token = sessionStorage.getItem(TOKEN) ?? "";
     // A tab that was copied brings its session storage along; the window's name stays with the tab.
-    if (!window.name.startsWith(TAB)) window.name = TAB + crypto.randomUUID();
+    if (!window.name.startsWith(TAB)) window.name = TAB + Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("");
     this.tab = window.name.slice(TAB.length);
   }
 

@@ -121,6 +121,8 @@ const previous = () => (position > 0 ? show(position - 1) : undefined);
 async function show(index) {
   position = index;
   const entry = current();
+  if (entry.isOld) await renew(entry);
+  if (current() !== entry) return;
   const { item } = entry;
   $("relative").textContent = item.relative;
   document.title = `${item.relative.split("/").pop()} – ${text("title")}`;
@@ -525,15 +527,17 @@ async function drawNow() {
     say(reasonOf(error), { bad: true });
   }
   await refreshCounts();
-  // Its pixels and finds have changed if it was among those that were drawn.
-  const entry = current();
-  if (entry) {
-    const fresh = await claim({ item: entry.item.id }).catch(() => null);
-    if (fresh && fresh.item.version !== entry.item.version) {
-      Object.assign(entry, { item: fresh.item, bitmap: fresh.bitmap, level: fresh.level });
-      if (entry.decision) Object.assign(entry, { added: [], falseFinds: new Map() });
-      await show(position);
-    }
+  // Pixels and finds of what was decided may have changed.
+  for (const entry of entries) entry.isOld = entry.decision !== null;
+  if (current()) await show(position);
+}
+
+/** Gets a picture again; what was drawn and decided in it is now among its finds. */
+async function renew(entry) {
+  entry.isOld = false;
+  const fresh = await claim({ item: entry.item.id }).catch(() => null);
+  if (fresh && fresh.item.version !== entry.item.version) {
+    Object.assign(entry, { item: fresh.item, bitmap: fresh.bitmap, level: fresh.level, added: [], falseFinds: new Map() });
   }
 }
 
@@ -641,10 +645,14 @@ async function open(chosen) {
   kind = chosen;
   for (const button of $("kinds").children) button.setAttribute("aria-pressed", button.dataset.kind === kind);
   entries = entries.filter((entry) => actions.some((action) => action.entry === entry) || undone.some((action) => action.entry === entry));
-  position = entries.length - 1;
+  position = entries.length;
   ahead = [];
+  showNothing(text("loading"));
+  await api.json("api/session").catch(() => {}); // gives up what this tab has claimed and not shown
   refreshCounts();
+  position = entries.length - 1;
   await next();
+  stage.canvas.focus();
 }
 
 async function translate() {
@@ -706,8 +714,9 @@ async function start() {
   Object.assign(KEYS, session.keys ?? {});
   connect();
   writeHelp();
-  await open(session.kinds[0]);
-  $("stage").focus();
+  // The first queue that has something: nobody is to find an empty page where there is work.
+  const { counts } = await api.json("api/queue");
+  await open(session.kinds.find((name) => counts[name]) ?? session.kinds[0]);
 }
 
 start();

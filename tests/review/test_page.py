@@ -1,0 +1,313 @@
+"""The page of the review in a browser: keys, drawing, what is stored, what is kept when the server goes away."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from anonymise.core.detections import Box
+from anonymise.corrections.store import Correction, Store
+from anonymise.review.decisions import Decisions
+from tests.fakes import read_image, street
+from tests.review.published import FLAGS, PLAIN, on_its_side, publish
+from tests.review.served import Serving, serving
+
+pytestmark = pytest.mark.slow
+
+KEYS = (*PLAIN, *FLAGS)
+CAR = Box(40, 40, 90, 80)
+
+
+@contextmanager
+def opened(
+    browser: Browser, server: Serving, *, scheme: str = "light", size: tuple[int, int] = (1280, 800)
+) -> Iterator[Page]:
+    """A tab with the page, which has asked nobody else and complained of nothing in the end."""
+    width, height = size
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height})  # type: ignore[arg-type]
+    page = context.new_page()
+    asked: list[str] = []
+    problems: list[str] = []
+    page.on("request", lambda sent: asked.append(sent.url))
+    page.on("console", lambda line: None if "Failed to load" in line.text else problems.append(line.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(f"{server.address}#{server.token}")
+    try:
+        expect(page.locator("#relative")).not_to_be_empty(timeout=30_000)
+        yield page
+    finally:
+        context.close()
+    assert asked
+    assert all(url.startswith((server.address, "blob:")) for url in asked)
+    assert problems == []
+
+
+def shown(page: Page) -> str:
+    """Path of the picture that is seen, once it is."""
+    expect(page.locator("#empty")).to_be_hidden(timeout=30_000)
+    return page.locator("#relative").inner_text()
+
+
+def decided(folder: Path) -> list[tuple[str, str]]:
+    """Path and verdict of each decision that was not undone, in their order."""
+    with Store(folder / "store") as store:
+        return [(row.relative, str(row.verdict)) for row in Decisions(store).in_force()]
+
+
+def corrections(folder: Path) -> list[Correction]:
+    with Store(folder / "store") as store:
+        return store.select("kind IS NOT NULL AND status IN ('accepted', 'drawn') ORDER BY id")
+
+
+def next_picture(page: Page, key: str) -> str:
+    before = shown(page)
+    page.keyboard.press(key)
+    expect(page.locator("#relative")).not_to_have_text(before)
+    return shown(page)
+
+
+def on_screen(page: Page, x: float, y: float, size: tuple[int, int] = (160, 120)) -> tuple[float, float]:
+    """Where an upright pixel of a picture is that fits the stage."""
+    stage = page.locator("#stage").bounding_box()
+    assert stage is not None
+    scale = min(stage["width"] / size[0], stage["height"] / size[1])
+    left = stage["x"] + (stage["width"] - size[0] * scale) / 2
+    top = stage["y"] + (stage["height"] - size[1] * scale) / 2
+    return left + x * scale, top + y * scale
+
+
+def drag(page: Page, start: tuple[float, float], end: tuple[float, float], size: tuple[int, int] = (160, 120)) -> None:
+    page.mouse.move(*on_screen(page, *start, size))
+    page.mouse.down()
+    page.mouse.move(*on_screen(page, *end, size), steps=5)
+    page.mouse.up()
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ready")
+    publish(folder, {f"a/{n:02d}.png": street(seed=n) for n in range(20)}, *FLAGS)
+    return folder
+
+
+@pytest.fixture
+def folder(ready: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ready, tmp_path / "copy"))
+
+
+def test_twenty_pictures_by_the_keyboard_alone(browser: Browser, folder: Path) -> None:
+    """Acceptance 2, with undo; and 3: looking on and leaving stores nothing, Enter exactly one."""
+    with serving(folder, *KEYS) as server, opened(browser, server) as page:
+        page.get_by_role("button", name="All").press("Enter")
+        first = shown(page)
+        expected: dict[str, str] = {}
+        for key in ("Space", "ArrowRight", "ArrowLeft", "ArrowLeft", "s"):
+            page.keyboard.press(key)
+            page.wait_for_timeout(100)
+        assert shown(page) == first
+        assert decided(folder) == []
+        for n in range(20):
+            name = shown(page)
+            if n in (3, 8, 12):
+                page.keyboard.press("n")
+                page.keyboard.press("1")
+                for _ in range(5):
+                    page.keyboard.press("Shift+Alt+ArrowUp")
+                expected[name] = "missed"
+            elif n == 5:
+                page.locator("#stage").focus()
+                page.keyboard.press("Tab")
+                page.keyboard.press("Delete")
+                page.keyboard.press("s")
+                expected[name] = "false"
+            else:
+                expected[name] = "good"
+            if n == 10:  # twice fast
+                page.evaluate("for (let n = 0; n < 2; n++) document.getElementById('decide').click()")
+            else:
+                page.keyboard.press("Enter")
+            if n < 19:
+                expect(page.locator("#relative")).not_to_have_text(name)
+        expect(page.locator("#empty")).to_be_visible()
+        assert dict(decided(folder)) == expected
+        assert len(decided(folder)) == 20
+        rows = corrections(folder)
+        assert [(row.kind, row.category) for row in rows].count(("add", "person")) == 3
+        assert [(row.kind, row.category, row.reason) for row in rows].count(("remove", "car", "sign")) == 1
+        assert {row.shape for row in rows if row.kind == "add"} == {'{"box": [60, 0, 40, 40]}'}
+        for _ in range(3):
+            page.keyboard.press("u")
+            expect(page.locator("#status")).to_contain_text("Undone")
+            page.wait_for_timeout(150)
+        assert len(decided(folder)) == 17
+        page.keyboard.press("Control+y")
+        expect(page.locator("#status")).to_have_text("Saved again.")
+        assert len(decided(folder)) == 18
+
+
+def test_a_drag_is_a_miss_and_drawing_now_hides_it(browser: Browser, folder: Path) -> None:
+    with serving(folder, *KEYS) as server, opened(browser, server) as page:
+        page.get_by_role("button", name="All").click()
+        name = shown(page)
+        before = {file: file.read_bytes() for file in (folder / "out").rglob("*.png")}
+        drag(page, (100, 20), (140, 60))
+        page.keyboard.press("9" if page.locator("#category option").count() > 8 else "1")
+        page.mouse.dblclick(*on_screen(page, 20, 100))
+        page.keyboard.press("Delete")
+        page.keyboard.press("Enter")
+        expect(page.locator("#relative")).not_to_have_text(name)
+        (row,) = corrections(folder)
+        left, top, width, height = json.loads(str(row.shape))["box"]
+        assert np.abs(np.array([left, top, width, height]) - (100, 20, 40, 40)).max() <= 1
+        page.get_by_role("button", name="Draw now (1)").click()
+        expect(page.locator("#status")).to_have_text("1 pictures were drawn.", timeout=60_000)
+        changed = [file for file, data in before.items() if file.read_bytes() != data]
+        assert [file.relative_to(folder / "out").as_posix() for file in changed] == [name]
+        first, second = (read_image(folder / tree / name)[25:55, 105:135] for tree in ("archive", "out"))
+        assert (first == second).all(axis=2).mean() < 0.05
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator("#finds")).to_contain_text("from a review")
+
+
+def test_nothing_is_lost_when_the_server_goes_away(browser: Browser, folder: Path) -> None:
+    """Acceptance 9."""
+    with serving(folder, *KEYS) as server, opened(browser, server) as page:
+        page.get_by_role("button", name="All").click()
+        name = shown(page)
+        drag(page, (100, 20), (140, 60))
+        server.process.kill()
+        server.process.wait()
+        page.keyboard.press("Enter")
+        expect(page.locator("#status")).to_contain_text("Not saved")
+        assert shown(page) == name
+        expect(page.locator("#finds")).to_contain_text("drawn by you")
+    assert decided(folder) == []
+
+
+def test_a_picture_that_was_drawn_again_meanwhile(browser: Browser, folder: Path) -> None:
+    """Acceptance 6."""
+    with serving(folder, *KEYS) as server, opened(browser, server) as page:
+        page.get_by_role("button", name="All").click()
+        name = shown(page)
+        drag(page, (100, 20), (140, 60))
+        shape = '{"box": [5, 90, 20, 20]}'
+        with Store(folder / "store") as store:
+            row = Correction(
+                relative=name, width=160, height=120, kind="add", category="other", shape=shape, source="external",
+                batch="b", author="a",
+            )  # fmt: skip
+            store.add([row], "tester")
+        publish(folder, {}, *FLAGS, f"corrections={json.dumps(str(folder / 'store'))}")
+        page.keyboard.press("Enter")
+        expect(page.locator("#status")).to_contain_text("The picture has changed")
+        assert decided(folder) == []
+        expect(page.locator("#finds")).to_contain_text("drawn by you")
+        page.keyboard.press("Enter")
+        expect(page.locator("#relative")).not_to_have_text(name)
+        assert decided(folder) == [(name, "missed")]
+
+
+def test_boxes_over_the_seam_and_on_a_picture_on_its_side(browser: Browser, tmp_path: Path) -> None:
+    """Acceptance 7: the box is where it was drawn."""
+    publish(tmp_path, {"sphere.png": street((200, 100), ())}, *FLAGS, "projection=equirectangular")
+    with serving(tmp_path, *KEYS, "projection=equirectangular") as server, opened(browser, server) as page:
+        page.get_by_role("button", name="All").click()
+        shown(page)
+        stage = page.locator("#stage").bounding_box()
+        assert stage is not None
+        # The sphere goes on at its edges once it is moved: the seam comes into the middle.
+        page.keyboard.down("Shift")
+        drag(page, (0, 50), (100, 50), (200, 100))
+        page.keyboard.up("Shift")
+        drag(page, (90, 40), (110, 60), (200, 100))
+        page.keyboard.press("Enter")
+        expect(page.locator("#empty")).to_be_visible()
+        page.keyboard.press("ArrowLeft")
+        (row,) = corrections(tmp_path)
+        assert np.abs(np.array(json.loads(str(row.shape))["box"]) - (190, 40, 20, 20)).max() <= 1
+    side = tmp_path / "side"
+    publish(side, {"turned.jpg": on_its_side(street((160, 120), ()))}, *FLAGS)
+    with serving(side, *KEYS) as server, opened(browser, server) as page:
+        page.get_by_role("button", name="All").click()
+        shown(page)
+        # Orientation 6: what is seen at (u, v) is stored at (v, 120 − u).
+        drag(page, (20, 30), (50, 80), (120, 160))
+        page.keyboard.press("Enter")
+        expect(page.locator("#empty")).to_be_visible()
+    (row,) = corrections(side)
+    assert np.abs(np.array(json.loads(str(row.shape))["box"]) - (30, 70, 50, 30)).max() <= 1
+
+
+def test_a_perspective_view_turns_and_is_drawn_in(browser: Browser, tmp_path: Path) -> None:
+    publish(tmp_path, {"sphere.png": street((400, 200), ())}, *FLAGS, "projection=equirectangular")
+    with serving(tmp_path, *KEYS, "projection=equirectangular") as server, opened(browser, server) as page:
+        page.get_by_role("button", name="All").click()
+        shown(page)
+        page.keyboard.press("v")
+        expect(page.locator("#view-toggle")).to_have_attribute("aria-pressed", "true")
+        page.wait_for_timeout(300)
+        stage = page.locator("#stage").bounding_box()
+        assert stage is not None
+        middle = stage["x"] + stage["width"] / 2, stage["y"] + stage["height"] / 2
+        page.mouse.move(middle[0] - 50, middle[1] - 50)
+        page.mouse.down()
+        page.mouse.move(middle[0] + 50, middle[1] + 50, steps=4)
+        page.mouse.up()
+        page.keyboard.press("Enter")
+        expect(page.locator("#empty")).to_be_visible()
+    (row,) = corrections(tmp_path)
+    points = np.array(json.loads(str(row.shape))["polygon"])
+    assert np.abs(points.mean(axis=0) - (200, 100)).max() < 1
+    # 50 pixels of a view of 90° that is as wide as the stage: atan(50 / (width / 2)).
+    half = np.degrees(np.arctan(100 / stage["width"])) / 360 * 400
+    assert abs(points[:, 0].max() - 200 - half) < 0.5
+
+
+def test_any_name_is_text(browser: Browser, tmp_path: Path) -> None:
+    """Acceptance 11."""
+    name = "<img src=x onerror=alert(1)>'\" & b.png" if os.name != "nt" else "&lt;b&gt;'.png"
+    publish(tmp_path, {name: street(cars=())}, *FLAGS)
+    with serving(tmp_path, *KEYS) as server, opened(browser, server) as page:
+        page.get_by_role("button", name="All").click()
+        assert shown(page) == name
+        page.keyboard.press("n")
+        page.keyboard.press("Enter")
+        expect(page.locator("#empty")).to_be_visible()
+    assert decided(tmp_path) == [(name, "missed")]
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("light", (1280, 800)), ("dark", (1280, 800)), ("dark", (360, 740))])
+def test_it_can_be_read_and_used_by_everybody(
+    browser: Browser, ready: Path, scheme: str, size: tuple[int, int]
+) -> None:
+    """axe finds nothing serious, also in the dialogs; nothing is wider than the screen."""
+    with serving(ready, *KEYS) as server, opened(browser, server, scheme=scheme, size=size) as page:
+        page.get_by_role("button", name="All").click()
+        shown(page)
+        for dialog in (None, "#help-open", "#numbers-open", "#filter-open"):
+            if dialog is not None:
+                page.locator(dialog).click()
+                expect(page.locator("dialog[open]")).to_be_visible()
+            found = Axe().run(page).response["violations"]
+            serious = [violation["id"] for violation in found if violation["impact"] in ("serious", "critical")]
+            assert serious == [], dialog
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            if folder := os.environ.get("ANONYMISE_TEST_SCREENSHOTS"):
+                name = (dialog or "page").strip("#")
+                page.screenshot(path=f"{folder}/review_{name}_{scheme}_{size[0]}.png")
+            page.keyboard.press("Escape")
+
+
+def test_without_its_token_the_page_says_what_is_missing(browser: Browser, ready: Path) -> None:
+    with serving(ready, *KEYS) as server:
+        page = browser.new_page()
+        page.goto(server.address)
+        expect(page.locator("#empty")).to_contain_text("This page needs the address that the command printed")
+        page.close()
