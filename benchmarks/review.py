@@ -119,11 +119,12 @@ def _look(folder: Path) -> None:
             ask("queue?kind=doubtful")
             item = picture()
             seconds.append(time.perf_counter() - began)
+        cpu_each = (sum(psutil.Process(server.pid).cpu_times()[:2]) - cpu) / _N_LOOKED_AT
         info = psutil.Process(server.pid).memory_info()
         peak = getattr(info, "peak_wset", info.rss)
         print(f"served after {serving:.2f} s, first picture after {first:.2f} s ({cpu:.2f} s of CPU)")
         print(f"decision and next picture: median {median(seconds):.3f} s, 95 % {quantiles(seconds, n=20)[-1]:.3f} s, "
-              f"slowest {max(seconds):.3f} s")  # fmt: skip
+              f"slowest {max(seconds):.3f} s, {cpu_each:.3f} s of CPU")  # fmt: skip
         print(f"memory {peak / 1e6:.0f} MB\n")
     finally:
         server.kill()

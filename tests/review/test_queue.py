@@ -18,13 +18,12 @@ from anonymise.review.access import User, read_users
 from anonymise.review.decisions import Decision, Decisions
 from anonymise.review.numbers import Numbers, numbers_of
 from anonymise.review.pictures import Published, base_of
-from anonymise.review.queue import Filters, Queue, QueueOptions, Taken
+from anonymise.review.queue import ALL, Filters, Queue, QueueOptions, Taken
 from tests.fakes import street
 from tests.review.published import FLAGS, publish
 from tests.review.served import users
 
 ANN, OLE = ("ann", "1"), ("ole", "2")
-ALL = Filters()
 CAR = Box(40, 40, 90, 80)
 VERSIONS: dict[str, str] = {}
 """Path → version of the pictures here."""

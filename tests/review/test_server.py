@@ -417,3 +417,17 @@ def test_a_run_that_cannot_draw_says_why(folder: Path) -> None:
         state = person.draw()
         assert (state["state"], state["done"]) == ("failed", 0)
         assert "0_instances.json" in state["reason"]
+
+
+def test_a_doubtful_find_that_is_false_needs_no_correction(folder: Path) -> None:
+    file = folder / "out" / "a" / "2_instances.json"
+    first = json.loads((folder / "out" / "a" / "0_instances.json").read_text())["instances"][0]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"doubtful": [first | {"score": 0.45}]}))
+    with serving(folder, *KEYS) as server:
+        person = server.person()
+        item = person.claim("all", item=next(i for i in iter(person.claim, None) if i["relative"] == "a/2.png")["id"])
+        (find,) = item["finds"]
+        assert (find["doubtful"], find["score"]) == (True, 0.45)
+        false = [{"find": find["id"], "reason": "empty"}]
+        assert person.decide(item, "false", false=false).status_code == 201
+    assert (decisions(folder), corrections(folder)) == ([("a/2.png", "good")], [])

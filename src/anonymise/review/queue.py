@@ -11,7 +11,7 @@ from anonymise.corrections.store import utc_now
 from anonymise.review.decisions import Decision, Decisions
 from anonymise.review.pictures import NO_DOUBT, Doubt, Picture, Published, Thresholds, base_of, doubts_by_neighbours
 
-__all__ = ["Claim", "Filters", "Queue", "QueueOptions", "Taken"]
+__all__ = ["ALL", "Claim", "Filters", "Queue", "QueueOptions", "Taken"]
 
 _CLAIM_SECONDS = 15 * 60
 
@@ -53,6 +53,9 @@ class Filters:
     def admit(self, picture: Picture) -> bool:
         """Whether a picture is one of them."""
         return picture.relative.startswith(self.folder) and (not self.category or self.category in picture.objects)
+
+
+ALL = Filters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class Queue:
         self._claims: dict[tuple[str, str], Claim] = {}
         self._by_scores: dict[tuple[str, str], Doubt] = {}
         self._stamp = self._generation = self._revision = 0
-        self._doubtful: tuple[int, list[Picture]] = (0, [])
+        self._doubtful: tuple[int, dict[str, Picture]] = (0, {})
         self.refresh()
 
     def refresh(self) -> None:
@@ -122,7 +125,7 @@ class Queue:
             self._pictures = {picture.id: picture for picture in pictures}
             self._by_path = {picture.relative: picture for picture in pictures}
             self._by_neighbours, self._decided = by_neighbours, decided
-            self._sample = by_draw[: self.options.sample]
+            self._sample = {picture.id: picture for picture in by_draw[: self.options.sample]}
             self._revision += 1
             threading.Thread(target=self._read_scores, args=(self._generation, pictures), daemon=True).start()
 
@@ -157,9 +160,10 @@ class Queue:
         listed = [] if self.options.listed is None else ["listed"]
         return [*proposed, *listed, "doubtful", "sample", "all", *(["lead"] if lead else [])]
 
-    def _order(self, kind: str) -> Sequence[Picture]:
+    def _order(self, kind: str) -> Mapping[str, Picture]:
+        """The pictures of a queue by their ids, in the order in which people look at them."""
         if kind == "all":
-            return list(self._pictures.values())
+            return self._pictures
         if kind == "sample":
             return self._sample
         if kind == "doubtful":
@@ -167,7 +171,8 @@ class Queue:
             if self._doubtful[0] != revision:
                 degrees = {picture.id: self.doubt(picture).degree for picture in self._pictures.values()}
                 some = (picture for picture in self._pictures.values() if degrees[picture.id] > 0)
-                self._doubtful = revision, sorted(some, key=lambda picture: -degrees[picture.id])
+                ordered = sorted(some, key=lambda picture: -degrees[picture.id])
+                self._doubtful = revision, {picture.id: picture for picture in ordered}
             return self._doubtful[1]
         if kind == "listed":
             paths: Sequence[str] = self.options.listed or ()
@@ -176,7 +181,8 @@ class Queue:
         else:
             sources = _PROPOSED_BY.get(kind, ())
             paths = [row.relative for row in self._decisions.store.proposed() if row.source in sources]
-        return [self._by_path[path] for path in dict.fromkeys(paths) if path in self._by_path]
+        found = (self._by_path[path] for path in paths if path in self._by_path)
+        return {picture.id: picture for picture in found}
 
     def _is_done(self, kind: str, picture: Picture, user: str) -> bool:
         if kind == "lead" or kind in _PROPOSED_BY:
@@ -189,13 +195,15 @@ class Queue:
     def state(self, kind: str, user: str, filters: Filters, *, lead: bool) -> dict[str, object]:
         """How many pictures are left in each queue, and how many of one, filtered, are done."""
         with self._lock:
-            left = {
-                name: sum(not self._is_done(name, picture, user) for picture in self._order(name))
-                for name in self.kinds(lead=lead)
-            }
-            chosen = [picture for picture in self._order(kind) if filters.admit(picture)]
-            done = sum(self._is_done(kind, picture, user) for picture in chosen)
-            return {"counts": left, "done": done, "total": len(chosen)}
+            left = {name: len(self._order(name)) - self._n_done(name, user, ALL) for name in self.kinds(lead=lead)}
+            order = self._order(kind)
+            total = len(order) if filters == ALL else sum(filters.admit(picture) for picture in order.values())
+            return {"counts": left, "done": self._n_done(kind, user, filters), "total": total}
+
+    def _n_done(self, kind: str, user: str, filters: Filters) -> int:
+        order = self._order(kind)
+        decided = (self._by_path[relative] for relative in self._decided if relative in self._by_path)
+        return sum(p.id in order and filters.admit(p) and self._is_done(kind, p, user) for p in decided)
 
     def claim(
         self, kind: str, who: tuple[str, str], filters: Filters, item: str | None = None, *, decides: bool = True
@@ -220,12 +228,12 @@ class Queue:
                 found = self.picture(item)
                 if found is None or (had is not None and had.who != who):
                     raise Taken("somebody else has this picture, or it is no longer published")
-                if item not in {picture.id for picture in self._order(kind)}:
+                if item not in self._order(kind):
                     claim = replace(claim, kind="all")  # or a picture that was chosen would count for the sample
                 self._claims[lane, item] = claim if had is None else replace(had, until=claim.until)
                 return found, self._claims[lane, item]
             self.release(who, but=(kind, filters))
-            for picture in self._order(kind):
+            for picture in self._order(kind).values():
                 taken = (lane, picture.id) in self._claims or self._is_done(kind, picture, who[0])
                 if taken or not filters.admit(picture):
                     continue
@@ -281,7 +289,7 @@ class Queue:
             self._decided[decision.relative] = [row for row in rows if row.id != decision.id]
             if (picture := self._by_path.get(decision.relative)) is not None:
                 until = self._clock() + _CLAIM_SECONDS
-                claim = Claim(who, decision.queue, Filters(), decision.opened, until)
+                claim = Claim(who, decision.queue, ALL, decision.opened, until)
                 self._claims.setdefault((_DECIDES, picture.id), claim)
 
 

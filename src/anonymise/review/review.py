@@ -205,7 +205,7 @@ class Review:
             corrections += [row for one in wrong for row in self._false(seen, who, one, settled)]
             if verdict in ("good", "missed", "false", "both"):
                 expected = {(0, 0): "good", (1, 0): "missed", (0, 1): "false", (1, 1): "both"}
-                verdict = expected[bool(added), bool(false)]
+                verdict = expected[bool(added), len(corrections) > len(added) or bool(rejected & proposed)]
                 settled += [(one, "rejected" if one in rejected else "accepted") for one in sorted(proposed)]
         decision = Decision(
             relative=picture.relative,
@@ -234,6 +234,8 @@ class Review:
         find, reason = seen.find(_text(one, "find")), _text(one, "reason")
         if find is None or reason not in REASONS:
             raise ValueError(f"there is no such find, or the reason is none of {', '.join(REASONS)}")
+        if not find.is_hidden:
+            return []  # nothing has to change
         same = [
             row
             for row in self._store.proposed(seen.picture.relative)
