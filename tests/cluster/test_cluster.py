@@ -18,6 +18,7 @@ import pytest
 
 from anonymise.batch.journal import Entry, JournalReader, State, Written
 from anonymise.core.detections import Size
+from anonymise.corrections.store import Correction, Store
 from samples.scene import draw_scene
 from tests.fakes import street, write_image
 from tests.roadimages import road_jpeg
@@ -208,22 +209,69 @@ def test_a_worker_that_stays_frozen_does_not_keep_the_run(pictures: Path, tmp_pa
     assert_same(pictures, out)
 
 
-def test_a_picture_that_kills_its_worker_fails_alone(tmp_path: Path, slow: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "stage", "reason"),
+    [
+        ("poison", "worker", "3 worker processes died on it"),
+        ("hang", "write", "it took longer than 8 s, so its process was ended"),
+    ],
+)
+def test_a_picture_that_kills_or_stops_its_worker_fails_alone(
+    tmp_path: Path, slow: Path, fault: str, stage: str, reason: str
+) -> None:
     for number in range(30):
         write_image(tmp_path / "in" / f"{number:02}.jpg", street(seed=number))
-    poison = street(seed=99)
-    poison[:16, :16] = 0
-    write_image(tmp_path / "in" / "07.jpg", poison)
-    (slow / "poison").touch()
+    bad = street(seed=99)
+    bad[:16, :16] = 0
+    write_image(tmp_path / "in" / "07.jpg", bad)
+    (slow / fault).touch()
     out = tmp_path / "out"
-    assert wait(start(tmp_path, out, "--cluster", "local:2", faults=slow)) == 1
+    limits = ["--set", "max_image_seconds=7", "--set", "file_access_timeout_seconds=1"] if fault == "hang" else []
+    assert wait(start(tmp_path, out, "--cluster", "local:2", *limits, faults=slow)) == 1
     with JournalReader(out) as journal:
         (failed,) = journal.entries(State.FAILED)
         assert journal.counts() == {State.STARTED: 0, State.FINISHED: 29, State.FAILED: 1}
-    assert (failed.relative, failed.stage) == ("07.jpg", "worker")
+    assert (failed.relative, failed.stage) == ("07.jpg", stage)
     assert failed.reason is not None
-    assert failed.reason.startswith("3 worker processes died on it")
+    assert failed.reason.startswith(reason)
     assert (tmp_path / "out_error" / "07_error.txt").is_file()
+
+
+def test_corrections_travel_with_their_image(tmp_path: Path) -> None:
+    for number in range(4):
+        write_image(tmp_path / "in" / f"{number}.jpg", street(seed=number))
+    box = json.dumps({"box": [5, 5, 30, 20]})
+    rows = [
+        Correction(
+            relative=f"{n}.jpg",
+            width=width,
+            height=120,
+            kind="add",
+            category="face",
+            shape=box,
+            source="review",
+            batch="b",
+            author="me",
+        )
+        for n, width in ((1, 160), (2, 999))  # the second is for another picture
+    ]
+    for out, module, options in (
+        ("single", "tests.faults.runner", ()),
+        ("out", "tests.cluster.runner", ("--cluster", "local:1")),
+    ):
+        store = tmp_path / f"{out}_store"
+        with Store(store, create=True) as corrections:
+            corrections.add(rows, "me")
+        process = start(tmp_path, tmp_path / out, "--set", f"corrections={store}", *options, module=module)
+        assert wait(process) == 1  # one is stale
+        with Store(store) as corrections:
+            assert [(row.relative, row.status) for row in corrections.select("1 ORDER BY relative", [])] == [
+                ("1.jpg", "drawn"),
+                ("2.jpg", "stale"),
+            ]
+    assert tree(tmp_path / "out") == tree(tmp_path / "single")
+    found = json.loads((tmp_path / "out_raw" / "1_instances.json").read_text("utf-8"))
+    assert [one["category"] for one in found["instances"]] == ["car", "face"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no Ctrl-C for a process of another session there")

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -189,8 +189,8 @@ class Leader:
         self._refusals: Counter[tuple[str, str]] = Counter()
         self._stopped: StopError | None = None
         self._asked_to_stop: float | None = None
-        self._had_workers = self._next_line = time.monotonic()
-        self._started = time.monotonic()
+        self._had_workers = self._started = time.monotonic()
+        self._next_line = self._started + LINE_SECONDS
         self._next_look = 0.0
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._is_ready = threading.Event()
@@ -295,20 +295,11 @@ class Leader:
             known = self._client.scheduler_info(n_workers=-1)["workers"]
         except Exception as error:
             log.debug("The scheduler does not answer", exc_info=error)
-            known = {}
+            known = None
         if self._client.status == "closed":
             self._stop(StopError("The scheduler of the cluster has gone; start the run again, it goes on from here."))
-        for address in set(self._workers) - set(known):
-            self._lose(self._workers.pop(address))
-        for address, info in known.items():
-            if address not in self._workers:
-                self._workers[address] = found = _Worker(address, info["nthreads"])
-                self._begin_joining(found)
-            worker = self._workers[address]
-            if info["last_seen"] != worker.last_seen:
-                worker.last_seen, worker.seen = info["last_seen"], now
-            if worker.host is not None:
-                self._watch(worker, now)
+        if known is not None:
+            self._update(known, now)
         if any(worker.is_ready for worker in self._workers.values()):
             self._had_workers = now
         elif self._images and now - self._had_workers > self._wait_seconds:
@@ -320,6 +311,20 @@ class Leader:
         if now >= self._next_line:
             self._next_line = now + LINE_SECONDS
             self._tell()
+
+    def _update(self, known: Mapping[str, Any], now: float) -> None:
+        """Takes in which workers there are."""
+        for address in set(self._workers) - set(known):
+            self._lose(self._workers.pop(address))
+        for address, info in known.items():
+            if address not in self._workers:
+                self._workers[address] = found = _Worker(address, info["nthreads"])
+                self._begin_joining(found)
+            worker = self._workers[address]
+            if info["last_seen"] != worker.last_seen:
+                worker.last_seen, worker.seen = info["last_seen"], now
+            if worker.host is not None:
+                self._watch(worker, now)
 
     def _tell(self) -> None:
         ready = [worker for worker in self._workers.values() if worker.is_ready]
@@ -494,7 +499,11 @@ class Leader:
             result = error
         except Exception as error:  # noqa: BLE001 - Dask has many
             result = f"its result is lost: {type(error).__name__}: {error}"
-        self._events.put(partial(self._taken, attempt, answer, result))
+        self._events.put(partial(self._published, attempt, answer, result))
+
+    def _published(self, attempt: _Attempt, answer: Answer | None, result: "Outcome | StopError | str") -> None:
+        attempt.image.is_claimed = False
+        self._taken(attempt, answer, result)
 
     def _throw_away(self, attempt: _Attempt) -> None:
         with contextlib.suppress(Exception):
@@ -505,14 +514,13 @@ class Leader:
         attempt.future = None  # lets Dask forget it
         image, worker, host = attempt.image, attempt.worker, attempt.worker.host
         assert host is not None  # or it would have no images
-        image.is_claimed = False
         host.seconds += 0.0 if answer is None else answer.seconds
         if isinstance(result, StopError):
             self._stop(result)
         elif result == remote.NOT_JOINED:
             worker.host = None
             self._begin_joining(worker)
-            self._again(image)
+            self._lost(image)
         elif isinstance(result, Done):
             host.n_done += 1
             host.failures = 0
@@ -543,7 +551,8 @@ class Leader:
 
     def _again(self, image: _Image) -> None:
         """Lets an image be done once more, unless it is being done elsewhere."""
-        if image not in self._images or image.attempts or image in self._waiting or image in self._alone:
+        waits = image in self._waiting or image in self._alone
+        if image not in self._images or image.is_claimed or image.attempts or waits:
             return
         if self._stopped is not None:
             self._images.discard(image)
