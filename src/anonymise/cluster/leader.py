@@ -99,6 +99,7 @@ class _Worker:
     seen: float = field(default_factory=time.monotonic)
     is_alone: bool = False
     attempts: list["_Attempt"] = field(default_factory=list)
+    fetching: list["_Attempt"] = field(default_factory=list)
 
     @property
     def is_silent(self) -> bool:
@@ -468,52 +469,74 @@ class Leader:
         return True
 
     def _ended(self, attempt: _Attempt) -> None:
-        image, is_known = attempt.image, self._remove(attempt)
-        if attempt.future.status == "finished":
-            is_first = not image.is_claimed and image in self._images
-            image.is_claimed |= is_first
-            self._threads.submit(self._take if is_first else self._throw_away, attempt)
-        elif is_known and isinstance(attempt.future.exception(timeout=5), distributed.KilledWorker):
-            self._lost(image)
-        elif is_known:
-            self._taken(attempt, None, f"its work failed: {attempt.future.exception(timeout=5)!r}")
+        worker, error = attempt.worker, None
+        if attempt.future.status != "finished":
+            error = attempt.future.exception(timeout=5) if attempt.future.status == "error" else "cancelled"
+        if isinstance(error, distributed.KilledWorker):
+            if self._workers.pop(worker.address, None) is not None:
+                self._lose(worker)
+        elif self._remove(attempt):
+            if error is not None:
+                self._taken(attempt, None, f"its work failed: {error!r}")
+            else:
+                worker.fetching.append(attempt)
+                self._threads.submit(self._fetch_answer, attempt)
 
-    def _take(self, attempt: _Attempt) -> None:
-        """Publishes a result; in a thread of its own."""
-        answer, image = None, attempt.image
-        result: Outcome | StopError | str
+    def _fetch_answer(self, attempt: _Attempt) -> None:
         try:
             answer = attempt.future.result(timeout=60)
-            if answer.outcome is None:
-                result = answer.trouble
-            elif isinstance(answer.outcome, Done):
-                result = self._publisher.publish(image.paths, answer, frozenset(image.begun.instances))
-                if image.corrections is not None:
-                    rows = image.corrections.rows_of(image.paths.key)
-                    image.corrections.note(image.paths.key, rows, list(answer.stale))
-            else:
-                result = replace(answer.outcome, source=image.paths.source)
+        except Exception as error:  # noqa: BLE001 - Dask has many
+            self._events.put(partial(self._fetched, attempt, None, f"its result is lost: {error!r}"))
+        else:
+            self._events.put(partial(self._fetched, attempt, answer))
+
+    def _fetched(self, attempt: _Attempt, answer: Answer | None, trouble: str = "") -> None:
+        """The first answer about an image is published; later ones are thrown away."""
+        image = attempt.image
+        is_known = attempt in attempt.worker.fetching
+        if is_known:
+            attempt.worker.fetching.remove(attempt)
+        attempt.future = None  # lets Dask forget it
+        if answer is None:
+            if is_known:  # else its worker is lost, which is known already
+                self._taken(attempt, None, trouble)
+        elif image.is_claimed or image not in self._images:
+            self._threads.submit(self._publisher.discard, answer)
+        elif answer.outcome is None:
+            self._taken(attempt, answer, answer.trouble)
+        elif not isinstance(answer.outcome, Done):
+            self._taken(attempt, answer, replace(answer.outcome, source=image.paths.source))
+        else:
+            image.is_claimed = True
+            self._threads.submit(self._publish, attempt, answer)
+
+    def _publish(self, attempt: _Attempt, answer: Answer) -> None:
+        """In a thread of its own."""
+        image = attempt.image
+        result: Outcome | StopError | str
+        try:
+            result = self._publisher.publish(image.paths, answer, frozenset(image.begun.instances))
+            if image.corrections is not None:
+                rows = image.corrections.rows_of(image.paths.key)
+                image.corrections.note(image.paths.key, rows, list(answer.stale))
         except UntrueError as error:
             result = str(error)
         except StopError as error:
             result = error
-        except Exception as error:  # noqa: BLE001 - Dask has many
-            result = f"its result is lost: {type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - nobody else would tell the runner
+            result = StopError(f"{image.paths.source} could not be published: {type(error).__name__}: {error}")
         self._events.put(partial(self._published, attempt, answer, result))
 
-    def _published(self, attempt: _Attempt, answer: Answer | None, result: "Outcome | StopError | str") -> None:
+    def _published(self, attempt: _Attempt, answer: Answer, result: "Outcome | StopError | str") -> None:
         attempt.image.is_claimed = False
         self._taken(attempt, answer, result)
 
-    def _throw_away(self, attempt: _Attempt) -> None:
-        with contextlib.suppress(Exception):
-            self._publisher.discard(attempt.future.result(timeout=60))
-
     def _taken(self, attempt: _Attempt, answer: Answer | None, result: "Outcome | StopError | str") -> None:
         """An attempt has led to an outcome, or to trouble."""
-        attempt.future = None  # lets Dask forget it
         image, worker, host = attempt.image, attempt.worker, attempt.worker.host
-        assert host is not None  # or it would have no images
+        if host is None:  # it is to join again
+            self._again(image)
+            return
         host.seconds += 0.0 if answer is None else answer.seconds
         if isinstance(result, StopError):
             self._stop(result)
@@ -577,6 +600,10 @@ class Leader:
                 self._lost(attempt.image)
             else:
                 self._again(attempt.image)
+        fetching, worker.fetching = worker.fetching, []
+        for attempt in fetching:
+            attempt.future.cancel()  # it would be waited for
+            self._again(attempt.image)
         if worker.host is not None:
             worker.host.n_threads -= worker.n_threads
             worker.host.n_lost += 1
