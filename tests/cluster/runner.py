@@ -9,7 +9,7 @@ import sys
 from anonymise.batch.outcomes import Progress, Report
 from anonymise.batch.paths import Places
 from anonymise.batch.workers import Executor
-from anonymise.cluster import leader, session
+from anonymise.cluster import members, session
 from anonymise.commands.arguments import add_run_options
 from anonymise.commands.execution import execute
 from anonymise.config import Config
@@ -23,7 +23,7 @@ if __name__ == "__main__":
     args = arguments.parse_args()
     args.create_archive = True
     if args.silent_seconds is not None:
-        leader.SILENT_SECONDS = args.silent_seconds
+        members.SILENT_SECONDS = args.silent_seconds
 
     def command(config: Config, places: Places, _: Executor, progress: Progress) -> Report:
         return session.anonymise(config, places, args.cluster, progress, identity=IDENTITY, load=load)

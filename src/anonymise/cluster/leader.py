@@ -7,12 +7,11 @@ tells which workers there are. All state belongs to one thread; everything else 
 import contextlib
 import itertools
 import logging
-import pickle
 import queue
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,14 +26,15 @@ from anonymise.batch.runner import Failure, Task
 from anonymise.batch.storage import read_input
 from anonymise.batch.tasks import ImageTask, Subject, outcome_of
 from anonymise.cluster import worker as remote
+from anonymise.cluster.members import Host, Members, Worker
 from anonymise.cluster.publishing import Publisher, UntrueError
-from anonymise.cluster.worker import Answer, Item, Joined, Setup
+from anonymise.cluster.worker import Answer, Item, Setup
 from anonymise.core.errors import AnonymiseError, StopError, TimeLimitError
 from anonymise.core.plaintext import plural, printable
 from anonymise.corrections.source import CorrectedSource
 from anonymise.images import check_kind
 
-__all__ = ["Leader"]
+__all__ = ["Attempt", "Leader"]
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,6 @@ _T = TypeVar("_T")
 
 LOOK_SECONDS = 1.0
 """Between two looks at which workers there are."""
-
-SILENT_SECONDS = 15.0
-"""Without a heartbeat, after which the images of a worker are given to others, too."""
 
 LINE_SECONDS = 20.0
 """Between two lines about the cluster in the log."""
@@ -68,47 +65,6 @@ _TROUBLES = 3
 _FAILURES_IN_A_ROW = 20
 """After which a machine gets no more images, while others succeed."""
 
-_MAX_SCORE_DIFFERENCE = 0.02
-"""Of what two workers find in the reference picture."""
-
-
-@dataclass(eq=False, slots=True)
-class _Host:
-    """A machine, and what it has done."""
-
-    name: str
-    n_done: int = 0
-    n_lost: int = 0
-    seconds: float = 0.0
-    since: float = field(default_factory=time.monotonic)
-    n_threads: int = 0
-    failures: int = 0
-    is_out: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class _Worker:
-    """A worker process; `host` is None until it has joined."""
-
-    address: str
-    n_threads: int
-    host: _Host | None = None
-    is_refused: bool = False
-    joining: Any = None
-    last_seen: float = 0.0
-    seen: float = field(default_factory=time.monotonic)
-    is_alone: bool = False
-    attempts: list["_Attempt"] = field(default_factory=list)
-    fetching: list["_Attempt"] = field(default_factory=list)
-
-    @property
-    def is_silent(self) -> bool:
-        return time.monotonic() - self.seen > SILENT_SECONDS
-
-    @property
-    def is_ready(self) -> bool:
-        return self.host is not None and not self.is_refused and not self.host.is_out and not self.is_silent
-
 
 @dataclass(eq=False, slots=True)
 class _Image:
@@ -122,16 +78,16 @@ class _Image:
     n_lost: int = 0
     n_troubles: int = 0
     avoid: set[str] = field(default_factory=set)
-    attempts: list["_Attempt"] = field(default_factory=list)
+    attempts: "list[Attempt]" = field(default_factory=list)
     is_claimed: bool = False
 
 
 @dataclass(eq=False, slots=True)
-class _Attempt:
+class Attempt:
     """One call about an image, at one worker."""
 
     image: _Image
-    worker: _Worker
+    worker: Worker
     number: int
     future: Any = None
     began: float | None = None
@@ -175,27 +131,22 @@ class Leader:
     ) -> None:
         self._client = client
         self._setup = setup
-        self._pickled = pickle.dumps(setup)
         self._publisher = publisher
         self._seconds = seconds
         self._wait_seconds = wait_seconds
         self._wants_to_stop = wants_to_stop
-        self._workers: dict[str, _Worker] = {}
-        self._hosts: dict[str, _Host] = {}
         self._waiting: deque[_Image] = deque()
         self._alone: deque[_Image] = deque()
         self._images: set[_Image] = set()
         self._numbers = itertools.count()
-        self._reference: Joined | None = None
-        self._refusals: Counter[tuple[str, str]] = Counter()
         self._stopped: StopError | None = None
         self._asked_to_stop: float | None = None
-        self._had_workers = self._started = time.monotonic()
-        self._next_line = self._started + LINE_SECONDS
+        self._had_workers = time.monotonic()
+        self._next_line = self._had_workers + LINE_SECONDS
         self._next_look = 0.0
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._is_ready = threading.Event()
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="publish")
+        self._members = Members(client, setup, publisher, self._threads, self._events.put)
         self._thread = threading.Thread(target=self._run, name="cluster leader", daemon=True)
         self._thread.start()
 
@@ -209,7 +160,7 @@ class Leader:
     @property
     def n_parallel(self) -> int:
         """Number of images that the workers of this moment do at a time; at least 1."""
-        return max(1, sum(worker.n_threads for worker in tuple(self._workers.values()) if worker.is_ready))
+        return max(1, sum(worker.n_threads for worker in self._members.ready()))
 
     def task(self, paths: Paths, begun: Begun, corrections: CorrectedSource | None) -> ImageTask:
         """The task for an image, for this executor."""
@@ -236,21 +187,14 @@ class Leader:
         self._events.put(None)
         self._thread.join()
         self._threads.shutdown(cancel_futures=True)
-        ready = [worker for worker in self._workers.values() if worker.is_ready]
-        with contextlib.suppress(Exception):  # they forget it when the next run begins
-            leaving = [self._submitted(worker, "leave", remote.leave, self._publisher.run) for worker in ready]
-            distributed.wait(leaving, timeout=5)  # type: ignore[no-untyped-call]
-        for host in self._hosts.values():
-            share = host.seconds / max(1e-9, host.n_threads * (time.monotonic() - host.since))
-            log.info(
-                "Host %s: %s in %.0f s of work, %.0f %% busy, %d lost",
-                *(printable(host.name), plural(host.n_done, "image"), host.seconds, 100 * share, host.n_lost),
-            )
+        with contextlib.suppress(Exception):  # Dask has many
+            self._members.leave()
+        self._members.tell_hosts()
 
     def wait_for_worker(self) -> str | None:
         """Waits until a worker has joined; returns why none has, if so."""
         deadline = time.monotonic() + self._wait_seconds
-        while not self._is_ready.wait(0.2):
+        while not self._members.has_joined.wait(0.2):
             if time.monotonic() > deadline or self._wants_to_stop() or self._stopped is not None:
                 return self._why_none()
         return None
@@ -259,10 +203,10 @@ class Leader:
 
     def _run(self) -> None:
         while True:
-            try:
-                event = self._events.get(timeout=max(0.0, self._next_look - time.monotonic()))
-            except queue.Empty:
-                event = self._look
+            event: Callable[[], None] | None = self._look
+            with contextlib.suppress(queue.Empty):
+                if (seconds := self._next_look - time.monotonic()) > 0:
+                    event = self._events.get(timeout=seconds)
             if event is None:
                 return
             try:
@@ -292,16 +236,13 @@ class Leader:
         """Sees which workers there are, and does what time has made due."""
         now = time.monotonic()
         self._next_look = now + LOOK_SECONDS
-        try:
-            known = self._client.scheduler_info(n_workers=-1)["workers"]
-        except Exception as error:
-            log.debug("The scheduler does not answer", exc_info=error)
-            known = None
+        for worker in self._members.look():
+            self._lose(worker)
         if self._client.status == "closed":
             self._stop(StopError("The scheduler of the cluster has gone; start the run again, it goes on from here."))
-        if known is not None:
-            self._update(known, now)
-        if any(worker.is_ready for worker in self._workers.values()):
+        for worker in tuple(self._members.workers.values()):
+            self._watch(worker, now)
+        if self._members.ready():
             self._had_workers = now
         elif self._images and now - self._had_workers > self._wait_seconds:
             self._stop(StopError(f"{self._why_none()} (cluster_wait_seconds). The next run goes on from here."))
@@ -311,103 +252,12 @@ class Leader:
             self._stop(StopError(f"{plural(len(self._images), 'image')} in work did not end; the next run does them."))
         if now >= self._next_line:
             self._next_line = now + LINE_SECONDS
-            self._tell()
-
-    def _update(self, known: Mapping[str, Any], now: float) -> None:
-        """Takes in which workers there are."""
-        for address in set(self._workers) - set(known):
-            self._lose(self._workers.pop(address))
-        for address, info in known.items():
-            if address not in self._workers:
-                self._workers[address] = found = _Worker(address, info["nthreads"])
-                self._begin_joining(found)
-            worker = self._workers[address]
-            if info["last_seen"] != worker.last_seen:
-                worker.last_seen, worker.seen = info["last_seen"], now
-            if worker.host is not None:
-                self._watch(worker, now)
-
-    def _tell(self) -> None:
-        ready = [worker for worker in self._workers.values() if worker.is_ready]
-        n_done = sum(host.n_done for host in self._hosts.values())
-        log.info(
-            "Cluster: %s on %s, %d images in work or waiting, %.1f images/s",
-            plural(len(ready), "worker"),
-            plural(len({worker.host for worker in ready}), "machine"),
-            len(self._images),
-            n_done / (time.monotonic() - self._started),
-        )
+            self._members.tell(len(self._images))
 
     def _why_none(self) -> str:
-        reasons = "".join(f"\n  - {host}: {reason}" for host, reason in self._refusals)
-        return f"No worker of the cluster can be used since {self._wait_seconds:g} s{reasons}"
+        return f"No worker of the cluster can be used since {self._wait_seconds:g} s{self._members.refusals()}"
 
-    def _submitted(self, worker: _Worker, name: str, function: Callable[..., Any], *args: object) -> Any:
-        return self._client.submit(
-            function, *args, key=f"{self._publisher.run}-{name}-{next(self._numbers)}", workers=[worker.address],
-            allow_other_workers=False, pure=False, retries=0,
-        )  # fmt: skip
-
-    # --- joining
-
-    def _begin_joining(self, worker: _Worker) -> None:
-        self._ask(worker, self._compare_version, remote.program_version)
-
-    def _ask(
-        self, worker: _Worker, then: Callable[[_Worker, Any], None], function: Callable[..., Any], *args: object
-    ) -> None:
-        worker.joining = self._submitted(worker, "join", function, *args)
-        worker.joining.add_done_callback(lambda future: self._threads.submit(self._fetch, worker, future, then))
-
-    def _fetch(self, worker: _Worker, future: Any, then: Callable[[_Worker, Any], None]) -> None:
-        try:
-            result = future.result(timeout=60)
-        except Exception as error:  # noqa: BLE001 - whatever stands in its way, such as another version's names
-            reason = f"it cannot do this program's work: {type(error).__name__}: {error}"
-            self._events.put(partial(self._refuse, worker, worker.address, reason))
-        else:
-            self._events.put(partial(then, worker, result))
-
-    def _compare_version(self, worker: _Worker, version: str) -> None:
-        if version != (own := remote.program_version()):
-            self._refuse(worker, worker.address, f"it has version {version} of anonymise, and the leader {own}")
-        else:
-            self._ask(worker, self._admit, remote.join, self._pickled)
-
-    def _admit(self, worker: _Worker, joined: Joined) -> None:
-        reason = joined.refusal
-        if reason is None and not self._publisher.sees(joined):
-            reason = "what it writes to the output folder cannot be seen here"
-        if reason is None and self._reference is not None:
-            reason = self._difference(joined, self._reference)
-        if reason is not None:
-            self._refuse(worker, joined.host, reason)
-            return
-        self._reference = self._reference or joined
-        worker.host = self._hosts.setdefault(joined.host, _Host(joined.host))
-        worker.host.n_threads += worker.n_threads
-        worker.seen = time.monotonic()
-        self._is_ready.set()
-        log.info("Worker %s on %s has joined", worker.address, printable(joined.host))
-
-    def _difference(self, joined: Joined, first: Joined) -> str | None:
-        if joined.runtimes != first.runtimes and not self._setup.config.cluster.cluster_mixed:
-            return f"its model runs on {joined.runtimes}, that of {first.host} on {first.runtimes} (key cluster_mixed)"
-        same = [one[0] for one in joined.found] == [one[0] for one in first.found] and all(
-            abs(one[1] - other[1]) <= _MAX_SCORE_DIFFERENCE
-            for one, other in zip(joined.found, first.found, strict=True)
-        )
-        return None if same else f"its model finds something else in the reference picture than that of {first.host}"
-
-    def _refuse(self, worker: _Worker, host: str, reason: str) -> None:
-        if self._workers.get(worker.address) is not worker:
-            return  # it has gone
-        worker.is_refused = True
-        if not self._refusals[host, reason]:
-            log.warning("Worker %s is not used: %s", printable(f"{worker.address} on {host}"), printable(reason))
-        self._refusals[host, reason] += 1
-
-    # --- images
+    # --- images -----------------------------------------------------------------------------------------------------
 
     def _assign(self) -> None:
         """Gives images to workers that have room."""
@@ -417,15 +267,15 @@ class Leader:
         while self._waiting and (worker := self._chosen(self._waiting[0])) is not None:
             self._start(self._waiting.popleft(), worker)
 
-    def _chosen(self, image: _Image, most: int | None = None) -> _Worker | None:
+    def _chosen(self, image: _Image, most: int | None = None) -> Worker | None:
         """The worker with the least to do; None if none has room."""
-        ready = [worker for worker in self._workers.values() if worker.is_ready]
+        ready = self._members.ready()
         ready = [w for w in ready if w.host is not None and w.host.name not in image.avoid] or ready
         room = (w for w in ready if len(w.attempts) < (most or _PER_THREAD * w.n_threads) and not w.is_alone)
         return min(room, key=lambda worker: len(worker.attempts) / worker.n_threads, default=None)
 
-    def _start(self, image: _Image, worker: _Worker) -> None:
-        attempt = _Attempt(image, worker, next(self._numbers))
+    def _start(self, image: _Image, worker: Worker) -> None:
+        attempt = Attempt(image, worker, next(self._numbers))
         worker.attempts.append(attempt)
         image.attempts.append(attempt)
         rows = image.corrections.rows_of(image.paths.key) if image.corrections is not None else None
@@ -436,7 +286,7 @@ class Leader:
         else:
             self._threads.submit(self._send_with_data, attempt, item)
 
-    def _send_with_data(self, attempt: _Attempt, item: Item) -> None:
+    def _send_with_data(self, attempt: Attempt, item: Item) -> None:
         paths = attempt.image.paths
         try:
             data = read_input(paths.source, paths.places.input, self._setup.config.storage, check_kind)
@@ -449,17 +299,17 @@ class Leader:
         else:
             self._events.put(partial(self._send, attempt, item, sent))
 
-    def _unsent(self, attempt: _Attempt, result: "Outcome | str") -> None:
+    def _unsent(self, attempt: Attempt, result: "Outcome | str") -> None:
         if self._remove(attempt):
             self._taken(attempt, None, result)
 
-    def _send(self, attempt: _Attempt, item: Item, data: Any = None) -> None:
+    def _send(self, attempt: Attempt, item: Item, data: Any = None) -> None:
         if attempt in attempt.worker.attempts:  # its worker has not gone meanwhile
             arguments = (self._publisher.run, item, *([] if data is None else [data]))
-            attempt.future = self._submitted(attempt.worker, "image", remote.anonymise, *arguments)
+            attempt.future = self._members.submit(attempt.worker, "image", remote.anonymise, *arguments)
             attempt.future.add_done_callback(lambda _: self._events.put(partial(self._ended, attempt)))
 
-    def _remove(self, attempt: _Attempt) -> bool:
+    def _remove(self, attempt: Attempt) -> bool:
         """Ends an attempt at its worker; False if it has been given up."""
         if attempt not in attempt.worker.attempts:
             return False
@@ -468,12 +318,12 @@ class Leader:
         attempt.image.attempts.remove(attempt)
         return True
 
-    def _ended(self, attempt: _Attempt) -> None:
+    def _ended(self, attempt: Attempt) -> None:
         worker, error = attempt.worker, None
         if attempt.future.status != "finished":
             error = attempt.future.exception(timeout=5) if attempt.future.status == "error" else "cancelled"
         if isinstance(error, distributed.KilledWorker):
-            if self._workers.pop(worker.address, None) is not None:
+            if self._members.workers.pop(worker.address, None) is not None:
                 self._lose(worker)
         elif self._remove(attempt):
             if error is not None:
@@ -482,7 +332,7 @@ class Leader:
                 worker.fetching.append(attempt)
                 self._threads.submit(self._fetch_answer, attempt)
 
-    def _fetch_answer(self, attempt: _Attempt) -> None:
+    def _fetch_answer(self, attempt: Attempt) -> None:
         try:
             answer = attempt.future.result(timeout=60)
         except Exception as error:  # noqa: BLE001 - Dask has many
@@ -490,7 +340,7 @@ class Leader:
         else:
             self._events.put(partial(self._fetched, attempt, answer))
 
-    def _fetched(self, attempt: _Attempt, answer: Answer | None, trouble: str = "") -> None:
+    def _fetched(self, attempt: Attempt, answer: Answer | None, trouble: str = "") -> None:
         """The first answer about an image is published; later ones are thrown away."""
         image = attempt.image
         is_known = attempt in attempt.worker.fetching
@@ -510,7 +360,7 @@ class Leader:
             image.is_claimed = True
             self._threads.submit(self._publish, attempt, answer)
 
-    def _publish(self, attempt: _Attempt, answer: Answer) -> None:
+    def _publish(self, attempt: Attempt, answer: Answer) -> None:
         """In a thread of its own."""
         image = attempt.image
         result: Outcome | StopError | str
@@ -527,11 +377,11 @@ class Leader:
             result = StopError(f"{image.paths.source} could not be published: {type(error).__name__}: {error}")
         self._events.put(partial(self._published, attempt, answer, result))
 
-    def _published(self, attempt: _Attempt, answer: Answer, result: "Outcome | StopError | str") -> None:
+    def _published(self, attempt: Attempt, answer: Answer, result: "Outcome | StopError | str") -> None:
         attempt.image.is_claimed = False
         self._taken(attempt, answer, result)
 
-    def _taken(self, attempt: _Attempt, answer: Answer | None, result: "Outcome | StopError | str") -> None:
+    def _taken(self, attempt: Attempt, answer: Answer | None, result: "Outcome | StopError | str") -> None:
         """An attempt has led to an outcome, or to trouble."""
         image, worker, host = attempt.image, attempt.worker, attempt.worker.host
         if host is None:  # it is to join again
@@ -541,8 +391,7 @@ class Leader:
         if isinstance(result, StopError):
             self._stop(result)
         elif result == remote.NOT_JOINED:
-            worker.host = None
-            self._begin_joining(worker)
+            self._members.begin_joining(worker)
             self._lost(image)
         elif isinstance(result, Done):
             host.n_done += 1
@@ -551,10 +400,10 @@ class Leader:
         else:
             self._failed(image, host, result)
 
-    def _failed(self, image: _Image, host: _Host, result: "Outcome | str") -> None:
+    def _failed(self, image: _Image, host: Host, result: "Outcome | str") -> None:
         host.failures += 1
         image.avoid.add(host.name)
-        others = [other for other in self._hosts.values() if other is not host and not other.is_out]
+        others = [other for other in self._members.hosts.values() if other is not host and not other.is_out]
         if host.failures >= _FAILURES_IN_A_ROW and any(other.n_done and not other.failures for other in others):
             host.is_out = True
             log.warning("%s gets no more images: %d failed one after the other", printable(host.name), host.failures)
@@ -590,9 +439,9 @@ class Leader:
             self._images.remove(image)
             image.future.set_result(outcome)
 
-    # --- workers that go, or are silent
+    # --- workers that go, or are silent -----------------------------------------------------------------------------
 
-    def _lose(self, worker: _Worker) -> None:
+    def _lose(self, worker: Worker) -> None:
         """A worker has gone. One of the images that it worked on may be why."""
         for index, attempt in enumerate(tuple(worker.attempts)):
             self._remove(attempt)
@@ -604,10 +453,7 @@ class Leader:
         for attempt in fetching:
             attempt.future.cancel()  # it would be waited for
             self._again(attempt.image)
-        if worker.host is not None:
-            worker.host.n_threads -= worker.n_threads
-            worker.host.n_lost += 1
-            log.warning("Worker %s on %s is lost", worker.address, printable(worker.host.name))
+        self._members.note_lost(worker)
 
     def _lost(self, image: _Image) -> None:
         image.n_lost += 1
@@ -617,7 +463,7 @@ class Leader:
             reason = f"{_LOSSES} worker processes died on it: out of memory, or a crash in a library"
             self._settle(image, Failed(image.paths.source, "worker", reason))
 
-    def _watch(self, worker: _Worker, now: float) -> None:
+    def _watch(self, worker: Worker, now: float) -> None:
         """Gives the images of a silent worker to others, too, and ends a worker that takes too long."""
         if worker.is_silent:
             for attempt in worker.attempts:
@@ -633,7 +479,7 @@ class Leader:
                 self._end(worker, attempt)
                 return
 
-    def _end(self, worker: _Worker, late: _Attempt) -> None:
+    def _end(self, worker: Worker, late: Attempt) -> None:
         error = TimeLimitError.after(self._seconds or 0.0)
         for attempt in tuple(worker.attempts):
             self._remove(attempt)
