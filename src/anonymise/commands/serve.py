@@ -49,12 +49,14 @@ def _serve(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         from anonymise.service import web
         from anonymise.service.app import Service
         from anonymise.service.engine import Engine
+        from anonymise.service.intake import Intake
         from anonymise.service.jobs import Jobs
     except ImportError as error:
         raise UsageError(f'{error.name} is not installed: pip install "anonymise[service]"') from error
     from anonymise import config as configuration
     from anonymise.anonymiser import model_source
     from anonymise.corrections.source import corrected
+    from anonymise.corrections.store import Store
     from anonymise.models import load_masker
 
     config = configuration.load(args.config, args.set, has_archive=True)
@@ -63,6 +65,10 @@ def _serve(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if not (web.is_loopback(args.host) or options.service_tokens or args.without_tokens):
         raise UsageError(
             f"{args.host} can be reached by others: name who may ask with service_tokens, or give --without-tokens"
+        )
+    if config.reports.reports_open and (config.run.corrections is None or config.reports.reports_originals is None):
+        raise UsageError(
+            "reports_open needs corrections, the folder of the store, and reports_originals, of the originals"
         )
     _log(options)
     listening = web.listen(args.host, options.service_port or 0)  # a port that is taken is said before the model loads
@@ -76,7 +82,10 @@ def _serve(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         if options.service_jobs_directory is not None:
             folder, hours = Path(options.service_jobs_directory), options.service_jobs_hours
             jobs = Jobs(folder, engine, hours=hours, max_bytes=options.service_jobs_bytes, seconds=seconds)
-        service = Service(engine, tokens, jobs, options)
+        intake = None
+        if config.reports.reports_open:
+            intake = Intake(Store(Path(str(config.run.corrections))), config)
+        service = Service(engine, tokens, jobs, intake, options)
         server = web.Server(service.app, lambda: engine.n_requests == 0, service.stop, seconds)
         host = f"[{args.host}]" if ":" in args.host else args.host
         print(f"http://{host}:{listening.getsockname()[1]}", flush=True)

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from anonymise.config import ServiceOptions
 from anonymise.core.classes import LABELS
 from anonymise.service.engine import Done, Engine, Refused
+from anonymise.service.intake import Intake
 from anonymise.service.jobs import Job, Jobs
 from anonymise.service.web import HANDLERS, Tokens, body, is_loopback, parts
 
@@ -31,6 +32,7 @@ class Service:
         engine: does the work.
         tokens: say who may ask.
         jobs: of many images; None has no routes for them.
+        intake: takes reports in; None has no routes for them.
         options: limits.
 
     Attributes:
@@ -38,7 +40,9 @@ class Service:
         is_stopping: whether new requests are refused.
     """
 
-    def __init__(self, engine: Engine, tokens: Tokens, jobs: Jobs | None, options: ServiceOptions) -> None:
+    def __init__(
+        self, engine: Engine, tokens: Tokens, jobs: Jobs | None, intake: Intake | None, options: ServiceOptions
+    ) -> None:
         self._engine, self._tokens, self._jobs, self._options = engine, tokens, jobs, options
         self._version = version("anonymise")
         self.is_stopping = False
@@ -71,6 +75,8 @@ class Service:
                 Route("/v1/jobs/{id}/result", self._result),
                 Route("/v1/jobs/{id}/images/{number:int}", self._image),
             ]
+        if intake is not None:
+            routes += intake.routes()
         self.app = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=HANDLERS)
 
     def stop(self) -> None:

@@ -58,8 +58,8 @@ class Busy(Refused):
         retry_after: seconds after which it may be worth trying again.
     """
 
-    def __init__(self, retry_after: int, reason: str = "Too many requests are waiting.") -> None:
-        super().__init__(503, reason)
+    def __init__(self, retry_after: int, reason: str = "Too many requests are waiting.", status: int = 503) -> None:
+        super().__init__(status, reason)
         self.retry_after = retry_after
 
 
