@@ -14,12 +14,8 @@ from tests.service.served import Serving, serving
 
 pytestmark = pytest.mark.slow
 
-REPORT = {
-    "relative": "a/1.png",
-    "issue": "blur_missing",
-    "convention": "pixels",
-    "shapes": [[[10, 10], [40, 10], [40, 50]]],
-}
+SHAPES = [[[10, 10], [40, 10], [40, 50]]]
+REPORT = {"relative": "a/1.png", "issue": "blur_missing", "convention": "pixels", "shapes": SHAPES}
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +41,14 @@ def test_a_report_and_its_state(served: Serving, folder: Path) -> None:
         jsonschema.validate(state.json(), client.get("/openapi.json").json()["components"]["schemas"]["Report"])
         assert (state.json()["status"], state.json()["closed"]) == ("received", None)
         assert client.get("/v1/reports/0123").status_code == 404
-        for wrong in (
+        wrongs: list[object] = [
             {**REPORT, "relative": "a/2.png"},
             {**REPORT, "relative": "../in/a/1.png"},
             {**REPORT, "shapes": []},
             {**REPORT, "shapes": [["x"]]},
             [],
-        ):
+        ]
+        for wrong in wrongs:
             refused = client.post("/v1/reports", json=wrong)
             assert (refused.status_code, set(refused.json())) == (422, {"detail"}), wrong
             assert str(folder) not in refused.text

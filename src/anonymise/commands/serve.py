@@ -68,7 +68,7 @@ def _serve(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         )
     if config.reports.reports_open and (config.run.corrections is None or config.reports.reports_originals is None):
         raise UsageError(
-            "reports_open needs corrections, the folder of the store, and reports_originals, of the originals"
+            "reports_open needs corrections (folder of the store) and reports_originals (of the originals)"
         )
     _log(options)
     listening = web.listen(args.host, options.service_port or 0)  # a port that is taken is said before the model loads
