@@ -294,6 +294,7 @@ def test_a_folder_that_no_run_has_written_to_makes_no_store(tmp_path: Path, caps
         (["--corrections", "STORE", "--host", "0.0.0.0"], "review_users"),
         (["--corrections", "STORE", "-a", "nowhere"], "nowhere does not exist"),
         (["--corrections", "STORE", "--queue", "nowhere.txt"], "nowhere.txt cannot be read"),
+        (["--corrections", "STORE", "--second", "5"], "--second a fraction"),
         (["gate", "--corrections", "NONE"], "there is no store of corrections"),
     ],
 )

@@ -103,6 +103,8 @@ def _serve(args: argparse.Namespace, config: "Config", published: "Published", d
     from anonymise.review.queue import Queue, QueueOptions
     from anonymise.review.review import Review
 
+    if args.sample < 1 or not 0 <= args.second <= 1:
+        raise UsageError("--sample is a number of pictures, --second a fraction of them, 0 to 1")
     token = ""
     if config.review.review_users is not None:
         users = read_users(Path(config.review.review_users))

@@ -191,8 +191,11 @@ class Published:
         JournalReader(self.output).close()
 
     def stamp(self) -> int:
-        """Changes when a run has written to the folder."""
-        return journal_file(self.output).stat().st_mtime_ns
+        """Changes when a run has written to the folder; -1 where the journal is out of reach."""
+        try:
+            return journal_file(self.output).stat().st_mtime_ns
+        except OSError:
+            return -1
 
     def now(self, relative: str) -> Picture | None:
         """One of them as it is now; None where it is no longer published.

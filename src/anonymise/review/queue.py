@@ -116,15 +116,15 @@ class Queue:
         self._stamp = stamp
         pictures = list(self._published)
         by_neighbours = dict(zip((picture.id for picture in pictures), doubts_by_neighbours(pictures), strict=True))
-        decided: defaultdict[str, list[Decision]] = defaultdict(list)
-        for decision in self._decisions.in_force():
-            decided[decision.relative].append(decision)
         by_draw = sorted(pictures, key=lambda p: hashlib.sha256(self._draw(p)).digest())
         with self._lock:
             self._generation += 1
             self._pictures = {picture.id: picture for picture in pictures}
             self._by_path = {picture.relative: picture for picture in pictures}
-            self._by_neighbours, self._decided = by_neighbours, decided
+            self._by_neighbours = by_neighbours
+            self._decided: defaultdict[str, list[Decision]] = defaultdict(list)
+            for decision in self._decisions.in_force():
+                self._decided[decision.relative].append(decision)
             self._sample = {picture.id: picture for picture in by_draw[: self.options.sample]}
             self._revision += 1
             threading.Thread(target=self._read_scores, args=(self._generation, pictures), daemon=True).start()
@@ -177,18 +177,22 @@ class Queue:
         if kind == "listed":
             paths: Sequence[str] = self.options.listed or ()
         elif kind == "lead":
-            paths = [relative for relative, rows in self._decided.items() if _needs_lead(rows)]
+            paths = [path for path in self._decided if path in self._by_path and _needs_lead(self._about(path))]
         else:
             sources = _PROPOSED_BY.get(kind, ())
             paths = [row.relative for row in self._decisions.store.proposed() if row.source in sources]
         found = (self._by_path[path] for path in paths if path in self._by_path)
         return {picture.id: picture for picture in found}
 
+    def _about(self, path: str) -> list[Decision]:
+        """The decisions about a picture that still count."""
+        base = self._by_path[path].base
+        return [row for row in self._decided.get(path, ()) if base_of(row.version) == base]
+
     def _is_done(self, kind: str, picture: Picture, user: str) -> bool:
         if kind == "lead" or kind in _PROPOSED_BY:
             return False  # it leaves the queue when it is settled
-        decided = self._decided.get(picture.relative, ())
-        users = {decision.who for decision in decided if base_of(decision.version) == picture.base}
+        users = {decision.who for decision in self._about(picture.relative)}
         needed = 2 if kind == "sample" and self.options.second and self._is_double(picture) else 1
         return user in users or len(users) >= needed
 
