@@ -1,11 +1,15 @@
 """How much of the number plates in photographs of cars is hidden, with their vehicles or alone.
 
     python -m benchmarks.plates [-k CONFIG.yml] [--set KEY=VALUE] [--width PIXELS] [--shared FOLDER] [--sheet OUT.png]
+    python -m benchmarks.plates --elsewhere [-k CONFIG.yml] [--set KEY=VALUE] [--shared FOLDER]
 
 ``targets: [plate]`` hides plates that are found within vehicles, and vehicles in which none is found. The cars
 fill most of their photographs, as cars on a street do not: with ``--width`` each photograph is laid into a drawn street
 without vehicles, so large that its plate has that width. It stands out there: take that for a comparison of settings,
 not for what is found on real streets.
+
+``--elsewhere`` counts what is taken for a plate on the sets in which all vehicles are labelled, but no plates: a find
+is false if less than half of it lies in a labelled vehicle.
 
 The photographs are looked for in ``images/plates_eu`` of the shared pictures, which are not part of the project: in the
 folder of ``--shared``, else where ANONYMISE_SHARED says, else in ``shared`` next to the checkout. Each has a text
@@ -21,13 +25,16 @@ import cv2
 import numpy as np
 
 from anonymise import Anonymiser, config, images
+from anonymise.core.classes import label_of
 from anonymise.core.detections import Box, Mask, RgbImage, Size
+from benchmarks.accuracy import COMPLETE, annotated_of
 from benchmarks.shared import SHARED
 from samples.scene import draw_street
 
 _TARGETS = ("[plate]", "[vehicle]")
 _MODELS = ("Lite", "Nano", "[Lite, Nano]")
 _COVERED = 0.95
+_IN_VEHICLE = 0.5
 _STREET = Size(1280, 720)
 _TILE = (320, 240)
 _TILES_IN_A_ROW = 5
@@ -50,15 +57,19 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--width", type=int, metavar="PIXELS", help="of the plates, in drawn streets")
     parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of the shared pictures")
+    parser.add_argument("--elsewhere", action="store_true", help="count false plates on the other measuring sets")
     parser.add_argument("--sheet", type=Path, help="write a picture of the plates that stay visible, row by row")
     arguments = parser.parse_args()
+    files = arguments.config or [Path("lite_config.yml")]
+    if arguments.elsewhere:
+        _print_elsewhere(files, arguments.set, arguments.shared)
+        return
     folder = arguments.shared / "images" / "plates_eu"
     pictures = [_picture(file) for file in sorted(folder.glob("*.txt"))]
     if not pictures:
         raise SystemExit(f"Nothing is measured: {folder} has no photographs with plates (--shared, ANONYMISE_SHARED).")
     if arguments.width is not None:
         pictures = [_in_a_street(picture, arguments.width, seed) for seed, picture in enumerate(pictures)]
-    files = arguments.config or [Path("lite_config.yml")]
 
     print(f"{len(pictures)} plates; the settings are those of {', '.join(map(str, files))} {' '.join(arguments.set)}")
     heads = ("targets", "model_type", f">= {_COVERED:.0%}", "partly", "not at all", "share of plates", "of pictures")
@@ -79,6 +90,26 @@ def main() -> None:
             tiles += [_tile(pictures[n], hidden[n]) for n in visible]
     if arguments.sheet is not None and tiles:
         cv2.imwrite(str(arguments.sheet), _sheet(tiles)[..., ::-1])
+
+
+def _print_elsewhere(files: Sequence[Path], overrides: Sequence[str], shared: Path) -> None:
+    """Prints, for each set, the finds of plates in labelled vehicles and outside of them."""
+    settings = config.load(files, [*overrides, "targets=[plate]"])
+    anonymiser = Anonymiser(settings)
+    print("| set | images | plates in vehicles | false plates | false an image |\n| --- | --- | --- | --- | --- |")
+    for name in COMPLETE:
+        pairs = annotated_of(name, shared, files, overrides)
+        inside = outside = 0
+        for file, annotated in pairs:
+            truth = annotated.load()
+            vehicles = [thing.box for thing in truth.objects if thing.label != label_of("person")]
+            detections = anonymiser.detect(file.read_bytes())
+            for box in (i.box for i in detections.instances if i.label == label_of("plate")):
+                common = [found.area / box.area for by in vehicles if (found := box.intersection(by)) is not None]
+                inside += max(common, default=0) >= _IN_VEHICLE
+                outside += max(common, default=0) < _IN_VEHICLE
+        if pairs:
+            print(f"| {name} | {len(pairs)} | {inside} | {outside} | {outside / len(pairs):.2f} |", flush=True)
 
 
 def _picture(annotation: Path) -> Picture:
