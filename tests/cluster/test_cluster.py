@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from distributed.security import Security
 
 from anonymise.batch.journal import Entry, JournalReader, State, Written
 from anonymise.core.detections import Size
@@ -122,13 +123,21 @@ def slow(tmp_path: Path) -> Path:
     """Faults: every image takes a while, so that there is time to disturb the run."""
     folder = tmp_path / "faults"
     folder.mkdir()
-    (folder / "slow").write_text("0.05")
+    (folder / "slow").write_text("0.03")
     return folder
 
 
 def test_a_cluster_makes_the_files_and_the_journal_of_one_machine(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(pictures, out, "--cluster", "local:2")
+    reach(out, 1, process)
+    listening = [
+        connection.laddr.ip
+        for one in (psutil.Process(process.pid), *workers_of(process))
+        for connection in one.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert set(listening) == {"127.0.0.1"}  # nobody else can reach it
     assert wait(process) == 0
     assert_same(pictures, out)
     with JournalReader(out) as journal:
@@ -329,8 +338,9 @@ class Dask:
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         self._stack = stack
         self._file = folder / "scheduler.json"
+        protocol = "tcp" if "DASK_DISTRIBUTED__COMM__TLS__CA_FILE" not in os.environ else "tls"
         self._log = stack.enter_context((folder / "dask.log").open("w", encoding="utf-8"))
-        self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        self._start("scheduler", "--protocol", protocol, "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
         end = time.monotonic() + 60
         while not self._file.exists() and time.monotonic() < end:
             time.sleep(0.1)
@@ -350,14 +360,28 @@ class Dask:
 
 
 @pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One certificate for all processes, in Dask's settings."""
+    made = Security.temporary()  # type: ignore[no-untyped-call]
+    (tmp_path / "cert.pem").write_text(made.tls_client_cert)
+    (tmp_path / "key.pem").write_text(made.tls_client_key)
+    prefix = "DASK_DISTRIBUTED__COMM__TLS__"
+    monkeypatch.setenv(f"{prefix}CA_FILE", str(tmp_path / "cert.pem"))
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        monkeypatch.setenv(f"{prefix}{role}__CERT", str(tmp_path / "cert.pem"))
+        monkeypatch.setenv(f"{prefix}{role}__KEY", str(tmp_path / "key.pem"))
+
+
+@pytest.fixture
 def dask(tmp_path: Path) -> Iterator[Dask]:
     with contextlib.ExitStack() as stack:
         yield Dask(tmp_path, stack)
 
 
 def test_workers_that_are_not_fit_are_named_and_the_run_goes_on_with_the_others(
-    pictures: Path, tmp_path: Path, slow: Path, dask: Dask
+    pictures: Path, tmp_path: Path, slow: Path, certificate: None, dask: Dask
 ) -> None:
+    assert dask.address.startswith("tls://")
     out = tmp_path / "out"
     dask.worker()
     dask.worker("other_version")
@@ -379,10 +403,10 @@ def test_a_scheduler_without_workers_that_can_be_used_ends_the_run_before_it_beg
 ) -> None:
     dask.worker("other_version")
     out = tmp_path / "out"
-    options = ["--cluster", dask.address, "--set", "cluster_wait_seconds=8"]
+    options = ["--cluster", dask.address, "--set", "cluster_wait_seconds=6"]
     assert wait(start(pictures, out, *options)) == 2
     log = out.with_name("out.log").read_text("utf-8")
-    assert "No worker of the cluster can be used since 8 s" in log
+    assert "No worker of the cluster can be used since 6 s" in log
     assert "it has version 0.0.1" in log
     assert n_finished(out) == 0
     assert not list(out.glob(".anonymise/staging*"))

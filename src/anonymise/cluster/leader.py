@@ -261,6 +261,8 @@ class Leader:
 
     def _assign(self) -> None:
         """Gives images to workers that have room."""
+        while self._waiting and self._waiting[0] not in self._images:  # a silent worker was not frozen
+            self._waiting.popleft()
         while self._alone and (worker := self._chosen(self._alone[0], most=1)) is not None:
             worker.is_alone = True
             self._start(self._alone.popleft(), worker)
@@ -384,19 +386,20 @@ class Leader:
     def _taken(self, attempt: Attempt, answer: Answer | None, result: "Outcome | StopError | str") -> None:
         """An attempt has led to an outcome, or to trouble."""
         image, worker, host = attempt.image, attempt.worker, attempt.worker.host
-        if host is None:  # it is to join again
-            self._again(image)
-            return
-        host.seconds += 0.0 if answer is None else answer.seconds
+        if host is not None and answer is not None:
+            host.seconds += answer.seconds
         if isinstance(result, StopError):
             self._stop(result)
+        elif isinstance(result, Done):
+            if host is not None:
+                host.n_done += 1
+                host.failures = 0
+            self._settle(image, result)
+        elif host is None:  # it is to join again
+            self._again(image)
         elif result == remote.NOT_JOINED:
             self._members.begin_joining(worker)
             self._lost(image)
-        elif isinstance(result, Done):
-            host.n_done += 1
-            host.failures = 0
-            self._settle(image, result)
         else:
             self._failed(image, host, result)
 

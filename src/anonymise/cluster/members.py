@@ -150,7 +150,9 @@ class Members:
 
     def begin_joining(self, worker: Worker) -> None:
         """Checks a worker; it gets images once it has passed."""
-        worker.host = None
+        if worker.host is not None:
+            worker.host.n_threads -= worker.n_threads
+            worker.host = None
         self._ask(worker, self._compare_version, remote.program_version)
 
     def _ask(
