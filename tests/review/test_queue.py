@@ -274,7 +274,17 @@ def test_roles_are_what_the_file_says(tmp_path: Path) -> None:
     assert by_name["ann"] == User("ann", frozenset({"reviewer"}))
 
 
-@pytest.mark.parametrize("line", ["ann:reviewer", "ann:boss:" + "0" * 64, ":viewer:" + "0" * 64, "ann:viewer:abc"])
+LINES = ["ann:reviewer", "ann:boss:" + "0" * 64, ":viewer:" + "0" * 64, "ann:viewer:abc"]
+
+
+def test_a_name_with_two_tokens_would_have_the_rights_of_both(tmp_path: Path) -> None:
+    lines = [f"ann:{role}:{digit * 64}" for role, digit in (("viewer", "0"), ("original", "1"))]
+    (tmp_path / "users.txt").write_text("\n".join(lines))
+    with pytest.raises(UsageError, match="line 2: ann stands there twice"):
+        read_users(tmp_path / "users.txt")
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_a_line_of_users_that_makes_no_sense_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "users.txt").write_text(f"# people\n{line}\n")
     with pytest.raises(UsageError, match="line 2"):

@@ -57,6 +57,8 @@ def read_users(file: Path) -> Mapping[str, User]:
                 f"review_users {file}, line {number}: not name:role,role:SHA-256 of the token; roles are "
                 f"{', '.join(ROLES)}"
             )
+        if name in (user.name for user in users.values()):
+            raise UsageError(f"review_users {file}, line {number}: {name} stands there twice")
         users[digest.lower()] = User(name, named)
     if not users:
         raise UsageError(f"review_users {file} names nobody")
