@@ -388,24 +388,19 @@ def test_with_two_people_for_a_false_find_the_second_puts_it_in_force(folder: Pa
         assert [item["relative"] for item in left if item] == []
 
 
-def test_damaged_files_are_told_and_do_not_stop_the_review(folder: Path) -> None:
+def test_damaged_files_and_a_missing_archive_are_told_and_do_not_stop_the_review(folder: Path) -> None:
     (folder / "out" / "a" / "0.png").write_bytes(b"")
     (folder / "out" / "a" / "1_instances.json").write_text("{}")
-    with serving(folder, *KEYS) as server:
+    with serving(folder, *KEYS, archive=False) as server:
         person = server.person()
+        answer = person.post("draw")
+        assert (answer.status_code, "-a ARCHIVE" in answer.json()["detail"]) == (422, True)
         items = [person.claim("all") for _ in range(3)]
         assert "empty" in items[0]["reason"]
         assert person.get(f"items/{items[0]['id']}/image", level=0).status_code == 422
         assert "no saved instances" in items[1]["reason"]
         assert items[2]["reason"].startswith("nothing found")
         assert person.decide(items[0], "broken").status_code == 201
-
-
-def test_without_an_archive_drawing_says_what_is_missing(folder: Path) -> None:
-    with serving(folder, *KEYS, archive=False) as server:
-        answer = server.person().post("draw")
-        assert (answer.status_code, "-a ARCHIVE" in answer.json()["detail"]) == (422, True)
-        assert server.person().get("queue", kind="all").json()["waiting"] == 0
 
 
 def test_a_run_that_cannot_draw_says_why(folder: Path) -> None:
