@@ -260,13 +260,15 @@ def test_saved_instances_are_no_source_of_corrections(folders: Folders) -> None:
     assert folders.n_original("1.png") == 2500
 
 
-def test_hand_edited_instances_are_kept_and_the_store_adds_to_them(folders: Folders) -> None:
+@pytest.mark.parametrize("source", ["model", "external"])
+def test_hand_edited_instances_are_kept_and_the_store_adds_to_them(folders: Folders, source: str) -> None:
     folders.write("1.png", noise())
     folders.run()
     file = folders.archive / "1_instances.json"
     content = json.loads(file.read_text("utf-8"))
     by_hand = Instance(1, 1.0, Box(100, 60, 140, 100), full_mask(Box(100, 60, 140, 100)))
     content["instances"] = json.loads(dumps(Detections(Size(160, 120), (by_hand,)), "1.png"))["instances"]
+    content["instances"][0]["source"] = source
     file.write_text(json.dumps(content), "utf-8")
     added = folders.put("1.png")
     (failed,) = folders.run("blur=40").failed

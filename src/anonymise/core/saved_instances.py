@@ -6,11 +6,13 @@ Objects are written as COCO's results format has them (https://cocodataset.org/#
 is true for the rest of an object that crosses the left and right edge of a 360° image. ``doubtful``, where it is there,
 lists in the same way what was found and is not hidden (key ``keep_doubtful``). Since version 2 ``source`` says who
 found an object, the model or a kind of correction, and ``removed`` lists what the model found and somebody said is
-none. ``checksum``, the SHA-256 of everything else, tells whether somebody has edited the file.
+none. ``checksum``, the SHA-256 of everything else, tells whether somebody has edited the file; then
+all objects count as finds of the model.
 """
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,8 @@ def loads(text: str, size: Size | None = None) -> Detections:
         content = json.loads(text, object_pairs_hook=_without_duplicates)
         if content["version"] not in (1, VERSION):
             raise InstancesError(f"version {content['version']} of the saved instances is not known here")
+        # What somebody wrote into the file is a find, whatever source it names: no store knows of it.
+        is_own = content.pop("checksum", None) == _checksum(content)
         claimed = Size(_whole(content["image"]["width"]), _whole(content["image"]["height"]))
         check_size(claimed)
         lists = content["instances"], content.get("doubtful", []), content.get("removed", [])
@@ -145,7 +149,7 @@ def loads(text: str, size: Size | None = None) -> Detections:
         left -= 0 if instance.fills_box else instance.box.area
         if left < 0:
             raise InstancesError(f"the masks of {number} objects are {_MAX_COVER} times as large as the image")
-        found[kind].append(instance)
+        found[kind].append(instance if is_own else replace(instance, source=MODEL))
     return Detections(claimed, *map(tuple, found))
 
 
