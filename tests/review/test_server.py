@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -354,7 +355,8 @@ def test_a_proposed_report_is_accepted_by_who_saves_the_picture_and_rejected_by_
             )
             for n in range(2)
         ]  # fmt: skip
-        store.add(rows, "form")
+        excess = replace(rows[0], relative="a/3.png", kind="remove", batch="r3")  # nobody can judge that on the page
+        store.add([*rows, excess], "form")
     with serving(folder, *KEYS) as server:
         person = server.person()
         assert person.get("session").json()["kinds"][0] == "reports"
@@ -365,9 +367,10 @@ def test_a_proposed_report_is_accepted_by_who_saves_the_picture_and_rejected_by_
         false = [{"find": second["finds"][1]["id"], "reason": "empty"}]
         assert person.decide(second, "false", false=false).status_code == 201
         assert person.claim("reports") is None
-        assert [row.status for row in corrections(folder)] == ["accepted", "rejected"]
+        expected = {first["relative"]: "accepted", second["relative"]: "rejected", "a/3.png": "proposed"}
+        assert {row.relative: row.status for row in corrections(folder)} == expected
         assert person.post("undo", decision=done.json()["id"]).status_code == 200
-        assert [row.status for row in corrections(folder)] == ["proposed", "rejected"]
+        assert {row.relative: row.status for row in corrections(folder)} == {**expected, first["relative"]: "proposed"}
         assert person.claim("reports", item=first["id"])["finds"][1]["source"] == "report"
 
 

@@ -155,7 +155,7 @@ class Queue:
 
     def kinds(self, *, lead: bool) -> list[str]:
         """The queues there are for somebody."""
-        sources = {row.source for row in self._decisions.store.proposed()}
+        sources = {row.source for row in self._decisions.store.proposed() if row.kind == "add"}
         proposed = [kind for kind, of in _PROPOSED_BY.items() if sources.intersection(of)]
         listed = [] if self.options.listed is None else ["listed"]
         return [*proposed, *listed, "doubtful", "sample", "all", *(["lead"] if lead else [])]
@@ -180,7 +180,8 @@ class Queue:
             paths = [path for path in self._decided if path in self._by_path and _needs_lead(self._about(path))]
         else:
             sources = _PROPOSED_BY.get(kind, ())
-            paths = [row.relative for row in self._decisions.store.proposed() if row.source in sources]
+            rows = self._decisions.store.proposed()
+            paths = [row.relative for row in rows if row.source in sources and row.kind == "add"]
         found = (self._by_path[path] for path in paths if path in self._by_path)
         return {picture.id: picture for picture in found}
 
