@@ -33,6 +33,7 @@ NOT_RUN: Mapping[str, str] = {
     "python3 -m venv .venv": "the environment of the scratch checkout stands in for it: the packages take gigabytes",
     ".venv/bin/python -m pip install ": "downloads gigabytes, which make setup does in CI",
     'pip install "anonymise[service]"': "the environment has it",
+    "python -m anonymise review ": "it serves until it is stopped; tests/review starts it",
     "python -m script.serve ": "it serves until it is stopped; tests/service starts it",
     "curl --data-binary ": "tests/service/test_deployment.py",
     "podman ": "there is no engine for containers",
