@@ -34,7 +34,9 @@ def test_what_the_model_missed_is_drawn_by_hand_and_a_later_run_keeps_it(browser
     keys = [part for key in (*KEYS, f"corrections='{tmp_path / 'store'}'") for part in ("--set", key)]
     folders = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-a", str(tmp_path / "archive")]
     run(tmp_path, *folders, "--create-archive", *LITE, *keys[:-2])
-    assert run(tmp_path, "sheet", "-o", str(tmp_path / "out"), *LITE).startswith("2 pictures, ")
+    assert run(tmp_path, "sheet", "-o", str(tmp_path / "out"), *LITE).startswith(
+        f"Contact sheet: {tmp_path / 'out_sheet'}"
+    )
     with serving(tmp_path, *KEYS, options=LITE) as server:
         person = server.person()
         item = person.claim("all")

@@ -48,7 +48,8 @@ def _write(args: argparse.Namespace) -> int:
     for problem in sheet.problems:
         print(printable(problem), file=sys.stderr)
     pages = plural(sheet.n_pages, "page")
-    print(printable(f"{plural(sheet.n_pictures, 'picture')}, {sheet.n_doubtful} doubtful, on {pages}: {sheet.page}"))
+    counted = f"{plural(sheet.n_pictures, 'picture')}, {sheet.n_doubtful} doubtful, on {pages}"
+    print(printable(f"Contact sheet: {sheet.page} ({counted})"))
     if args.open:
         import webbrowser
 
