@@ -16,9 +16,11 @@ import numpy as np
 from anonymise import Anonymiser, load_config
 from anonymise.anonymiser import model_source
 from anonymise.core.detections import RgbImage, Size
+from anonymise.core.projection import Projection
 from anonymise.corrections.source import CorrectedSource
 from anonymise.corrections.store import Correction, Store
 from anonymise.detection.gnomonic import View, halved, render
+from anonymise.reports.angles import Picture, Viewer, outline
 from anonymise.testing import FakeModel
 from samples.contact_sheet import contact_sheet
 from samples.scene import draw_panorama
@@ -36,7 +38,7 @@ _CAMERA_M = 1.9
 def main(sheet: Path) -> None:
     """Draws a panorama, corrects it, and writes a sheet of both parts before and after."""
     before = _with_operator(draw_panorama(3, _SIZE).image)
-    rows = [("plate", _PLATE, "reviewer"), ("person", _around_nadir(yaw=0.5, tilt=4.0, radius=27.0), "passer-by")]
+    rows = [("plate", _PLATE, "reviewer"), ("person", _reported(yaw=28.6, pitch=-86.0, radius=26.5), "passer-by")]
     after = _hidden(before, rows)
     pairs = [
         (_at_seam(before), _at_seam(after), "A plate across the seam, which is in the middle here"),
@@ -74,21 +76,11 @@ def _hidden(picture: RgbImage, rows: Sequence[tuple[str, dict[str, Any], str]]) 
         return Anonymiser(config, source=source).anonymise(_encoded(picture, ".png"), name="1.png").pixels
 
 
-def _around_nadir(yaw: float, tilt: float, radius: float) -> dict[str, Any]:
-    """A circle on the sphere, degrees but for the yaw, that has the nadir inside: as wide as the picture."""
-    around = np.linspace(-np.pi, np.pi, 181)
-    up = np.radians(tilt - 90)
-    middle = np.array([np.cos(up) * np.sin(yaw), np.sin(up), np.cos(up) * np.cos(yaw)])
-    right = np.array([np.cos(yaw), 0, -np.sin(yaw)])
-    ahead = np.cross(middle, right)
-    angle = np.radians(radius)
-    edge = np.cos(angle) * middle + np.sin(angle) * (np.outer(np.cos(around), right) + np.outer(np.sin(around), ahead))
-    columns = (np.arctan2(edge[:, 0], edge[:, 2]) / (2 * np.pi) + 0.5) * _SIZE.width
-    lines = (0.5 - np.arcsin(edge[:, 1]) / np.pi) * _SIZE.height
-    order = np.argsort(columns)
-    corners = [(float(columns[n]), float(lines[n])) for n in order]
-    ends = [(_SIZE.width, corners[-1][1]), (_SIZE.width, _SIZE.height), (0, _SIZE.height), (0, corners[0][1])]
-    return {"polygon": [*corners, *ends]}
+def _reported(yaw: float, pitch: float, radius: float) -> dict[str, Any]:
+    """What one click becomes, in degrees."""
+    picture = Picture(_SIZE, Projection((_SIZE.width, _SIZE.height), wraps=True))
+    points, _ = outline([[yaw, pitch]], Viewer("pannellum"), picture, radius=radius)
+    return {"polygon": points.tolist()}
 
 
 def _with_operator(picture: RgbImage) -> RgbImage:

@@ -18,7 +18,7 @@ from anonymise.commands.arguments import parser
 from anonymise.commands.corrections import add_author, opened, subcommand
 from anonymise.commands.guard import guarded
 from anonymise.core.errors import ExitCode, UsageError
-from anonymise.core.plaintext import printable
+from anonymise.core.plaintext import plural, printable
 
 if TYPE_CHECKING:
     from anonymise.config import Config
@@ -83,6 +83,7 @@ def _execute(args: argparse.Namespace) -> int:
             with store.changing():
                 for id_ in args.id:
                     decide(store, id_, args.by, f"{args.action}ed", args.reason)
+            print(f"{args.action}ed: {plural(len(args.id), 'report')}")
             update(store, config.reports.reports_keep_days)
         if args.action == "list":
             for report in open_reports(store):
