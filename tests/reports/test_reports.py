@@ -43,7 +43,6 @@ class Desk(Folders):
         return receive(self.store, given, self.options(*overrides), once=once)
 
     def state(self, id_: str) -> str:
-        update(self.store, 30)
         found = public_status(self.store, id_)
         assert found is not None
         assert (found["closed"] is not None) == (found["status"] in ("drawn", "rejected"))

@@ -98,7 +98,7 @@ def receive(store: Store, report: object, config: Config, *, once: bool = False)
         store.tables("report", _STEPS)
         if once and (known := store.read("SELECT id FROM report WHERE relative = ? AND sent = ?", [relative, sent])):
             return str(known[0][0])
-        twin = _twin(store, relative, frame, values["issue"], polygons, options.reports_keep_days)
+        twin = _twin(store, relative, frame, values["issue"], polygons)
         row = {
             "id": secrets.token_hex(16),
             "relative": relative,
@@ -201,14 +201,14 @@ def _hashed(store: Store, reporter: str | None) -> str | None:
     return reporter and hmac.new(key.encode(), reporter.strip().lower().encode(), "sha256").hexdigest()
 
 
-def _twin(store: Store, relative: str, frame: Size, issue: str, polygons: Sequence[str], keep_days: int) -> str | None:
+def _twin(store: Store, relative: str, frame: Size, issue: str, polygons: Sequence[str]) -> str | None:
     """The open report with the same issue that has each of the polygons already."""
     sql = f"SELECT id, polygons, width, height FROM report WHERE relative = ? AND issue = ? AND status IN {_OPEN}"  # noqa: S608
     for id_, texts, *size in store.read(f"{sql} ORDER BY received", [relative, issue]):
         mine = [_parts(polygon, frame) for polygon in polygons]
         others = [_parts(polygon, frame) for polygon in json.loads(texts)] if Size(*size) == frame else []
         if others and all(any(_iou(a, b) > 0.5 for b in others) for a in mine):
-            update(store, keep_days)  # it may be drawn meanwhile: somebody who sees it still must be heard
+            _settle(store, id_)  # it may be drawn meanwhile: somebody who sees it still must be heard
             if store.read(f"SELECT 1 FROM report WHERE id = ? AND status IN {_OPEN}", [id_]):  # noqa: S608
                 return str(id_)
     return None
@@ -246,20 +246,32 @@ def _corrections(row: Mapping[str, Any], polygons: Iterable[str], status: str) -
 
 
 def update(store: Store, keep_days: int) -> None:
-    """Brings the statuses of the reports up to date with their corrections, and deletes what tells of old reporters.
+    """Brings the statuses of all reports up to date with their corrections, and forgets who sent those of long ago.
 
     Raises:
         StorageError: the store cannot be read or written.
     """
+    _settle(store)
+    before = (datetime.now(timezone.utc) - timedelta(days=keep_days)).isoformat(timespec="milliseconds")
+    old = "closed <= ? AND (reporter IS NOT NULL OR note IS NOT NULL)"
+    if store.read(f"SELECT 1 FROM report WHERE {old} LIMIT 1", [before]):  # noqa: S608
+        store.read("PRAGMA secure_delete = ON")
+        with store.changing() as connection:
+            connection.execute(f"UPDATE report SET reporter = NULL, note = NULL WHERE {old}", [before])  # noqa: S608
+
+
+def _settle(store: Store, only: str | None = None) -> None:
+    """The statuses of all reports, or of one, as their corrections say."""
     store.tables("report", _STEPS)
     # A reviewer's own shape supersedes the one that was sent, and speaks for it.
     sql = (
         "SELECT r.id, r.status, r.decided_by, COALESCE(CASE WHEN s.id IS NULL THEN c.status WHEN s.kind IS NOT NULL "
         "THEN s.status END, 'undone'), COALESCE(s.status_at, c.status_at) FROM report r LEFT JOIN correction c "
         "ON c.batch = r.id AND c.kind IS NOT NULL LEFT JOIN correction s ON s.supersedes = c.id AND s.status IN "
-        "('accepted', 'drawn', 'stale', 'failed') WHERE r.status NOT IN ('duplicate', 'rejected') ORDER BY r.id"
+        "('accepted', 'drawn', 'stale', 'failed') WHERE r.status NOT IN ('duplicate', 'rejected') "
+        "AND (?1 IS NULL OR r.id = ?1) ORDER BY r.id"
     )
-    for (id_, old, by), rows in itertools.groupby(store.read(sql), lambda row: row[:3]):
+    for (id_, old, by), rows in itertools.groupby(store.read(sql, [only]), lambda row: row[:3]):
         states, times = zip(*(row[3:] for row in rows), strict=True)
         if (now := _status(old, by, set(states))) != old:
             with store.changing() as connection:
@@ -274,12 +286,6 @@ def update(store: Store, keep_days: int) -> None:
                 connection.execute("UPDATE report SET status = ?, closed = ? WHERE id = ?", [now, closed, id_])
                 connection.execute("UPDATE report SET closed = ? WHERE duplicate_of = ?", [closed, id_])
                 store.note("run", "report", None, f"{id_} {now}")
-    before = (datetime.now(timezone.utc) - timedelta(days=keep_days)).isoformat(timespec="milliseconds")
-    old = "closed <= ? AND (reporter IS NOT NULL OR note IS NOT NULL)"
-    if store.read(f"SELECT 1 FROM report WHERE {old} LIMIT 1", [before]):  # noqa: S608
-        store.read("PRAGMA secure_delete = ON")
-        with store.changing() as connection:
-            connection.execute(f"UPDATE report SET reporter = NULL, note = NULL WHERE {old}", [before])  # noqa: S608
 
 
 def _status(old: str, by: str | None, states: set[str]) -> str:
@@ -330,11 +336,8 @@ def decide(store: Store, id_: str, by: str, verdict: str, reason: str) -> None:
 
 
 def public_status(store: Store, id_: str) -> dict[str, str | None] | None:
-    """All that anybody may know of a report: its status, issue, and when it came and was closed; None if there is none.
-
-    `update` brings the status up to date.
-    """
-    store.tables("report", _STEPS)
+    """All that anybody may know of a report: status, issue, when it came and was closed; None if there is none."""
+    _settle(store, id_)
     rows = store.read("SELECT status, issue, received, closed FROM report WHERE id = ?", [id_])
     return dict(zip(("status", "issue", "received", "closed"), rows[0], strict=True)) if rows else None
 
