@@ -18,6 +18,7 @@ import pytest
 from distributed.security import Security
 
 from anonymise.batch.journal import Entry, JournalReader, State, Written
+from anonymise.batch.shards import shards_of
 from anonymise.core.detections import Size
 from anonymise.corrections.store import Correction, Store
 from samples.scene import draw_scene
@@ -59,8 +60,9 @@ def wait(process: "subprocess.Popen[str]", seconds: float = 120) -> int:
     try:
         process.wait(seconds)
     finally:
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
     return process.returncode
 
 
@@ -244,6 +246,18 @@ def test_a_picture_that_kills_or_stops_its_worker_fails_alone(
     assert failed.reason is not None
     assert failed.reason.startswith(reason)
     assert (tmp_path / "out_error" / "07_error.txt").is_file()
+
+
+def test_several_leaders_share_a_folder_by_shards(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    leaders = [start(pictures, out, "--shard", f"{k}/2", "--cluster", "local:1") for k in range(2)]
+    assert [wait(leader) for leader in leaders] == [0, 0]
+    assert n_finished(out) == N_IMAGES
+    assert len(shards_of(out)) == 2
+    process = start(pictures, out, "--cluster", "local:1")
+    assert wait(process) == 0
+    assert_same(pictures, out)
+    assert shards_of(out) == ()
 
 
 def test_corrections_travel_with_their_image(tmp_path: Path) -> None:
