@@ -177,7 +177,7 @@ def _connected(address: str) -> Iterator["distributed.Client"]:
             address = cluster.scheduler_address
         try:
             with held_signals():
-                client = distributed.Client(address, timeout=30)  # type: ignore[no-untyped-call]
+                client = distributed.Client(address, timeout=10)  # type: ignore[no-untyped-call]
         except (OSError, TimeoutError, ValueError, RuntimeError) as error:
             raise UsageError(f"--cluster {address}: no scheduler answers: {error}") from error
         stack.enter_context(contextlib.closing(client))
