@@ -6,11 +6,15 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from anonymise.core.detections import Size
+from anonymise.core.detections import Detections, Size
 from anonymise.core.orientation import to_stored
 from anonymise.core.projection import Projection
+from anonymise.core.wraparound import split_at_seam
+from anonymise.corrections.shapes import object_of, polygon_text
 from anonymise.reports.angles import CONVENTIONS, Picture, Viewer, fitting, outline, places
 
 SIZE = Size(8192, 4096)
@@ -211,6 +215,8 @@ def test_pictures_that_are_stored_on_their_side(orientation: int) -> None:
         ([[1, 1.00001]], "uv", PICTURE, "out of its range"),
         ([[float("nan"), 0]], "centre", PICTURE, "no number"),
         ([["1", 0]], "centre", PICTURE, "no number"),
+        ([[10**400, 0]], "centre", PICTURE, "no number"),
+        ([[None, 0]], "centre", PICTURE, "no number"),
         ([[True, 0]], "centre", PICTURE, "no number"),
         ([[1]], "centre", PICTURE, "two numbers"),
         (["12"], "centre", PICTURE, "two numbers"),
@@ -237,6 +243,70 @@ def test_what_makes_no_sense(corners: list[list[object]], convention: str, pictu
 def test_views_that_make_no_sense(view: object) -> None:
     with pytest.raises(ValueError, match="view"):
         places(BOX, Viewer("pannellum"), PICTURE, view)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("picture", [PICTURE, FLAT])
+@pytest.mark.parametrize("convention", ["uv", "pixels"])
+def test_views_are_of_angles(convention: str, picture: Picture) -> None:
+    with pytest.raises(ValueError, match="convention of angles"):
+        outline(BOX, Viewer(convention), picture, {"yaw": 0, "pitch": 0, "fov": 90})
+
+
+_DIRECTIONS = st.tuples(st.floats(-180, 180), st.floats(-90, 90))
+
+
+def drawn(points: NDArray[np.float64], size: Size) -> NDArray[np.bool_]:
+    """What a run hides of a polygon in a 360° picture."""
+    found = object_of(polygon_text(points.tolist()), size, size, 1, "report", wraps=True)
+    assert found is not None
+    return Detections(size, split_at_seam([found], size.width)).union()
+
+
+def angle_to(middle: tuple[float, float], size: Size) -> NDArray[np.float64]:
+    """Degrees on the sphere from a direction to the middle of each pixel."""
+    yaw = (np.arange(size.width) + 0.5) / size.width * 2 * math.pi - math.pi - math.radians(middle[0])
+    pitch = math.pi / 2 - (np.arange(size.height)[:, None] + 0.5) / size.height * math.pi
+    own = math.radians(middle[1])
+    cosine = np.sin(pitch) * math.sin(own) + np.cos(pitch) * math.cos(own) * np.cos(yaw)
+    return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+SMALL = Picture(Size(720, 360), Projection((720.0, 360.0), wraps=True))
+
+
+@settings(max_examples=60)
+@given(_DIRECTIONS, st.floats(1, 25))
+def test_all_around_a_point_is_hidden_and_nothing_far_from_it(middle: tuple[float, float], radius: float) -> None:
+    """Anywhere on the sphere, also at the seam and the poles. The margin is 4 pixels of half a degree."""
+    points, _ = outline([middle], Viewer("pannellum"), SMALL, radius=radius)
+    mask, away = drawn(points, SMALL.size), angle_to(middle, SMALL.size)
+    assert mask[away <= radius + 1.5].all()
+    assert not mask[away > (radius + 2) * 1.3 + 1.5].any()
+
+
+@settings(max_examples=60)
+@given(_DIRECTIONS, st.lists(st.tuples(st.floats(0, 360), st.floats(2, 25)), min_size=4, max_size=8))
+def test_all_inside_of_corners_is_hidden(middle: tuple[float, float], rays: list[tuple[float, float]]) -> None:
+    """A triangle of neighbouring corners and the middle of a star is inside of it, wherever the star is."""
+    star = sorted(rays)
+    turns = [turn for turn, _ in star]
+    assume(max(b - a for a, b in zip(turns, [*turns[1:], turns[0] + 360], strict=True)) < 150)  # the middle is inside
+    yaw, pitch = map(math.radians, middle)
+    ahead = np.array([math.cos(pitch) * math.sin(yaw), math.sin(pitch), math.cos(pitch) * math.cos(yaw)])
+    right = np.array([math.cos(yaw), 0, -math.sin(yaw)])
+    up = np.cross(ahead, right)
+
+    def direction(turn: float, away: float) -> list[float]:
+        side = math.cos(math.radians(turn)) * right + math.sin(math.radians(turn)) * up
+        x, y, z = math.cos(math.radians(away)) * ahead + math.sin(math.radians(away)) * side
+        return [math.degrees(math.atan2(x, z)), math.degrees(math.asin(max(-1, min(1, y))))]
+
+    points, _ = outline([direction(*ray) for ray in star], Viewer("pannellum"), SMALL)
+    mask = drawn(points, SMALL.size)
+    for turn, away in star:
+        for part in (0.0, 0.5, 1.0):
+            x, y = Viewer("pannellum").pixel(direction(turn, away * part), SMALL)
+            assert mask[min(359, int(y)), int(x) % 720]
 
 
 @pytest.mark.parametrize("name", sorted(set(CONVENTIONS)))

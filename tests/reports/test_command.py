@@ -91,7 +91,9 @@ def test_other_files(files: Path, capsys: pytest.CaptureFixture[str], text: str,
     assert "Traceback" not in printed.err
 
 
-@pytest.mark.parametrize("content", [b"", b"[1, 2", b"\xff\xfe", b"[" * 100_000, b"a,b\n1,2\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[1, 2", b"\xff\xfe", b"[" * 100_000, b"a,b\n1,2\n", b"shapes\n" + b"1" * 200_000]
+)
 def test_files_that_are_none(files: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
     (files / "reports.json").write_bytes(content)
     assert reports(files, "import", files / "reports.json") == 2

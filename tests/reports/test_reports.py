@@ -131,6 +131,9 @@ def test_spam_changes_nothing_and_nothing_of_it_is_public(desk: Desk) -> None:
         ({"relative": None, "viewpoint": "v"}, "not known"),
         ({"relative": 7}, "relative is a text"),
         ({"note": "x" * 1001}, "at most 1000"),
+        ({"note": "\ud800"}, "note is a text"),
+        ({"view": {"yaw": 0, "pitch": 0, "fov": 90}}, "convention of angles"),
+        ({"shapes": [[[10**400, 0], [1, 0], [1, 1]]]}, "no number"),
         ({"issue": "ugly"}, "issue is one of"),
         ({"category": ["face"]}, "category is one of"),
         ({"issue": "blur_excess"}, "needs the category"),
@@ -335,6 +338,8 @@ def test_names_of_other_systems(desk: Desk, tmp_path: Path) -> None:
 def test_what_the_operator_must_mend(desk: Desk) -> None:
     with pytest.raises(UsageError, match="reports_originals"):
         receive(desk.store, {"relative": "a/1.png", "shapes": LEFT}, desk.settings())
+    with pytest.raises(UsageError, match="is no folder"):
+        receive(desk.store, {"relative": "a/1.png", "shapes": LEFT}, desk.settings('reports_originals="/nowhere"'))
     with pytest.raises(UsageError, match="there is no report"):
         decide(desk.store, "x", "mari", "accepted", "seen")
     assert public_status(desk.store, "x") is None

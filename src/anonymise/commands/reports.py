@@ -6,6 +6,7 @@ draws what was accepted; status says what became of them.
 
 import argparse
 import contextlib
+import csv
 import itertools
 import json
 import sys
@@ -118,7 +119,7 @@ def _import(args: argparse.Namespace, config: "Config", store: "Store") -> int:
     update(store, config.reports.reports_keep_days)
     try:
         reports = list(read_reports(text, args.convention))
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, csv.Error) as error:
         raise UsageError(f"{args.source}: {error}") from error
     counts: Counter[str] = Counter()
     known = {id_ for (id_,) in store.read("SELECT id FROM report")}

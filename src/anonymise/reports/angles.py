@@ -52,6 +52,7 @@ CONVENTIONS: Mapping[str, _Convention] = {
     "uv": _Convention(1, 1, 0, 0, 1),
     "pixels": _Convention(0, 0, 0, 0, 1),  # of the picture's size
 }
+_FLAT = ("uv", "pixels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Viewer(NamedTuple):
         for value, low, high in ((first, -left * turn, turn), (second, -top * height, (1 - top) * height)):
             if not low - _SLACK <= value <= high + _SLACK:
                 raise ValueError(f"{value:g} is out of its range {low:g} to {high:g}: is the convention right?")
-        if self.convention in ("uv", "pixels"):
+        if self.convention in _FLAT:
             return picture.size.width * first / turn, picture.size.height * second / height
         if picture.projection.sphere is None:
             raise ValueError("this is a flat picture, which has no angles: use the convention uv or pixels")
@@ -111,7 +112,7 @@ class Viewer(NamedTuple):
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:
         raise ValueError(f"{str(value)[:40]!r} is no number")
     return float(value)
 
@@ -131,8 +132,8 @@ def places(corners: _Corners, viewer: Viewer, picture: Picture, view: Mapping[st
     """
     if view is None:
         return np.array([viewer.pixel(corner, picture) for corner in corners])
-    if not isinstance(view, Mapping) or not {"yaw", "pitch", "fov"} <= view.keys():
-        raise ValueError("a view has yaw, pitch and fov")
+    if not isinstance(view, Mapping) or not {"yaw", "pitch", "fov"} <= view.keys() or viewer.convention in _FLAT:
+        raise ValueError("a view has yaw, pitch and fov, in a convention of angles")
     ((yaw, pitch),) = _angles(np.array([viewer.pixel((view["yaw"], view["pitch"]), picture)]), picture.projection)
     unit = 2 * math.pi / CONVENTIONS[viewer.convention].turn
     fov, aspect = _number(view["fov"]) * unit, _number(view.get("aspect", 1))
@@ -258,7 +259,7 @@ def fitting(
         picture: that they are in.
         tolerance: pixels by which each may be off.
     """
-    turn = sphere_of(picture.projection)[0] if picture.projection.sphere else math.inf
+    turn = picture.projection.sphere[0] if picture.projection.sphere else 1e9
     for turned, sign, name in ((t, s, n) for t in (False, True) for s in (1, -1) for n in CONVENTIONS):
         try:
             viewer = Viewer(name, 0.0, sign)

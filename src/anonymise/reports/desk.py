@@ -142,7 +142,8 @@ def _checked(report: object) -> dict[str, Any]:
         ("note", 1000),
         ("convention", 20),
     ):
-        if not isinstance(text := values.get(key, ""), str) or len(text) > longest:
+        text = values.get(key, "")
+        if not isinstance(text, str) or len(text) > longest or any("\ud800" <= char <= "\udfff" for char in text):
             raise ValueError(f"{key} is a text of at most {longest} characters")
     for key, known in (("issue", ISSUES), ("category", CATEGORIES)):
         if key in values and values[key] not in known:
@@ -159,6 +160,8 @@ def _original(values: Mapping[str, Any], folder: str | None, names: str | None) 
     """The path of a picture below the folder of the originals, and its bytes."""
     if folder is None:
         raise UsageError("reports need the folder with the originals (reports_originals: FOLDER)")
+    if not Path(folder).is_dir():
+        raise UsageError(f"{folder} is no folder (reports_originals)")
     relative = values.get("relative", "")
     if "viewpoint" in values and names is not None:
         try:
