@@ -419,6 +419,16 @@ def test_a_scheduler_without_workers_that_can_be_used_ends_the_run_before_it_beg
     assert not list(out.glob(".anonymise/staging*"))
 
 
+def test_a_disk_that_is_full_for_all_workers_stops_the_run(pictures: Path, tmp_path: Path, dask: Dask) -> None:
+    dask.worker("full_disk")
+    out = tmp_path / "out"
+    assert wait(start(pictures, out, "--cluster", dask.address)) == 3
+    assert "The workers cannot go on, the last one (full) because: [Errno 28]" in out.with_name("out.log").read_text()
+    assert n_finished(out) == 0
+    assert wait(start(pictures, out, module="tests.faults.runner")) == 0
+    assert_same(pictures, out)
+
+
 def test_the_real_models_find_the_same_on_a_cluster(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "a.jpg", draw_scene(7, Size(640, 480), cars=2, people=2).image)
     command = [sys.executable, "-m", "anonymise", "-i", str(tmp_path / "in"), "-k", "lite_config.yml"]

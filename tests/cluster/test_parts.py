@@ -1,5 +1,6 @@
 """Parts of a run on a cluster that need no other process."""
 
+import contextlib
 import os
 import pickle
 import re
@@ -7,9 +8,11 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
@@ -18,17 +21,24 @@ from anonymise import load_config
 from anonymise.batch.journal import Identity
 from anonymise.batch.outcomes import Done, Failed
 from anonymise.batch.paths import Paths, Places
+from anonymise.batch.resume import Begun
 from anonymise.batch.shards import Shard
 from anonymise.batch.storage import prepare
-from anonymise.cluster import worker
+from anonymise.cluster import leader as leading
+from anonymise.cluster import members, worker
+from anonymise.cluster.leader import Leader
 from anonymise.cluster.publishing import Publisher, UntrueError
 from anonymise.cluster.session import check_address
 from anonymise.cluster.worker import Answer, Item, Joined, Setup, mapped
 from anonymise.commands.cli import main
 from anonymise.config import Config, Place
 from anonymise.core.errors import UsageError
+from anonymise.core.sources import Source
 from tests.cluster.models import IDENTITY, load
 from tests.fakes import street, write_image
+
+if TYPE_CHECKING:
+    import distributed
 
 DOCS = Path(__file__).parents[2] / "docs" / "cluster"
 
@@ -327,3 +337,138 @@ def test_the_benchmark_of_the_leader_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert re.search("^the run .* images/s", done.stdout, re.MULTILINE)
     assert re.search("^again, all finished .* images/s", done.stdout, re.MULTILINE)
+
+
+class Call:
+    """What Dask's client gives for a call; it is done at once."""
+
+    status = "finished"
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def result(self, timeout: float) -> object:
+        return self._value
+
+    def done(self) -> bool:
+        return True
+
+    def add_done_callback(self, callback: Callable[[object], object]) -> None:
+        if self.status == "finished":
+            callback(self)
+        else:
+            self._callback = callback
+
+    def hold(self) -> None:
+        self.status = "pending"
+
+    def release(self) -> None:
+        self.status = "finished"
+        self._callback(self)
+
+
+class Client:
+    """A cluster of workers in this process. ``answers`` may give other answers than the worker's own."""
+
+    status = "running"
+
+    def __init__(self, n_workers: int, answers: Callable[[str, str], object | None]) -> None:
+        self._addresses = [f"tcp://10.0.0.{n}:1" for n in range(n_workers)]
+        self._answers = answers
+        self.calls: list[tuple[str, str]] = []
+        self.frozen = ""
+        self.held: list[Call] = []
+
+    def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+        seen = {address: 1.0 if address == self.frozen else time.time() for address in self._addresses}
+        return {"workers": {address: {"nthreads": 1, "last_seen": seen[address]} for address in self._addresses}}
+
+    def submit(self, function: Callable[..., object], *arguments: object, workers: list[str], **_: object) -> Call:
+        (address,) = workers
+        self.calls.append((address, function.__name__))
+        call = Call(self._answers(address, function.__name__) or function(*arguments))
+        if address == self.frozen and function.__name__ == "anonymise":
+            call.hold()
+            self.held.append(call)
+        return call
+
+
+@contextlib.contextmanager
+def led(client: Client, setup: Setup, publisher: Publisher) -> Iterator[Leader]:
+    leader = Leader(
+        cast("distributed.Client", client),
+        setup,
+        publisher,
+        seconds=None,
+        wait_seconds=20,
+        wants_to_stop=lambda: False,
+    )
+    with contextlib.closing(leader):
+        assert leader.wait_for_worker() is None
+        yield leader
+
+
+def outcome_at(leader: Leader, places: Places) -> object:
+    paths = Paths(PurePath("a.jpg"), places)
+    begun = Begun(Identity.of(paths.source.stat()), Source("model", lambda _: pytest.fail("the leader has no model")))
+    return leader.submit(leader.task(paths, begun, None).call).result(30)
+
+
+def test_a_worker_whose_process_was_started_again_joins_again(
+    setup: Setup, publisher: Publisher, places: Places
+) -> None:
+    forgot = [Answer("host", 0.0, None, worker.NOT_JOINED)]
+    client = Client(1, lambda _, name: forgot.pop() if name == "anonymise" and forgot else None)
+    with led(client, setup, publisher) as leader:
+        assert isinstance(outcome_at(leader, places), Done)
+    names = [name for _, name in client.calls]
+    assert names == ["program_version", "join", "anonymise", "program_version", "join", "anonymise", "leave"]
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_workers_on_another_runtime_need_cluster_mixed(
+    setup: Setup, publisher: Publisher, places: Places, caplog: pytest.LogCaptureFixture, mixed: bool
+) -> None:
+    def answers(address: str, name: str) -> object | None:
+        if name != "join":
+            return None
+        runtime = "openvino" if address.endswith("0:1") else "tensorflow"
+        return joined(setup)._replace(runtimes=runtime)
+
+    setup = replace(setup, config=load_config("lite_config.yml", keys={"cluster_mixed": mixed}))
+    with led(Client(2, answers), setup, publisher) as leader:
+        assert isinstance(outcome_at(leader, places), Done)
+        end = time.monotonic() + 20
+        while leader.n_parallel < 2 and "is not used" not in caplog.text and time.monotonic() < end:
+            time.sleep(0.05)
+        assert leader.n_parallel == (2 if mixed else 1)
+    assert ("(key cluster_mixed)" in caplog.text) is not mixed
+
+
+def test_of_two_results_the_first_is_published_and_the_second_thrown_away(
+    setup: Setup,
+    publisher: Publisher,
+    places: Places,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(members, "SILENT_SECONDS", 1.5)
+    monkeypatch.setattr(leading, "LOOK_SECONDS", 0.1)
+    caplog.set_level("INFO")
+    client = Client(2, lambda *_: None)
+    client.frozen = "tcp://10.0.0.0:1"
+    with led(client, setup, publisher) as leader:
+        end = time.monotonic() + 20
+        while leader.n_parallel < 2 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert isinstance(outcome_at(leader, places), Done)
+        content, written = (places.output / "a.jpg").read_bytes(), (places.output / "a.jpg").stat().st_mtime_ns
+        assert [address for address, name in client.calls if name == "anonymise"] == [client.frozen, "tcp://10.0.0.1:1"]
+        assert left(publisher)  # what the frozen worker wrote
+        client.held[0].release()
+        while left(publisher) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not left(publisher)
+    assert (places.output / "a.jpg").read_bytes() == content
+    assert (places.output / "a.jpg").stat().st_mtime_ns == written
+    assert f"Host {socket.gethostname()}: 1 image in" in caplog.text
