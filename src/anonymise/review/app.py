@@ -1,12 +1,14 @@
 """The review over HTTP: routes, who asks, and errors as answers. docs/review.md lists the routes."""
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -24,6 +26,9 @@ __all__ = ["review_app"]
 
 _PAGE = Path(__file__).with_name("page")
 _KEEP_SECONDS = 900
+_THREADS = 3
+"""Each keeps the memory of the largest file that it has read."""
+
 _MAX_BYTES = 4 << 20
 _READ_SECONDS = 30.0
 
@@ -38,6 +43,7 @@ def review_app(review: Review, users: Mapping[str, User]) -> Starlette:
         review: does the work.
         users: SHA-256 of a token → the user whose it is.
     """
+    threads = ThreadPoolExecutor(_THREADS)
     tokens = Tokens({digest: user.name for digest, user in users.items()})
     by_name = {user.name: user for user in users.values()}
 
@@ -55,7 +61,8 @@ def review_app(review: Review, users: Mapping[str, User]) -> Starlette:
                 if not isinstance(given, dict):
                     raise ValueError("the body is no JSON object")
                 # Files and SQLite; what waits for them must not hold up the others.
-                found = await run_in_threadpool(does, who, request.path_params.get("id", ""), given)
+                work = partial(does, who, request.path_params.get("id", ""), given)
+                found = await asyncio.get_running_loop().run_in_executor(threads, work)
             except Refused as error:
                 return _json({"detail": error.reason}, error.status)
             except Denied as error:

@@ -90,7 +90,7 @@ class Review:
         self._config = config
         self._drawing = drawing
         self._deciding = threading.Lock()
-        self._decoding = threading.Semaphore(2)  # pictures of hundreds of megabytes
+        self._decoding = threading.Lock()  # pictures of hundreds of megabytes, one at a time
 
     def session(self, who: Who) -> dict[str, Any]:
         """Who somebody is and what there is to do. A page that begins gives up what it had claimed before."""
