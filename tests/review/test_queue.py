@@ -17,7 +17,7 @@ from anonymise.corrections.store import Correction, Store
 from anonymise.review.access import User, read_users
 from anonymise.review.decisions import Decision, Decisions
 from anonymise.review.numbers import Numbers, numbers_of
-from anonymise.review.pictures import Published, base_of
+from anonymise.review.pictures import Doubt, Picture, Published, Thresholds, base_of
 from anonymise.review.queue import ALL, Filters, Queue, QueueOptions, Taken
 from tests.fakes import street
 from tests.review.published import FLAGS, publish
@@ -75,6 +75,21 @@ def test_doubtful_pictures_come_least_certain_first_once_their_scores_are_read(
         assert time.monotonic() < until
         time.sleep(0.01)
     assert claimed(queue, "doubtful", ANN, 9) == ["a/2.jpg", "a/3.jpg", "b/1.jpg"]
+
+
+def test_what_is_doubtful_by_its_scores_alone_is_waited_for_after_a_start(
+    published: Path, decisions: Decisions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/2.jpg", "b/1.jpg"):
+        decisions.add(said(name), [])
+    read = Picture.doubt_of_scores
+
+    def slowly(picture: Picture, thresholds: Thresholds) -> Doubt:
+        time.sleep(0.1)
+        return read(picture, thresholds)
+
+    monkeypatch.setattr(Picture, "doubt_of_scores", slowly)
+    assert claimed(queue_of(published, decisions), "doubtful", ANN, 1) == ["a/3.jpg"]
 
 
 def test_a_claim_is_over_after_a_quarter_of_an_hour_and_work_renews_it(published: Path, decisions: Decisions) -> None:

@@ -15,6 +15,9 @@ __all__ = ["ALL", "Claim", "Filters", "Queue", "QueueOptions", "Taken"]
 
 _CLAIM_SECONDS = 15 * 60
 
+_PATIENCE_SECONDS = 10.0
+"""How long the first claim after a start waits for doubtful pictures to become known."""
+
 _DECIDES = ""
 """Claims of those who decide share one lane; each of those who only look has its own."""
 
@@ -127,6 +130,7 @@ class Queue:
                 self._decided[decision.relative].append(decision)
             self._sample = {picture.id: picture for picture in by_draw[: self.options.sample]}
             self._revision += 1
+            self._knows_scores = False
             threading.Thread(target=self._read_scores, args=(self._generation, pictures), daemon=True).start()
 
     def _read_scores(self, generation: int, pictures: Sequence[Picture]) -> None:
@@ -140,6 +144,7 @@ class Queue:
                 read_at = time.monotonic()
                 self._revision += 1
         self._revision += 1
+        self._knows_scores = True
 
     def _draw(self, picture: Picture) -> bytes:
         return f"{self.options.seed}:{picture.id}".encode()
@@ -224,6 +229,16 @@ class Queue:
         Raises:
             Taken: somebody else has the picture that was asked for, or it is no longer published.
         """
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            is_complete = kind != "doubtful" or self._knows_scores or time.monotonic() > until
+            if (found := self._claim(kind, who, filters, item, decides)) is not None or is_complete:
+                return found
+            time.sleep(0.1)  # what is left may be doubtful by its scores, which are being read
+
+    def _claim(
+        self, kind: str, who: tuple[str, str], filters: Filters, item: str | None, decides: bool
+    ) -> tuple[Picture, Claim] | None:
         with self._lock:
             now, lane = self._clock(), _DECIDES if decides else str(who)
             self._claims = {key: claim for key, claim in self._claims.items() if claim.until > now}
