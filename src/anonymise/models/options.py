@@ -52,8 +52,8 @@ class ModelOptions(BaseModel):
     """Models without masks: intersection over union above which the weaker of two boxes of a class is dropped."""
 
     input_scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
-    """Networks of open input size, such as Nano and CenterFace: model input sizes that see each tile, as multiples of
-    the network's own size.
+    """Networks of open input size, such as Nano: model input sizes that see each tile, as multiples of the network's
+    own size, where its entry in the catalog has no `scales`.
     """
 
     largest_scale_band: tuple[_Share, _Share] | None
