@@ -141,7 +141,7 @@ def test_decisions_and_states(files: Path, capsys: pytest.CaptureFixture[str]) -
     assert reports(files, "status", "--id", first, "--json") == 0
     assert json.loads(capsys.readouterr().out)["status"] == "accepted"
     assert reports(files, "status") == 0
-    assert "1 accepted, 1 rejected" in capsys.readouterr().out
+    assert "accepted: 1, rejected: 1" in capsys.readouterr().out
     assert reports(files, "status", "--id", "x") == 2
     assert reports(files, "accept", "--id", second) == 2
     assert "is rejected already" in capsys.readouterr().err

@@ -4,12 +4,15 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from anonymise.config import Config
 from anonymise.core.detections import Box
@@ -34,6 +37,7 @@ class Desk(Folders):
         self.store = Store(self.store_folder)
         self.run()
         self.first = self.published()
+        self.loaded = self.options()
 
     def options(self, *overrides: str) -> Config:
         return self.settings(f"reports_originals={json.dumps(str(self.archive))}", *overrides)
@@ -153,6 +157,26 @@ def test_what_is_refused(unchanged: Desk, values: dict[str, Any], problem: str) 
 def test_what_is_no_report(unchanged: Desk, report: object) -> None:
     with pytest.raises(ValueError, match=r"a report is|shapes is"):
         receive(unchanged.store, report, unchanged.options())
+
+
+_WORDS = st.sampled_from(["a/1.png", "uv", "centre", "pixels", "privacy", "blur_excess", "vehicle", "\ud800", "..", ""])
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | _WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(_WORDS | st.sampled_from(["yaw", "fov"]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+_NAMES = ("relative", "viewpoint", "issue", "category", "convention", "view", "shapes", "reporter", "note")
+
+
+@settings(max_examples=150)
+@given(st.dictionaries(st.sampled_from(_NAMES), _VALUES), st.booleans())
+def test_whatever_is_sent_is_a_report_or_refused(unchanged: Desk, values: dict[str, object], is_near: bool) -> None:
+    given = {"relative": "a/1.png", "shapes": LEFT, **values} if is_near else values
+    with suppress(ValueError), unchanged.store.changing():
+        receive(unchanged.store, given, unchanged.loaded)
+        raise ValueError  # takes it back
 
 
 def test_hidden_at_once(desk: Desk) -> None:
@@ -329,6 +353,9 @@ def test_names_of_other_systems(desk: Desk, tmp_path: Path) -> None:
     desk.report(wanted, viewpoint="view 8")  # its path counts
     with pytest.raises(ValueError, match="not known"):
         desk.report(wanted, relative=None, viewpoint="view 8")
+    names.write_text("id,relative\nview 7\n")
+    with pytest.raises(ValueError, match="not known"):
+        desk.report(wanted, viewpoint="view 7")
     names.write_text("name\nview 7\n")
     with pytest.raises(UsageError, match="reports_pictures"):
         desk.report(wanted, viewpoint="view 7")

@@ -93,17 +93,14 @@ def _execute(args: argparse.Namespace) -> int:
             found = report_statistics(store) if args.id is None else public_status(store, args.id)
             if found is None:
                 raise UsageError(f"there is no report {args.id}")
-            print(
-                json.dumps(found)
-                if args.json
-                else "\n".join(f"{k.replace('_', ' '):30}{_shown(v)}" for k, v in found.items())
-            )
+            lines = (f"{key.replace('_', ' '):30}{_shown(value)}" for key, value in found.items())
+            print(json.dumps(found) if args.json else "\n".join(lines))
     return ExitCode.OK
 
 
 def _shown(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{n} {name}" for name, n in value.items()) or "none"
+        return ", ".join(f"{name}: {n}" for name, n in value.items()) or "none"
     return "-" if value is None else str(value)
 
 

@@ -46,9 +46,8 @@ CATEGORIES = ("face", "plate", "person", "vehicle", "house", "other")
 REASONS = ("seen", "nothing_there", "already_hidden", "no_person", "spam", "wrong_picture")
 """Codes of the reasons for a decision."""
 
-_KEYS = frozenset(
-    ("relative", "viewpoint", "issue", "category", "convention", "view", "shapes", "reporter", "note")
-)  # fmt: skip
+_KEYS = {"relative", "viewpoint", "issue", "category", "convention", "view", "shapes", "reporter", "note"}
+_TEXTS = {"relative": 4096, "viewpoint": 4096, "reporter": 254, "note": 1000, "convention": 20}
 _OPEN = "('received', 'hidden', 'accepted', 'failed')"
 _STEPS = (
     (
@@ -135,13 +134,7 @@ def _checked(report: object) -> dict[str, Any]:
     if unknown := values.keys() - _KEYS:
         raise ValueError(f"a report has no {min(unknown)!r:.40}; it has {', '.join(sorted(_KEYS))}")
     values = {"issue": "blur_missing", "convention": "centre", **values}
-    for key, longest in (
-        ("relative", 4096),
-        ("viewpoint", 4096),
-        ("reporter", 254),
-        ("note", 1000),
-        ("convention", 20),
-    ):
+    for key, longest in _TEXTS.items():
         text = values.get(key, "")
         if not isinstance(text, str) or len(text) > longest or any("\ud800" <= char <= "\udfff" for char in text):
             raise ValueError(f"{key} is a text of at most {longest} characters")
@@ -166,9 +159,8 @@ def _original(values: Mapping[str, Any], folder: str | None, names: str | None) 
     if "viewpoint" in values and names is not None:
         try:
             with Path(names).open(encoding="utf-8-sig", newline="") as stream:
-                relative = {row["id"]: row["relative"] for row in csv.DictReader(stream)}.get(
-                    values["viewpoint"], relative
-                )
+                known = {row["id"]: row["relative"] or "" for row in csv.DictReader(stream)}
+            relative = known.get(values["viewpoint"], relative)
         except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
             raise UsageError(f"reports_pictures {names} is no CSV file with id and relative: {error}") from error
     parts = relative.split("/")
