@@ -75,7 +75,8 @@ def test_the_containerfile_copies_what_there_is_and_runs_without_root() -> None:
     (command,) = [json.loads(rest) for name, rest in told if name == "ENTRYPOINT"]
     # The command's arguments, without listening: a port that is none ends it after everything else was checked.
     assert command[:2] == ["anonymise", "serve"]
-    assert serve.main([*command[2:], "--port", "-1"]) == 2
+    assert serve.main(command[2:]) == 2  # for want of tokens
+    assert serve.main([*command[2:], "--without-tokens", "--port", "-1"]) == 2
 
 
 def test_the_health_check_of_the_container(served: Serving) -> None:

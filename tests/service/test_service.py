@@ -188,6 +188,7 @@ def test_what_is_too_large(served: Serving) -> None:
         except httpx.WriteError:
             status = 413  # the connection was closed before all was sent
     assert status == 413
+    assert served.get("/readyz").status_code == 200
 
 
 def test_a_body_of_no_length(served: Serving) -> None:
@@ -236,12 +237,15 @@ def test_blur_answers_as_sgblur(served: Serving) -> None:
         plain = client.post("/blur/?keep=1&debug=1", files=form)
         assert plain.content == served.post(data).content
         info = json.loads(plain.headers["x-sgblur"])["info"]
-        assert [entry["shape"] for entry in info] == [[40, 40, 90, 80]]
+        (entry,) = info
+        assert (entry["class"], entry["xywh"], entry["bbox"]) == ("car", [40, 40, 50, 40], [40, 40, 90, 80])
         both = client.post("/blur/", files=form, headers={"Accept": "multipart/form-data"})
         kind = f"Content-Type: {both.headers['Content-Type']}\r\n\r\n".encode()
         metadata, image = email.message_from_bytes(kind + both.content, policy=email.policy.HTTP).iter_parts()
         assert metadata.get_param("name", header="Content-Disposition") == "metadata"
-        assert json.loads(metadata.get_content())["annotations"] == info
+        (annotation,) = json.loads(metadata.get_content())["annotations"]
+        assert annotation["shape"] == [40, 40, 90, 80]
+        assert both.headers["X-Anonymise-Objects"] == "car=1"
         assert image.get_payload(decode=True) == plain.content
         for given in ({"files": {"other": ("a.jpg", data)}}, {"content": b"x"}, {"data": {"picture": "text"}}):
             answer = client.post("/blur/", **given)
@@ -281,8 +285,8 @@ def test_corrections_apply_where_the_client_names_the_picture(served: Serving) -
 
 def test_small_objects_and_those_at_the_edge_are_hidden(served: Serving) -> None:
     """Acceptance 8 and 9: 8×11 pixels, and a plate at the last columns of the picture."""
-    for box in (Box(100, 50, 108, 61), Box(145, 20, 159, 30)):
-        data = picture(cars=[box])
+    for box in (Box(100, 50, 108, 61), Box(1905, 500, 1918, 520)):
+        data = picture(size=(1920, 1080), cars=[box])
         answer = served.post(data)
         assert n_original(data, answer.content, box) < 0.1 * box.area
 
@@ -402,6 +406,20 @@ def test_64_at_once(served: Serving) -> None:
             assert answer.content == expected
         else:
             assert 1 <= int(answer.headers["Retry-After"]) <= 60
+
+
+def test_a_place_is_taken_before_the_body_comes_and_kept_until_the_picture_is_out_of_memory() -> None:
+    with serving("service_timeout_seconds=0.3", "service_waiting=0", seconds=1.5) as served:
+        with served.connect() as slow:
+            slow.sendall(head_of(999))
+            assert served.post(picture()).status_code == 503  # while the only place waits for its body
+        deadline = time.monotonic() + 10
+        while served.get("/readyz").status_code != 200:
+            assert time.monotonic() < deadline
+        assert served.post(picture()).status_code == 504
+        assert served.post(picture()).status_code == 503  # the thread still has the first picture
+        time.sleep(2)
+        assert served.post(picture()).status_code == 504
 
 
 def test_time_is_limited() -> None:

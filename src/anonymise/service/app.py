@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from anonymise.config import ServiceOptions
 from anonymise.core.classes import LABELS
+from anonymise.core.detections import Instance
 from anonymise.service.engine import Done, Engine, Refused
 from anonymise.service.intake import Intake
 from anonymise.service.jobs import Job, Jobs
@@ -135,8 +136,8 @@ class Service:
             self._admit(request)
             if "image" not in request.headers.get("Content-Type", ""):
                 raise Refused(415, "Unknown content type")
-            data = b"".join([piece async for piece in self._body(request)])
-            done = await self._picture(request, data)
+            with self._engine.place():
+                done = await self._picture(request, [piece async for piece in self._body(request)])
             ending = "jpeg" if done.kind == "jpeg" else "png"
             return self._answer(done, {"Content-Disposition": f"inline; filename=anon_image.{ending}"})
 
@@ -151,29 +152,19 @@ class Service:
                 seen.append(name)
                 return picture.append if name == "picture" else lambda _: None
 
-            await parts(request, self._body(request), sink)
-            if "picture" not in seen:
-                raise Refused(400, "There is no picture: the field picture is missing.")
-            done = await self._picture(request, b"".join(picture))
-            info = self._annotations(done)
+            with self._engine.place():
+                await parts(request, self._body(request), sink)
+                if "picture" not in seen:
+                    raise Refused(400, "There is no picture: the field picture is missing.")
+                done = await self._picture(request, picture)
+            told = [one for one in done.detections.instances if LABELS[one.label] in self._options.service_annotations]
             if "multipart/form-data" not in request.headers.get("Accept", ""):
-                salt = {"info": info, "model": f"anonymise {self._version}", "salt": None}
-                return self._answer(done, {"x-sgblur": json.dumps(salt)})
-            metadata = json.dumps({"annotations": info, "service_name": "anonymise"})
+                info = {"info": [*map(_info, told)], "model": f"anonymise {self._version}", "salt": None}
+                return self._answer(done, {"x-sgblur": json.dumps(info)})
+            metadata = json.dumps({"annotations": [*map(_annotation, told)], "service_name": "anonymise"})
             boundary = secrets.token_hex(16)
             content = _multipart(metadata, done, boundary)
-            return Response(content, media_type=f"multipart/form-data; boundary={boundary}")
-
-    def _annotations(self, done: Done) -> list[dict[str, object]]:
-        wanted = self._options.service_annotations
-        return [
-            {
-                "shape": [instance.box.left, instance.box.top, instance.box.right, instance.box.bottom],
-                "semantics": [{"key": "detection_confidence", "value": f"{instance.score:.3f}"}],
-            }
-            for instance in done.detections.instances
-            if LABELS[instance.label] in wanted
-        ]
+            return Response(content, media_type=f"multipart/form-data; boundary={boundary}", headers=self._found(done))
 
     def _admit(self, request: Request) -> None:
         """Lets a request in before any of its body is read."""
@@ -184,7 +175,9 @@ class Service:
     def _body(self, request: Request) -> AsyncIterator[bytes]:
         return body(request, self._options.service_max_bytes, self._options.service_read_seconds)
 
-    async def _picture(self, request: Request, data: bytes) -> Done:
+    async def _picture(self, request: Request, pieces: list[bytes]) -> Done:
+        data = b"".join(pieces)
+        pieces.clear()
         request.state.n_bytes = len(data)
         if not data:
             raise Refused(400, "Image has 0 Bytes.")
@@ -201,11 +194,11 @@ class Service:
         return done
 
     def _answer(self, done: Done, headers: Mapping[str, str]) -> Response:
-        own = {
-            "X-Anonymise-Objects": ";".join(f"{name}={n}" for name, n in done.objects.items()),
-            "X-Anonymise-Version": self._version,
-        }
-        return Response(done.data, media_type=done.media_type, headers={**own, **headers})
+        return Response(done.data, media_type=done.media_type, headers={**self._found(done), **headers})
+
+    def _found(self, done: Done) -> dict[str, str]:
+        objects = ";".join(f"{name}={n}" for name, n in done.objects.items())
+        return {"X-Anonymise-Objects": objects, "X-Anonymise-Version": self._version}
 
     @contextmanager
     def _counted(self, route: str) -> Iterator[None]:
@@ -255,6 +248,25 @@ class Service:
     async def _image(self, request: Request) -> Response:
         jobs, job = self._of(request)
         return FileResponse(jobs.result(job, request.path_params["number"]))
+
+
+def _info(one: Instance) -> dict[str, object]:
+    """An object as sgblur's header has it."""
+    box = one.box
+    return {
+        "class": LABELS[one.label],
+        "confidence": round(one.score, 3),
+        "xywh": [box.left, box.top, box.width, box.height],
+        "bbox": [box.left, box.top, box.right, box.bottom],
+    }
+
+
+def _annotation(one: Instance) -> dict[str, object]:
+    """An object as Panoramax has it."""
+    return {
+        "shape": [one.box.left, one.box.top, one.box.right, one.box.bottom],
+        "semantics": [{"key": "detection_confidence", "value": f"{one.score:.3f}"}],
+    }
 
 
 def _relative(request: Request) -> str:

@@ -8,8 +8,9 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar
@@ -148,10 +149,25 @@ class Engine:
         self._redactor.redact(image, found)  # a static mask is of other pictures
         self.is_ready = True
 
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place among those that wait or are in work: whoever sends a picture takes it before the body is read.
+
+        Raises:
+            Busy: there is none.
+        """
+        if self.is_full:
+            raise Busy(self.retry_after)
+        self.n_requests += 1
+        try:
+            yield
+        finally:
+            self.n_requests -= 1
+
     async def anonymise(
         self, data: bytes, name: str = "", *, gone: Callable[[], Awaitable[None]] | None = None, seconds: float = 120
     ) -> Done:
-        """The anonymised picture.
+        """The anonymised picture. Whoever calls this has a `place`.
 
         Args:
             data: bytes of the file.
@@ -161,15 +177,11 @@ class Engine:
 
         Raises:
             Refused: the file is no picture, or too large, or damaged; nobody waits any more; the time is over.
-            Busy: too many wait.
         """
-        if self.is_full:
-            raise Busy(self.retry_after)
-        self.n_requests += 1
-        try:
-            return await self._first(self._in_turn(data, name), gone, seconds)
-        finally:
-            self.n_requests -= 1
+        return await self._first(self._in_turn(data, name), gone, seconds)
+
+    def _left(self, _: object) -> None:
+        self.n_requests -= 1
 
     async def _in_turn(self, data: bytes, name: str) -> Done:
         dropped = threading.Event()
@@ -198,6 +210,9 @@ class Engine:
             if task.done():
                 return task.result()
             task.cancel()
+            # A thread that has begun ends its step first: until then the picture is in memory, and has its place.
+            self.n_requests += 1
+            task.add_done_callback(self._left)
             if watch and watch[0].done():
                 raise Refused(499, "The client has gone.")
             raise Refused(504, f"The picture was not done within {seconds:g} seconds.")

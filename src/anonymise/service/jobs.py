@@ -264,7 +264,8 @@ class Jobs:
         data = await asyncio.to_thread(self._original(job, number).read_bytes)
         while True:
             try:
-                done = await self._engine.anonymise(data, seconds=self._seconds)
+                with self._engine.place():
+                    done = await self._engine.anonymise(data, seconds=self._seconds)
             except Refused as error:
                 if error.status == 503:
                     await asyncio.sleep(1)
