@@ -394,8 +394,16 @@ def test_workers_that_are_not_fit_are_named_and_the_run_goes_on_with_the_others(
     dask.worker("other_version")
     process = start(pictures, out, "--cluster", dask.address)
     reach(out, 1, process)
-    dask.worker("full_disk")  # while the run is under way
+    (slow / "slow").write_text("0.3")  # the run is under way, and goes on until they have joined
+    dask.worker("full_disk")
     dask.worker("other_finds")
+    messages = ("full gets no more images", "on other is not used")
+    end = time.monotonic() + 120
+    while not all(text in out.with_name("out.log").read_text("utf-8") for text in messages):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    (slow / "slow").write_text("0")
     assert wait(process) == 0
     assert_same(pictures, out)
     log = out.with_name("out.log").read_text("utf-8")

@@ -1,6 +1,6 @@
 """Review by people: a page in the browser on this machine, where they see what was hidden and what was missed.
 
-What they find becomes corrections, which the next run draws. For scripts, gate says whether enough was looked at and
+What they find becomes corrections, which the next run draws. For programs, gate says whether enough was looked at and
 little enough was missed. export prints the decisions.
 """
 
