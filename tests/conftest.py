@@ -25,7 +25,7 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop must not be there for other modules
 def browser() -> "Iterator[Browser]":
     """Chromium, without a screen, which contacts nobody by itself."""
     from playwright.sync_api import sync_playwright

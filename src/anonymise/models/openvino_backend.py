@@ -9,6 +9,7 @@ at each start; OpenVINO's cache would save a quarter of a second of it, for a fi
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -104,9 +105,10 @@ def load_detector(file: Path, model: DetectorModel, *, threads: int | None) -> R
         except RuntimeError as error:
             raise ModelError(f"OpenVINO could not run the network {file}: {error}") from error
         finally:
-            # The caller may stop early, or an image fail.
+            # The caller may stop early, or an image fail; then what waits may fail too, and says nothing new.
             for request, idle in busy:
-                request.wait()
+                with suppress(RuntimeError):
+                    request.wait()
                 idle.append(request)
 
     return run
