@@ -43,12 +43,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def faulty(faults: Path | None) -> dict[str, str]:
+    """The environment of a process whose model minds a folder of faults."""
+    return {} if faults is None else {"ANONYMISE_TEST_FAULTS": str(faults)}
+
+
 def start(
     folder: Path, out: Path, *more: str, module: str = "tests.cluster.runner", faults: Path | None = None
 ) -> "subprocess.Popen[str]":
     options = ["-i", folder / "in", "-o", out, "-a", out.with_name(f"{out.name}_raw")]
     keys = [part for key in KEYS for part in ("--set", key)]
-    environment = os.environ | ({} if faults is None else {"ANONYMISE_TEST_FAULTS": str(faults)})
+    environment = os.environ | faulty(faults)
     with out.with_name(f"{out.name}.log").open("a", encoding="utf-8") as log:
         return subprocess.Popen(
             [sys.executable, "-m", module, *map(str, options), *keys, *more],
@@ -127,6 +132,12 @@ def slow(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "slow").write_text("0.03")
     return folder
+
+
+def set_pace(faults: Path, seconds: float) -> None:
+    """How long every image takes from now on; no worker reads half a number."""
+    (faults / "next").write_text(str(seconds))
+    (faults / "next").replace(faults / "slow")
 
 
 def test_a_cluster_makes_the_files_and_the_journal_of_one_machine(pictures: Path, tmp_path: Path) -> None:
@@ -353,14 +364,15 @@ class Dask:
             time.sleep(0.1)
         self.address: str = json.loads(self._file.read_text())["address"]
 
-    def worker(self, preload: str | None = None) -> None:
+    def worker(self, preload: str | None = None, faults: Path | None = None) -> None:
         spoilt = () if preload is None else ("--preload", f"tests.cluster.preloads.{preload}")
-        self._start("worker", "--nthreads", "1", "--no-dashboard", *spoilt)
+        self._start("worker", "--nthreads", "1", "--no-dashboard", *spoilt, faults=faults)
 
-    def _start(self, *arguments: str) -> None:
+    def _start(self, *arguments: str, faults: Path | None = None) -> None:
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | faulty(faults)
         process = subprocess.Popen(
             [sys.executable, "-m", "dask", *arguments, "--scheduler-file", str(self._file)],
-            cwd=ROOT, stdout=self._log, stderr=self._log, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            cwd=ROOT, stdout=self._log, stderr=self._log, env=environment,
         )  # fmt: skip
         self._stack.callback(process.wait)
         self._stack.callback(process.terminate)
@@ -390,21 +402,27 @@ def test_workers_that_are_not_fit_are_named_and_the_run_goes_on_with_the_others(
 ) -> None:
     assert dask.address.startswith("tls://")
     out = tmp_path / "out"
-    dask.worker()
+    dask.worker(faults=slow)
     dask.worker("other_version")
     process = start(pictures, out, "--cluster", dask.address)
     reach(out, 1, process)
-    dask.worker("full_disk")  # while the run is under way
+    set_pace(slow, 1)
+    dask.worker("full_disk")  # while the run is under way, and it goes on until both have joined
     dask.worker("other_finds")
+    log_file = out.with_name("out.log")
+    named, end = ("on other is not used", "full gets no more images"), time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < end:
+        if all(text in log_file.read_text("utf-8") for text in named):
+            break
+        time.sleep(0.1)
+    set_pace(slow, 0)
     assert wait(process) == 0
     assert_same(pictures, out)
-    log = out.with_name("out.log").read_text("utf-8")
+    log = log_file.read_text("utf-8")
     assert "it has version 0.0.1 of anonymise, and the leader" in log
-    # On a busy machine the run may be over before these two have joined.
-    if "on other " in log:
-        assert "on other is not used: its model finds something else in the reference picture" in log
-    if "trouble at full" in log:
-        assert "trouble at full: [Errno 28] No space left on device" in log
+    assert "on other is not used: its model finds something else in the reference picture" in log
+    assert "trouble at full: [Errno 28] No space left on device" in log
+    assert "full gets no more images: 20 failed one after the other" in log
 
 
 def test_a_scheduler_without_workers_that_can_be_used_ends_the_run_before_it_begins(
