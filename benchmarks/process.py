@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Run", "run"]
+__all__ = ["Peak", "Run", "run"]
 
 _ROOT = Path(__file__).parents[1]
 _EVERY_S = 1.0
@@ -42,7 +42,7 @@ def run(source: Path, output: Path, config: str, overrides: Sequence[str] = ()) 
     command += [part for override in overrides for part in ("--set", override)]
     before, started, started_at = os.times(), time.perf_counter(), time.time()
     process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    peak = _Peak(process.pid)
+    peak = Peak(process.pid)
     printed, _ = process.communicate()
     wall_s, after = time.perf_counter() - started, os.times()
     if process.returncode != 0:
@@ -52,8 +52,12 @@ def run(source: Path, output: Path, config: str, overrides: Sequence[str] = ()) 
     return Run(wall_s, done[0] - started_at, cpu_s, peak.stop())
 
 
-class _Peak:
-    """Watches the memory of a process and all its children."""
+class Peak:
+    """Watches the memory of a process and all its children, from when it is made.
+
+    Args:
+        pid: of the process.
+    """
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)

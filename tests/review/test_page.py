@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from anonymise.core.detections import Box
 from anonymise.corrections.store import Correction, Store
 from anonymise.review.decisions import Decisions
+from tests.browsing import watched_page
 from tests.fakes import read_image, street
 from tests.review.published import FLAGS, PLAIN, on_its_side, publish
 from tests.review.served import Serving, serving
@@ -30,23 +31,12 @@ def opened(
     browser: Browser, server: Serving, *, scheme: str = "light", size: tuple[int, int] = (1280, 800)
 ) -> Iterator[Page]:
     """A tab with the page, which has asked nobody else and complained of nothing in the end."""
-    width, height = size
-    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height})  # type: ignore[arg-type]
-    page = context.new_page()
-    asked: list[str] = []
-    problems: list[str] = []
-    page.on("request", lambda sent: asked.append(sent.url))
-    page.on("console", lambda line: None if "Failed to load" in line.text else problems.append(line.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.goto(f"{server.address}#{server.token}")
-    try:
+    token = f"#{server.token}"
+    with watched_page(
+        browser, server.address, scheme=scheme, size=size, opens=token, expected="Failed to load"
+    ) as page:
         expect(page.locator("#relative")).not_to_be_empty(timeout=30_000)
         yield page
-    finally:
-        context.close()
-    assert asked
-    assert all(url.startswith((server.address, "blob:")) for url in asked)
-    assert problems == []
 
 
 def shown(page: Page) -> str:

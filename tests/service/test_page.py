@@ -8,6 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browsing import watched_page
 from tests.service.served import Serving, picture, serving
 
 pytestmark = pytest.mark.slow
@@ -22,18 +23,9 @@ def served() -> Iterator[Serving]:
 @pytest.fixture(params=[("light", 1280), ("dark", 360)], ids=lambda given: f"{given[0]}-{given[1]}")
 def page(request: pytest.FixtureRequest, browser: Browser, served: Serving) -> Iterator[Page]:
     scheme, width = request.param
-    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
-    opened = context.new_page()
-    asked: list[str] = []
-    problems: list[str] = []
-    opened.on("request", lambda sent: asked.append(sent.url))
-    opened.on("console", lambda message: None if "status of 415" in message.text else problems.append(message.text))
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.goto(served.address)
-    yield opened
-    context.close()
-    assert all(url.startswith((served.address, "blob:")) for url in asked)
-    assert problems == []
+    size = (width, 800)
+    with watched_page(browser, served.address, scheme=scheme, size=size, expected="status of 415") as opened:
+        yield opened
 
 
 def test_a_picture_is_tried(page: Page, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from anonymise.batch.paths import ERROR_NOTE, ERROR_RECORD, SUFFIXES, Paths, Places, way_out
 from anonymise.config.files import PLACES_OF, FileKind, FileOptions
 
-__all__ = ["TreeWalker", "WalkProblem", "folded"]
+__all__ = ["TreeWalker", "WalkProblem", "folded", "is_own_output"]
 
 _FOLDED_MARKER = ".ANONYMISE"
 """The folder that every tree of results has, in capitals: it is there where the file system does not know case."""
@@ -157,7 +157,7 @@ class TreeWalker:
         for entry in found:
             path = folder / entry.name
             is_image = path.suffix.lower() in self._extensions and not entry.name.startswith("._")
-            if is_image and _is_own_output(path) and not _is_dir(entry):
+            if is_image and is_own_output(path) and not _is_dir(entry):
                 self.n_passed_over += 1
             elif _is_link(entry) and (problem := self._problem_of_link(path, is_image=is_image)) is not None:
                 yield problem
@@ -240,5 +240,6 @@ def _is_dir(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _is_own_output(path: Path) -> bool:
+def is_own_output(path: Path) -> bool:
+    """Whether a file has the name of a preview or a mask that this program writes next to images."""
     return path.name.lower().endswith((SUFFIXES[FileKind.PREVIEW], SUFFIXES[FileKind.MASK]))

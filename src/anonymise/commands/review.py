@@ -128,8 +128,7 @@ def _serve(args: argparse.Namespace, config: "Config", published: "Published", d
     app = review_app(Review(published, decisions, queue, config, drawing), users)
 
     with web.listen(args.host, args.port) as listening:
-        host = f"[{args.host}]" if ":" in args.host else args.host
-        address = f"http://{host}:{listening.getsockname()[1]}/" + (f"#{token}" if token else "")
+        address = web.address_of(listening, args.host) + (f"/#{token}" if token else "/")
         print("Open this address in a browser; Ctrl+C ends the review.", file=sys.stderr)
         print(address, flush=True)
         if args.open:

@@ -87,8 +87,7 @@ def _serve(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
             intake = Intake(Store(Path(str(config.run.corrections))), config)
         service = Service(engine, tokens, jobs, intake, options)
         server = web.Server(service.app, lambda: engine.n_requests == 0, service.stop, seconds)
-        host = f"[{args.host}]" if ":" in args.host else args.host
-        print(f"http://{host}:{listening.getsockname()[1]}", flush=True)
+        print(web.address_of(listening, args.host), flush=True)
         server.run(sockets=[listening])
         engine.close()
     return ExitCode.OK

@@ -4,14 +4,16 @@ Values only: no files, no models. Arrays inside the values are read-only.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MODEL", "Box", "Detections", "Instance", "Mask", "RgbImage", "Size", "full_mask"]
+__all__ = ["MODEL", "Box", "Detections", "Instance", "Mask", "RgbImage", "Size", "full_mask", "united"]
 
 RgbImage = NDArray[np.uint8]
 """Pixels of an image: uint8 (height, width, 3), in the order red, green, blue."""
@@ -192,6 +194,17 @@ def _unpacked(
         return Instance(label, score, box, full_mask(box), continues, source)
     mask = np.unpackbits(bits, count=box.area).astype(bool).reshape(box.height, box.width)
     return Instance(label, score, box, mask, continues, source)
+
+
+def united(parts: Sequence[tuple[Box, Mask]]) -> tuple[Box, Mask]:
+    """The union of masks in crops: the box around all boxes, and the mask in it."""
+    if len(parts) == 1:
+        return parts[0]
+    hull = reduce(Box.hull, (box for box, _ in parts))
+    mask = np.zeros((hull.height, hull.width), np.bool_)
+    for box, part in parts:
+        mask[box.within(hull).slices] |= part
+    return hull, mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,15 @@ class Projection:
     top: float = 0.0
     wraps: bool = False
 
+    def wraps_as_stored(self, orientation: int) -> bool:
+        """Whether the left and the right edge of the stored pixels meet.
+
+        Args:
+            orientation: EXIF orientation of the file, 1 to 8.
+        """
+        # Of an image that is stored on its side, the edges that meet are the upper and the lower one.
+        return self.wraps and orientation < 5
+
     def scaled(self, size: Size, to: Size) -> "Projection":
         """The projection of the same picture in another size.
 

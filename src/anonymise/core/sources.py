@@ -51,8 +51,7 @@ class InputImage:
     @property
     def wraps(self) -> bool:
         """Whether the left and the right edge of the stored pixels meet."""
-        # Of an image that is stored on its side, the edges that meet are the upper and the lower one.
-        return self.projection.wraps and self.orientation < 5
+        return self.projection.wraps_as_stored(self.orientation)
 
 
 @dataclass(frozen=True, slots=True)

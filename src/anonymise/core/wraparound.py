@@ -6,16 +6,16 @@ the first.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anonymise.core.detections import Box, Instance, Size
+from anonymise.core.detections import Box, Instance, Size, united
 
-__all__ = ["Frame", "grown_around", "join_seam", "placed", "split_at_seam"]
+__all__ = ["Frame", "grown_around", "join_seam", "placed", "split_at_seam", "wholes"]
 
 _Array = TypeVar("_Array", bound=NDArray[np.generic])
 
@@ -110,6 +110,18 @@ def _parts(instance: Instance, width: int) -> Iterator[Instance]:
             continues = True
 
 
+def wholes(instances: Iterable[Instance]) -> Iterator[tuple[Instance, ...]]:
+    """Each object as one or two instances: the second, which `continues` the first, is the rest at the other edge."""
+    parts: tuple[Instance, ...] = ()
+    for instance in instances:
+        if parts and not instance.continues:
+            yield parts
+            parts = ()
+        parts += (instance,)
+    if parts:
+        yield parts
+
+
 class _Pair(NamedTuple):
     shared_rows: int
     right_edge: int
@@ -153,9 +165,6 @@ def _shared_rows(right_edge: Instance, left_edge: Instance) -> int:
 
 def _joined(right_edge: Instance, left_edge: Instance, width: int) -> Instance:
     beyond = left_edge.moved(width, 0)
-    box = right_edge.box.hull(beyond.box)
-    mask = np.zeros((box.height, box.width), np.bool_)
-    for part in (right_edge, beyond):
-        mask[part.box.within(box).slices] |= part.mask
+    box, mask = united([(part.box, part.mask) for part in (right_edge, beyond)])
     larger = max(right_edge, left_edge, key=lambda i: (i.area(), -i.label))
     return Instance(larger.label, larger.score, box, mask)

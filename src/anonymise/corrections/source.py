@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from anonymise.core.classes import label_of
 from anonymise.core.detections import Detections, Instance, Size
 from anonymise.core.sources import CORRECTED, DetectionSource, InputImage, Source
-from anonymise.core.wraparound import grown_around, split_at_seam
+from anonymise.core.wraparound import grown_around, split_at_seam, wholes
 from anonymise.corrections.shapes import object_of
 from anonymise.corrections.store import SOURCES, Correction, Rows, Store
 from anonymise.detection.outlines import OutlineOptions, ellipse_around
@@ -181,7 +181,7 @@ def applied(found: Detections, rows: Rows, image: InputImage, outlines: OutlineO
     ]
     kept: list[Instance] = []
     removed: list[Instance] = []
-    for parts in _wholes(finds):
+    for parts in wholes(finds):
         is_none = any(label == parts[0].label and _covers(removal, parts, image) for label, removal in removals)
         (removed if is_none else kept).extend(parts)
     added = [part for row in rows.in_force if row.kind == "add" for part in _added(row, image, outlines)]
@@ -208,18 +208,6 @@ def _object(row: Correction, image: InputImage) -> Instance | None:
     assert row.shape is not None  # it adds or removes something
     label = label_of(row.category)
     return object_of(row.shape, row.size, image.size, label, row.source, wraps=image.wraps)
-
-
-def _wholes(instances: Iterable[Instance]) -> Iterator[tuple[Instance, ...]]:
-    """Each object with its rest at the other edge."""
-    parts: tuple[Instance, ...] = ()
-    for instance in instances:
-        if parts and not instance.continues:
-            yield parts
-            parts = ()
-        parts += (instance,)
-    if parts:
-        yield parts
 
 
 def _covers(removal: Instance, parts: tuple[Instance, ...], image: InputImage) -> bool:

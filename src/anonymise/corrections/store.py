@@ -61,9 +61,15 @@ class Store(StoreFile):
 
     def digests(self) -> dict[str, str]:
         """`Correction.relative` of each image with corrections in force → `Rows.digest`."""
+        return {relative: Rows(tuple(rows)).digest for relative, rows in self.in_force()}
+
+    def in_force(self) -> Iterator[tuple[str, Iterator[Correction]]]:
+        """The corrections in force, by `Correction.relative`; those of an image by id.
+
+        As with `itertools.groupby`, those of an image are gone once the next image is asked for.
+        """
         found = self.select(f"kind IS NOT NULL AND status IN ({_STATUSES}) AND NOT {ENDED} ORDER BY relative, id")
-        groups = itertools.groupby(found, lambda row: row.relative)
-        return {relative: Rows(tuple(rows)).digest for relative, rows in groups}
+        return itertools.groupby(found, lambda row: row.relative)
 
     def proposed(self, relative: str | None = None) -> list[Correction]:
         """What nobody has accepted or rejected, of all images or of one, the oldest first."""

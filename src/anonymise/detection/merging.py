@@ -6,14 +6,15 @@ A pass is what one model found in one picture: the full image, a window, a mirro
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from anonymise.core.detections import Box, Instance, Mask, full_mask
+from anonymise.core.detections import Box, Instance, full_mask, united
 from anonymise.core.wraparound import placed
 
 __all__ = ["AreaMethod", "MergeOptions", "MergingMethod", "corners", "ious", "may_join", "merge"]
@@ -183,7 +184,7 @@ def _best(group: Sequence[Instance]) -> Instance:
 
 
 def _enveloping(group: Sequence[Instance]) -> Instance:
-    return _combined(group, group[0].score, lambda plain: _hull(i.box for i in plain))
+    return _combined(group, group[0].score, lambda plain: reduce(Box.hull, (i.box for i in plain)))
 
 
 def _averaged(group: Sequence[Instance]) -> Instance:
@@ -198,7 +199,7 @@ def _united(group: Sequence[Instance]) -> Instance:
         pixels[instance.label] += instance.area()
     score_sums = {label: math.fsum(i.score for i in group if i.label == label) for label in pixels}
     label = min(pixels, key=lambda candidate: (-pixels[candidate], -score_sums[candidate], candidate))
-    return Instance(label, _mean_score(group), *_union([(i.box, i.mask) for i in group]))
+    return Instance(label, _mean_score(group), *united([(i.box, i.mask) for i in group]))
 
 
 _JOINS: dict[MergingMethod, Callable[[Sequence[Instance]], Instance]] = {
@@ -217,7 +218,7 @@ def _combined(group: Sequence[Instance], score: float, box_of: Callable[[Sequenc
     if plain := [i for i in group if i.fills_box]:
         box = box_of(plain)
         parts.append((box, full_mask(box)))
-    return Instance(group[0].label, score, *_union(parts))
+    return Instance(group[0].label, score, *united(parts))
 
 
 def _average_box(group: Sequence[Instance]) -> Box:
@@ -233,24 +234,6 @@ def _average_box(group: Sequence[Instance]) -> Box:
 
 def _mean_score(group: Sequence[Instance]) -> float:
     return math.fsum(i.score for i in group) / len(group)
-
-
-def _hull(boxes: Iterable[Box]) -> Box:
-    first, *others = boxes
-    for box in others:
-        first = first.hull(box)
-    return first
-
-
-def _union(parts: Sequence[tuple[Box, Mask]]) -> tuple[Box, Mask]:
-    """The union of masks in crops, and the outermost box."""
-    if len(parts) == 1:
-        return parts[0]
-    hull = _hull(box for box, _ in parts)
-    mask = np.zeros((hull.height, hull.width), np.bool_)
-    for box, part in parts:
-        mask[box.within(hull).slices] |= part
-    return hull, mask
 
 
 def _overlapping_groups(passes: Sequence[Sequence[Instance]], min_overlap: float) -> Iterator[list[Instance]]:

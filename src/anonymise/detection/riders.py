@@ -8,10 +8,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from anonymise.core.classes import label_of
-from anonymise.core.detections import Box, Instance, full_mask
+from anonymise.core.detections import Box, Instance, full_mask, united
 from anonymise.detection.merging import corners, ious
 
 __all__ = ["covered", "riders"]
@@ -118,8 +116,5 @@ def _rides(person: Box, machine: Box) -> bool:
 
 
 def _united(instance: Instance, region: Instance) -> Instance:
-    box = instance.box.hull(region.box)
-    mask = np.zeros((box.height, box.width), np.bool_)
-    for one in (instance, region):
-        mask[one.box.within(box).slices] |= one.mask
+    box, mask = united([(one.box, one.mask) for one in (instance, region)])
     return replace(instance, box=box, mask=mask)

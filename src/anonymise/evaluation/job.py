@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from anonymise.batch.paths import Places
+from anonymise.batch.paths import SUFFIXES, Places
 from anonymise.batch.preflight import check_models
 from anonymise.batch.storage import result_root_of
 from anonymise.batch.walker import TreeWalker, WalkProblem
-from anonymise.config import Config
+from anonymise.config import Config, FileKind
 from anonymise.core.errors import ImageError, UsageError
 from anonymise.evaluation import finders, page, report
 from anonymise.evaluation.coco_annotations import annotated_by_coco
@@ -25,7 +25,7 @@ from anonymise.evaluation.truth import Annotated, FileIndex, Found, Problem, Tru
 
 __all__ = ["Request", "Result", "evaluate_folder"]
 
-_SUFFIXES = {"mask": "_mask.png", "instances": "_instances.json"}
+_SUFFIXES = {kind.value: SUFFIXES[kind] for kind in (FileKind.MASK, FileKind.INSTANCES)}
 
 
 @dataclass(frozen=True, slots=True)

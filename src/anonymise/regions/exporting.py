@@ -112,9 +112,9 @@ def of_store(store: Store, batch: str | None) -> Iterator[tuple[str, Detections]
     Raises:
         StorageError: the store cannot be read.
     """
-    for relative in store.digests():
+    for relative, rows in store.in_force():
         objects, size = [], None
-        for row in store.of_image(relative).in_force:
+        for row in rows:
             if row.kind == "add" and batch in (None, row.batch):
                 size = size or row.size
                 wraps = size.width == 2 * size.height

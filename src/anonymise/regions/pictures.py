@@ -11,18 +11,16 @@ from string import Formatter
 from anonymise import images
 from anonymise.anonymiser import projection_of
 from anonymise.batch.paths import SUFFIXES
+from anonymise.batch.walker import is_own_output
 from anonymise.config import Config
 from anonymise.config.files import FileKind
 from anonymise.core.detections import Size
 from anonymise.core.errors import ImageError, UsageError
-from anonymise.core.orientation import upright_size
 
 __all__ = ["Picture", "Pictures"]
 
 _HEADER_BYTES = 1 << 18
 """A JPEG's size and metadata are nearly always within these; files on a share are slow to read whole."""
-
-_OWN = ("_preview", "_mask")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +81,14 @@ class Pictures:
         for folder, _, names in os.walk(root, onerror=complain):
             parts = Path(folder).relative_to(root).parts
             for name in names:
-                stem = PurePath(name).stem
-                if PurePath(name).suffix.lower() not in extensions or stem.endswith(_OWN) or name.startswith("._"):
+                file = Path(folder, name)
+                if file.suffix.lower() not in extensions or is_own_output(file) or name.startswith("._"):
                     continue
                 relative = "/".join((*parts, name))
-                if self._files.setdefault(relative, Path(folder, name)).parent != Path(folder):
+                if self._files.setdefault(relative, file) != file:
                     continue  # the same image in another folder
                 for mission in (parts if by_mission else ()) or ("",):
-                    key = self.rule.format(mission=mission, stem=stem, relative=relative)
+                    key = self.rule.format(mission=mission, stem=file.stem, relative=relative)
                     self._found[key][relative] = len(mission)
 
     def of(self, name: str) -> Picture | None:
@@ -140,6 +138,4 @@ class Pictures:
     def _described(self, relative: str, data: bytes) -> Picture:
         header = images.header(data, max_pixels=self.config.images.max_decoded_pixels)
         around, _ = projection_of(data, self.config)
-        size = Size(header.width, header.height)
-        # An image that stands on its side has its seam at the top and bottom of what is stored.
-        return Picture(relative, size, around.wraps and upright_size(size, header.orientation) == size)
+        return Picture(relative, Size(header.width, header.height), around.wraps_as_stored(header.orientation))

@@ -14,6 +14,7 @@ from anonymise.core import saved_instances
 from anonymise.core.classes import LABELS, label_of
 from anonymise.core.detections import MODEL, Box, Detections, Instance, Size
 from anonymise.core.orientation import upright_size
+from anonymise.core.wraparound import wholes
 from anonymise.corrections.shapes import object_of
 from anonymise.corrections.store import Correction, Store
 from anonymise.review.pictures import HIDDEN_ANYWAY, Picture
@@ -137,7 +138,7 @@ def shown(picture: Picture, store: Store, config: Config) -> Shown:
     data = picture.read()
     head = images.header(data, max_pixels=config.images.max_decoded_pixels)
     size = Size(head.width, head.height)
-    wraps = projection_of(data, config)[0].wraps and head.orientation < 5
+    wraps = projection_of(data, config)[0].wraps_as_stored(head.orientation)
     found = picture.detections(size)
     rows = store.of_image(picture.relative).in_force
     gone = {(row.category, row.shape) for row in rows if row.kind == "remove" and row.status == "drawn"}
@@ -148,7 +149,7 @@ def shown(picture: Picture, store: Store, config: Config) -> Shown:
 
 def _finds(found: Detections) -> Iterator[Find]:
     for instances, is_hidden in ((found.instances, True), (found.doubtful, False)):
-        for parts in _wholes([instance for instance in instances if instance.source == MODEL]):
+        for parts in wholes(instance for instance in instances if instance.source == MODEL):
             if is_hidden or not _is_covered(parts, found.instances):
                 yield Find(parts, found.size, is_hidden)
 
@@ -156,14 +157,6 @@ def _finds(found: Detections) -> Iterator[Find]:
 def _is_covered(parts: tuple[Instance, ...], hidden: Sequence[Instance]) -> bool:
     wanted = HIDDEN_ANYWAY * sum(part.area() for part in parts)
     return any(sum(part.overlap(other) for part in parts) >= wanted for other in hidden)
-
-
-def _wholes(instances: Sequence[Instance]) -> Iterator[tuple[Instance, ...]]:
-    first = 0
-    for n in range(1, len(instances) + 1):
-        if n == len(instances) or not instances[n].continues:
-            yield tuple(instances[first:n])
-            first = n
 
 
 def _box(box: Box) -> list[int]:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anonymise.batch.journal import Entry, JournalReader, State, journal_file
+from anonymise.batch.paths import SUFFIXES
+from anonymise.config import FileKind
 from anonymise.core import saved_instances
 from anonymise.core.detections import MODEL, Detections, Size
 from anonymise.core.errors import InstancesError, UnreadableImage
@@ -90,7 +92,7 @@ class Picture:
     @property
     def mask(self) -> Path:
         """Where its mask may be."""
-        return self.file.with_name(f"{self.file.stem}_mask.png")
+        return self.file.with_name(f"{self.file.stem}{SUFFIXES[FileKind.MASK]}")
 
     @property
     def folder(self) -> str:
@@ -129,7 +131,7 @@ class Picture:
             return Doubt(1.0, "its saved instances are damaged")
 
     def _saved(self) -> tuple[Path, bytes] | None:
-        name = f"{self.relative.rpartition('.')[0]}_instances.json"
+        name = self.relative.rpartition(".")[0] + SUFFIXES[FileKind.INSTANCES]
         for file in (folder / name for folder in self.instances_in):
             try:
                 return file, file.read_bytes()

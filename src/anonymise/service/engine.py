@@ -110,7 +110,7 @@ class Engine:
         self, config: Config, source: DetectionSource, anonymous: DetectionSource, *, n_workers: int, n_waiting: int
     ) -> None:
         self._config = config
-        self._sources = {True: source, False: anonymous}
+        self._source, self._anonymous = source, anonymous
         self._redactor = Redactor(config)
         self._static = StaticMask.of_options(config.static_mask, config.images.max_decoded_pixels)
         self._n_workers, self._n_waiting = n_workers, n_waiting
@@ -145,7 +145,7 @@ class Engine:
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
         image = read_image(images.encode_jpeg(noise), self._config)
         with self._model:
-            found = self._sources[False].of("").find(image)
+            found = self._anonymous.of("").find(image)
         self._redactor.redact(image, found)  # a static mask is of other pictures
         self.is_ready = True
 
@@ -227,7 +227,7 @@ class Engine:
             image = read_image(data, self._config, name=name)
             with self._model:
                 _stop_if(dropped)
-                found = self._sources[bool(name)].of(name).find(image)
+                found = (self._source if name else self._anonymous).of(name).find(image)
             _stop_if(dropped)
             static = None if self._static is None else self._static.of(image.size)
             return Done(self._redactor.redact(image, found, static=static).data, kind, found, n_pixels)

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from anonymise.core.errors import UsageError
 from anonymise.service.engine import Busy, Refused
 
-__all__ = ["HANDLERS", "Server", "Tokens", "body", "is_loopback", "listen", "parts", "secured"]
+__all__ = ["HANDLERS", "Server", "Tokens", "address_of", "body", "is_loopback", "listen", "parts", "secured"]
 
 log = logging.getLogger(__name__)
 
@@ -273,6 +273,12 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, made.detach())
     except OSError as error:
         raise UsageError(f"{host}:{port} cannot be listened at: {error.strerror or error}") from error
+
+
+def address_of(listening: socket.socket, host: str) -> str:
+    """The address of a socket for browsers, such as ``http://127.0.0.1:5000``."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listening.getsockname()[1]}"
 
 
 class Server(uvicorn.Server):
