@@ -37,15 +37,14 @@ export class Api {
     this.tab = window.name.slice(TAB.length);
   }
 
-  async fetch(path, { body, signal } = {}) {
+  async fetch(path, { body } = {}) {
     const headers = { Authorization: `Bearer ${this.token}`, "X-Review-Tab": this.tab };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     let response;
     try {
       const method = body === undefined ? "GET" : "POST";
-      response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal });
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
+      response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+    } catch {
       throw new ApiError(0, "no answer");
     }
     if (response.ok) return response;
