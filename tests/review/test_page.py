@@ -142,6 +142,26 @@ def test_twenty_pictures_by_the_keyboard_alone(browser: Browser, folder: Path) -
         assert len(decided(folder)) == 18
 
 
+def test_keys_and_clicks_that_are_faster_than_the_pictures_lose_none(browser: Browser, folder: Path) -> None:
+    with serving(folder, *KEYS) as server, opened(browser, server) as page:
+        page.get_by_role("button", name="All").click()
+        assert shown(page) == "a/00.png"
+        pressed = "new KeyboardEvent('keydown', { key: ' ', bubbles: true })"
+        page.evaluate(f"for (let n = 0; n < 6; n++) document.getElementById('stage').dispatchEvent({pressed})")
+        for n in (6, 5, 4, 3, 2, 1, 0):
+            expect(page.locator("#relative")).to_have_text(f"a/0{n}.png")
+            page.keyboard.press("ArrowLeft")
+        clicked = "document.querySelector(`[data-kind=${kind}]`).click()"
+        page.evaluate(f"for (const kind of ['sample', 'all', 'sample', 'all']) {clicked}")
+        for n in range(20):
+            expect(page.locator("#relative")).to_have_text(f"a/{n:02}.png")
+            expect(page.locator("#decide")).to_be_enabled()
+            expect(page.locator("#finds")).to_contain_text("car")
+            page.locator("#decide").click()
+        expect(page.locator("#empty")).to_be_visible()
+    assert len(decided(folder)) == 20
+
+
 def test_a_drag_is_a_miss_and_drawing_now_hides_it(browser: Browser, folder: Path) -> None:
     with serving(folder, *KEYS) as server, opened(browser, server) as page:
         page.get_by_role("button", name="All").click()

@@ -19,11 +19,10 @@ const KEYS = {
 };
 let texts = {};
 let session = null;
-let kind = null;
 let filters = {};
+let queue = null; // the one that is open: its kind, filters, and promises of the pictures ahead
 let entries = []; // pictures of this session, in the order in which they were shown
 let position = -1;
-let ahead = []; // promises of entries
 let actions = []; // what can be undone: drawings, marks and decisions
 let undone = [];
 let isSending = false;
@@ -80,38 +79,41 @@ function entryOf(item) {
 const imageOf = ({ item }, level) => `api/items/${item.id}/image?level=${level}&version=${item.version}`;
 
 async function claim(wanted = {}) {
-  const item = await api.json("api/claim", { body: { kind, ...filters, ...wanted } });
+  const item = await api.json("api/claim", { body: { kind: queue.kind, ...queue.filters, ...wanted } });
   return item ? entryOf(item) : null;
 }
 
 function fillAhead() {
   // One after the other: the server gives each the next picture that nobody has.
-  while (ahead.length < AHEAD) {
-    const before = ahead.at(-1) ?? Promise.resolve();
-    ahead.push(before.catch(() => {}).then((entry) => (entry === null ? null : claim())));
-    ahead.at(-1).catch(() => {});
+  const own = queue;
+  while (own.ahead.length < AHEAD) {
+    const before = own.ahead.at(-1) ?? Promise.resolve();
+    own.ahead.push(before.catch(() => {}).then((entry) => (entry === null || queue !== own ? null : claim())));
+    own.ahead.at(-1).catch(() => {});
   }
 }
 
 async function next() {
   if (position + 1 < entries.length) return show(position + 1);
-  if (kind === null) return undefined;
+  if (queue === null) return undefined;
+  const own = queue;
+  fillAhead();
+  const promise = own.ahead.shift(); // taken before it is waited for: a second call has the one behind it
   fillAhead();
   let entry;
   try {
-    entry = await ahead[0];
+    entry = await promise;
   } catch (error) {
-    ahead = [];
+    own.ahead = [];
     say(reasonOf(error), { bad: true });
     return undefined;
   }
-  ahead.shift();
+  if (queue !== own) return undefined; // another was opened meanwhile
   if (entry === null) {
-    ahead = [];
+    own.ahead = [];
     position = entries.length;
     return showNothing(text("empty"));
   }
-  fillAhead();
   entries.push(entry);
   return show(entries.length - 1);
 }
@@ -249,7 +251,7 @@ function paintCrop(canvas, { shape }) {
 
 async function refreshCounts() {
   try {
-    const state = await api.json(`api/queue?${new URLSearchParams({ kind: kind ?? "all", ...filters })}`);
+    const state = await api.json(`api/queue?${new URLSearchParams({ kind: queue?.kind ?? "all", ...filters })}`);
     for (const button of $("kinds").children) button.querySelector(".count").textContent = state.counts[button.dataset.kind] ?? 0;
     const { done, total } = state;
     $("progress-text").textContent = text("lookedAt", { done: done.toLocaleString(), total: total.toLocaleString() });
@@ -329,7 +331,9 @@ function remove() {
   }
 }
 
+/** At once, not by the dialog's own event, which comes later: the next key may save the picture before. */
 function markFalse(reason) {
+  $("reason").close();
   const entry = current();
   const id = stage.chosen;
   act({ entry, redo: () => entry.falseFinds.set(id, reason), undo: () => entry.falseFinds.delete(id) });
@@ -587,7 +591,7 @@ document.addEventListener("keydown", (event) => {
   active();
   if ($("reason").open) {
     const reason = REASONS[event.key.toLowerCase()];
-    if (reason) $("reason").close(reason);
+    if (reason) markFalse(reason);
     return;
   }
   if (document.querySelector("dialog[open]")) return;
@@ -641,14 +645,14 @@ stage.addEventListener("moved", sharpen);
 
 // Start -----------------------------------------------------------------------------------------------------------------------
 
-async function open(chosen) {
-  kind = chosen;
+async function open(kind) {
+  const own = (queue = { kind, filters, ahead: [] });
   for (const button of $("kinds").children) button.setAttribute("aria-pressed", button.dataset.kind === kind);
   entries = entries.filter((entry) => actions.some((action) => action.entry === entry) || undone.some((action) => action.entry === entry));
   position = entries.length;
-  ahead = [];
   showNothing(text("loading"));
   await api.json("api/session").catch(() => {}); // gives up what this tab has claimed and not shown
+  if (queue !== own) return;
   refreshCounts();
   position = entries.length - 1;
   await next();
@@ -688,12 +692,12 @@ function connect() {
     else if ($("filter").returnValue !== "apply") return;
     filters = Object.fromEntries([...new FormData(form)].filter(([, value]) => value));
     $("filter").returnValue = "";
-    open(kind);
+    open(queue.kind);
   });
   $("reasons").replaceChildren(...Object.entries(REASONS).map(([key, name]) => element("button", { value: name }, text(`reason.${name}`), element("kbd", { textContent: key.toUpperCase() }))));
-  $("reason").addEventListener("close", () => {
-    if (Object.values(REASONS).includes($("reason").returnValue)) markFalse($("reason").returnValue);
-    $("reason").returnValue = "";
+  $("reasons").addEventListener("submit", (event) => {
+    event.preventDefault();
+    markFalse(event.submitter.value);
   });
   $("kinds").replaceChildren(...session.kinds.map((name) => {
     const button = element("button", { type: "button" }, text(`kind.${name}`), element("span", { className: "count" }));
