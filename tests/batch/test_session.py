@@ -50,7 +50,7 @@ def test_a_run_stops_when_another_takes_its_folder_over(tmp_path: Path) -> None:
         )
     assert isinstance(report.stopped, StorageError)
     assert "elsewhere" in str(report.stopped)
-    assert progress.done == ["0.jpg"]
+    assert len(progress.done) == 1  # whichever was decoded first
     holder = read_holder(places.output)
     assert holder is not None
     assert holder.token == "another"
