@@ -1,10 +1,11 @@
 """The store of corrections: nothing twice, nothing half, nothing unseen."""
 
+import io
 import json
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from anonymise.core.detections import Size
 from anonymise.core.errors import StorageError, UsageError
+from anonymise.corrections.rowfiles import Row, rows_in
 from anonymise.corrections.shapes import canonical
 from anonymise.corrections.store import Correction, Store, new_id
 
@@ -195,31 +197,65 @@ def test_export_and_import(store: Store, tmp_path: Path) -> None:
     lines = list(store.exported())
     assert len(lines) == 4
     with Store(tmp_path / "other", create=True) as other:
-        assert other.imported(lines, "you") == 4
-        assert other.imported(lines, "you") == 0
+        assert other.imported(rows(lines), "you") == 4
+        assert other.imported(rows(lines), "you") == 0
         assert other.waiting() == set(names)  # nothing is drawn there yet
         assert other.counts() == {**store.counts(), "accepted": 2, "drawn": 0}
         assert other.fault() is None
-        with pytest.raises(UsageError, match="line 2"):
-            other.imported([lines[0], lines[1][:-9]], "you")
-        with pytest.raises(UsageError, match=r"line 1: .*surprise"):
-            other.imported([json.dumps({**json.loads(lines[0]), "surprise": 1})], "you")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"surprise": 1}, "surprise"),
+        ({"relative": 3}, "are texts"),
+        ({"relative": "\ud800.jpg"}, "surrogates not allowed"),
+        ({"reason": {"a": 1}}, "is no text"),
+        ({"id": 7}, "is no text"),
+        ({"width": 10**30}, "whole numbers"),
+        ({"shape": {"box": [1, 1, 1e400, 5]}}, "no number"),
+        ({"shape": {"polygon": "abc"}}, "is no list of 2 numbers"),
+        ({"shape": {"rle": {"size": 3, "counts": "x"}}}, "another size"),
+        ({"shape": [1]}, "one of box, polygon and rle"),
+    ],
+)
+def test_an_import_with_a_row_that_is_none_adds_nothing(store: Store, change: dict[str, object], problem: str) -> None:
+    good = json.dumps(ROW.as_dict())
+    for bad in (json.dumps({**ROW.as_dict(), **change}), good[:-9], "[1]"):
+        with pytest.raises(UsageError, match="list, line 2: no correction: ") as raised:
+            store.imported(rows([good, bad]), "you")
+    assert store.select() == []
+    with pytest.raises(UsageError, match=problem):
+        store.imported(rows([good, json.dumps({**ROW.as_dict(), **change})]), "you")
+    assert "no JSON" in str(raised.value)
+
+
+def rows(lines: Iterable[str]) -> Iterator[tuple[str, Row]]:
+    return rows_in(io.BufferedReader(io.BytesIO("\n".join(lines).encode())), "list")
 
 
 def test_further_tables_share_a_transaction(store: Store, tmp_path: Path) -> None:
-    steps: list[list[str]] = [["CREATE TABLE notes_text (id TEXT, text TEXT)"]]
-    store.tables("notes", steps)
+    tables = ["CREATE TABLE IF NOT EXISTS notes_text (id TEXT, text TEXT)"]
+    store.tables(tables)
     with pytest.raises(RuntimeError), store.changing() as connection:
         store.add([ROW], "me")
         connection.execute("INSERT INTO notes_text VALUES ('1', 'a')")
         raise RuntimeError
     assert (store.read("SELECT * FROM notes_text"), store.select()) == ([], [])
-    steps.append(["ALTER TABLE notes_text ADD COLUMN more TEXT"])
-    store.tables("notes", steps)
-    store.tables("notes", steps)
-    assert store.read("SELECT more FROM notes_text") == []
-    with Store(tmp_path / "store") as again, pytest.raises(StorageError, match="newer version"):
-        again.tables("notes", steps[:1])
+    with Store(tmp_path / "store") as again, store.changing():
+        again.tables(tables)  # reads only, so it waits for nobody
+        assert again.read("SELECT * FROM notes_text") == []
+
+
+def test_a_store_that_lost_its_content_is_no_new_one(tmp_path: Path) -> None:
+    """A run would uncover everything; a command that makes a store may make it, as after a crash at that moment."""
+    (tmp_path / "store").mkdir()
+    file_of(tmp_path).touch()
+    with pytest.raises(StorageError, match="is damaged: it is empty"):
+        Store(tmp_path / "store")
+    Store(tmp_path / "store", create=True).close()
+    with Store(tmp_path / "store") as made:
+        assert made.select() == []
 
 
 def test_a_store_that_is_not_there(tmp_path: Path) -> None:

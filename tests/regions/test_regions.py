@@ -158,7 +158,7 @@ def test_counts_of_a_dry_run_and_of_imports(case: Case, tmp_path: Path, capsys: 
     told = json.loads(capsys.readouterr().out)
     assert (told["good"], told["doubled"], told["unknown_pictures"], told["errors"]) == (985, 0, 12, 3)
     assert told["pictures"] == 4
-    assert told["first_errors"][2] == f"{file}, line 1001: left_top_x is nan, no number"
+    assert told["first_errors"][2] == f"{file}, line 1001: no number: left_top_x is nan"
     assert case.import_(file) == 1
     assert "nothing was imported: 3 rows cannot be used" in capsys.readouterr().err
     assert case.counts() == {}
@@ -314,7 +314,11 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "missing column": ("region_type,pano_id,left_top_x,left_top_y\n", "line 1: there is no column right_top_x"),
     "double column": (",".join((*TABLE, "pano_id")) + "\n", "line 1: the column pano_id is there twice"),
     "no picture": (",".join(TABLE[:-1]) + "\n", "line 1: there is no column pano_id or relative"),
-    "not UTF-8": (b"\xff\xfe\x00", "is not UTF-8"),
+    "not UTF-8": (HEADER.encode() + b"N,1,2,3,2,1,5,3,5,caf\xe9,M1_pano_0\n", "line 2 is not UTF-8"),
+    "cut UTF-16": (HEADER.encode("utf-16")[:-1], "is neither UTF-8 nor UTF-16"),
+    "NUL": (HEADER.encode() + b"N,1,2,3,2,1,5,3,5,\0,M1_pano_0\n", "line 2: there is a NUL byte in it"),
+    "open quotation": (f'{HEADER}N,1,2,3,2,1,5,3,5,"x,M1_pano_0\n{"N,2,2,2,2,2,5,5,5,x,M1_pano_0" * 3}', "end of data"),
+    "long line": (HEADER + "N," + "1" * 10_000_000, "line 2: field larger than field limit"),
     "empty": ("", "line 1: there is no header"),
     "header again": (f"{HEADER}N,1,2,3,2,1,5,3,5,x,M1_pano_0\n{HEADER}", "line 3: the header is there again"),
     "no end of line": (f'"{"x" * 200_000}",b', "line 1: field larger than field limit"),
@@ -340,13 +344,13 @@ def test_a_file_that_is_no_table_changes_nothing(kind: str, case: Case, tmp_path
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("N,1,2,3,2,1,5,3,5,x", "10 columns, the header has 11"),
-        ("N,1,2,3,2,1,5,3,inf,x,M1_pano_0", "right_bottom_y is inf, no number"),
-        ("N,1,2,3,2,1,5,3,,x,M1_pano_0", "right_bottom_y is empty, no number"),
+        ("N,1,2,3,2,1,5,3,5,x", "number of columns: 10, the header has 11"),
+        ("N,1,2,3,2,1,5,3,inf,x,M1_pano_0", "no number: right_bottom_y is inf"),
+        ("N,1,2,3,2,1,5,3,,x,M1_pano_0", "no number: right_bottom_y is empty"),
         ("N,1,200,3,200,1,205,3,205,x,M1_pano_0", "outside the picture"),
-        ("N,1,2,3,2,1,5,3,5,x,", "pano_id is empty"),
+        ("N,1,2,3,2,1,5,3,5,x,", "no picture: pano_id is empty"),
         ("X,1,2,3,2,1,5,3,5,x,M1_pano_0", "unknown region_type: X; --types X=CLASS names it"),
-        ("N,1,2,3,2,1,5,3,5,x,M1_twice", "M1_twice may be "),
+        ("N,1,2,3,2,1,5,3,5,x,M1_twice", "several pictures: M1_twice may be "),
         ("N,1,2,3,2,1,5,3,5,x,/etc/passwd", "/etc/passwd is no path below the input folder"),
         ("N,1,2,3,2,1,5,3,5,x,../M1_pano_0", "../M1_pano_0 is no path below the input folder"),
     ],

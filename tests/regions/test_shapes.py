@@ -146,7 +146,7 @@ def test_turning_back_is_the_inverse_of_amsterdams_upright_panorama(
     x: float, y: float, roll: float, pitch: float
 ) -> None:
     """The stored direction, turned by the inverse of the documented matrix, is the direction of the upright pixel."""
-    ((column, row),) = turned_back([(x, y)], FRAME, roll, pitch)
+    ((column, row),) = turned_back(np.array([(x, y)]), FRAME, roll, pitch)
 
     def direction(x: float, y: float) -> np.ndarray:
         phi, theta = (x - 4000) * math.pi / 4000, y * math.pi / 4000
@@ -157,8 +157,8 @@ def test_turning_back_is_the_inverse_of_amsterdams_upright_panorama(
 
 
 def test_without_angles_nothing_moves_and_roll_moves_the_horizon_at_the_side() -> None:
-    assert np.allclose(turned_back([(1234.5, 987.6)], FRAME, 0, 0), [(1234.5, 987.6)])
-    ahead, side = turned_back([(4000, 2000), (6000, 2000)], FRAME, 10, 0)
+    assert np.allclose(turned_back(np.array([(1234.5, 987.6)]), FRAME, 0, 0), [(1234.5, 987.6)])
+    ahead, side = turned_back(np.array([(4000, 2000), (6000, 2000)]), FRAME, 10, 0)
     assert np.allclose(ahead, (4000, 2000))
     assert np.allclose(side, (6000, 2000 - 10 / 180 * 4000))
 

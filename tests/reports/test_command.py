@@ -15,7 +15,7 @@ import pytest
 from anonymise.commands.cli import main
 from anonymise.core.detections import Box
 from anonymise.corrections.store import Store
-from anonymise.reports.desk import decide, public_status, receive, update
+from anonymise.reports.desk import decide, public_status, receive
 from tests.corrections.runs import Folders, noise
 from tests.fakes import read_image, write_image
 
@@ -53,8 +53,8 @@ def test_the_list_of_scanvan(files: Path, capsys: pytest.CaptureFixture[str]) ->
     assert reports(files, "import", source) == 1
     printed = capsys.readouterr()
     assert printed.out == "2 received, 2 refused\n"
-    assert printed.err.splitlines()[0].endswith("reports.json: entry 3: refused: the picture is not known here")
-    assert "entry 4: refused: a report is an object" in printed.err
+    assert printed.err.splitlines()[0].endswith("reports.json, entry 3: refused: the picture is not known here")
+    assert "entry 4: refused: no JSON: it is no object" in printed.err
     assert reports(files, "import", source) == 1
     assert capsys.readouterr().out == "2 known already, 2 refused\n"
     first, second = listed(files, capsys)
@@ -79,6 +79,7 @@ def test_the_list_of_scanvan(files: Path, capsys: pytest.CaptureFixture[str]) ->
             "line 3: refused: shapes: could not convert",
         ),
         ("\ufeff[]", "no reports", ""),
+        ("a,b\n1,2\n", "1 refused", "line 2: refused: a report has no 'a'; it has category"),
     ],
 )
 def test_other_files(files: Path, capsys: pytest.CaptureFixture[str], text: str, out: str, err: str) -> None:
@@ -91,9 +92,7 @@ def test_other_files(files: Path, capsys: pytest.CaptureFixture[str], text: str,
     assert "Traceback" not in printed.err
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"[1, 2", b"\xff\xfe", b"[" * 100_000, b"a,b\n1,2\n", b"shapes\n" + b"1" * 200_000]
-)
+@pytest.mark.parametrize("content", [b"", b"[1, 2", b"\xff\xfe", b"[" * 100_000, b"shapes\n" + b"1" * 200_000])
 def test_files_that_are_none(files: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
     (files / "reports.json").write_bytes(content)
     assert reports(files, "import", files / "reports.json") == 2
@@ -112,6 +111,18 @@ def served(files: Path) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
+        def do_GET(self) -> None:
+            if self.path != "/pieces.json":
+                super().do_GET()
+                return
+            self.protocol_version = "HTTP/1.1"
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for byte in (files / "reports.json").read_bytes():
+                self.wfile.write(b"1\r\n%c\r\n" % byte)
+            self.wfile.write(b"0\r\n\r\n")
+
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -123,6 +134,8 @@ def served(files: Path) -> Iterator[str]:
 def test_from_a_web_address(files: Path, served: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert reports(files, "import", f"{served}/reports.json") == 0
     assert capsys.readouterr().out == "2 received\n"
+    assert reports(files, "import", f"{served}/pieces.json") == 0
+    assert capsys.readouterr().out == "2 known already\n"
     assert reports(files, "import", f"{served}/none.json") == 2
     assert "404" in capsys.readouterr().err
     assert reports(files, "import", "http://127.0.0.1:9/reports.json") == 2
@@ -230,7 +243,6 @@ def test_twenty_kills_between_accepted_and_drawn(tmp_path: Path) -> None:
         published = read_image(folders.output / "1.png")
         states = {}
         with Store(folders.store_folder) as store:
-            update(store, 30)
             for id_, box in spots.items():
                 states[id_] = (public_status(store, id_) or {})["status"]
                 if states[id_] == "drawn":

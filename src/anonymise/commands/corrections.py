@@ -6,6 +6,7 @@ does exactly those images again that they concern.
 
 import argparse
 import getpass
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from anonymise.commands.arguments import add_config_options, parser
 from anonymise.commands.guard import guarded
 from anonymise.core.errors import ExitCode, UnreadableImage, UsageError
-from anonymise.core.plaintext import plural, printable
+from anonymise.core.plaintext import plural
 
 if TYPE_CHECKING:
     from anonymise.config import Config
@@ -195,10 +196,11 @@ def _list(args: argparse.Namespace, store: "Store") -> None:
 
 
 def _import(args: argparse.Namespace, store: "Store") -> int:
+    from anonymise.corrections.rowfiles import rows_in
+
     try:
-        text = sys.stdin.read() if args.file == "-" else Path(args.file).read_text("utf-8-sig")
-        return store.imported(text.splitlines(), args.by)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{args.file} cannot be read: {error}") from error
-    except UsageError as error:
-        raise UsageError(printable(f"{args.file}, {error}")) from error
+        data = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{args.file} cannot be read: {error.strerror or error}") from error
+    # An empty list makes an empty store.
+    return store.imported(rows_in(io.BufferedReader(io.BytesIO(data)), args.file) if data.strip() else (), args.by)

@@ -4,13 +4,14 @@ A region becomes a correction: every later run hides it, and does exactly the im
 """
 
 import argparse
+import functools
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from anonymise.commands.arguments import parser
 from anonymise.commands.corrections import add_author, opened, subcommand
@@ -19,9 +20,7 @@ from anonymise.core.errors import ExitCode, UsageError
 from anonymise.core.plaintext import plural, printable
 
 if TYPE_CHECKING:
-    from anonymise.core.detections import Detections, Size
-    from anonymise.corrections.store import Store
-    from anonymise.regions.exporting import Exported
+    from anonymise.core.detections import Size
     from anonymise.regions.rows import Region, RowError
     from anonymise.regions.transfer import Prepared
 
@@ -52,54 +51,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     actions = arguments.add_subparsers(dest="action", required=True, metavar="ACTION")
     take_in = subcommand(actions, "import", "take in regions from files or a table")
     put = take_in.add_argument
-    put("files", nargs="*", type=Path, metavar="FILE", help="CSV, .csv.gz, JSON Lines, or a folder of results")
+    put("files", nargs="*", type=Path, metavar="FILE", help="CSV, JSON Lines, either as .gz, or a folder of results")
     put("-i", "--input-folder", type=Path, required=True, metavar="IN", help="the images")
     put("-o", "--output-folder", type=Path, metavar="OUT", help="saved instances and records are also looked for here")
     put("-a", "--archive-folder", type=Path, metavar="ARCHIVE", help="originals are also looked for here")
-    put("--batch", type=_name, required=True, metavar="NAME", help="group, for status and undo, such as CTO-2020-03")
     put("--table", metavar="TABLE", help="a table of the database instead of files")
     add_database_options(take_in)
     put("--dry-run", action="store_true", help="only say what would be done")
     put("--json", action="store_true", help="say so as JSON")
     put("--only", metavar="GLOB", help="only pictures with such paths, as '2020/*'")
-    put("--frame", type=_size, metavar="WxH", help="size of the frame that the corners are in (8000x4000)")
-    put(
-        "--rectified",
-        action="store_true",
-        help="the frame is the panorama turned upright, by columns roll and pitch or by the records",
-    )
-    put(
-        "--shape",
-        choices=("rectangle", "polygon"),
-        default="rectangle",
-        help="what is hidden of the corners (%(default)s)",
-    )
+    rectified = "the frame is the panorama turned upright, by columns roll and pitch or by the records"
+    put("--rectified", action="store_true", help=rectified)
+    put("--shape", choices=("rectangle", "polygon"), default="rectangle", help="what is hidden of the corners")
     put("--padding", choices=("0",), help="no margins around the regions; they are generous already")
     put("--names", default="{mission}_{stem}", metavar="RULE", help="what pano_id is (%(default)s)")
-    put("--types", nargs="+", default=[], metavar="X=CLASS", help="further types, as P=person")
     put("--review", action="store_true", help="not in force before a reviewer accepts them")
     put("--allow-errors", type=int, default=0, metavar="N", help="import although N rows are none")
-    add_author(take_in)
     status = subcommand(actions, "status", "how many regions of a batch are drawn, and why the others are not")
-    status.add_argument("--batch", required=True, metavar="NAME", help="the group")
     undo = subcommand(actions, "undo", "take a batch back; the next run restores the earlier bytes")
-    undo.add_argument("--batch", required=True, metavar="NAME", help="the group")
-    add_author(undo)
+    for one in (take_in, status, undo):
+        one.add_argument("--batch", type=_name, required=True, metavar="NAME", help="the group, such as CTO-2020-03")
     export = subcommand(actions, "export", "hand out regions in the same columns")
     source = export.add_mutually_exclusive_group(required=True)
     source.add_argument("--instances", type=Path, metavar="TREE", help="saved instances below this folder")
     source.add_argument("--from-corrections", action="store_true", help="what corrections add")
     export.add_argument("--batch", metavar="NAME", help="only corrections of this group")
     export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="CSV file, or folder")
-    export.add_argument(
-        "--order",
-        choices=("table", "results"),
-        default="table",
-        help="one file as the table has it, or a folder with a file for each picture and type (%(default)s)",
-    )
-    export.add_argument("--frame", type=_size, metavar="WxH", help="size of the frame for the corners (8000x4000)")
-    export.add_argument("--types", nargs="+", default=[], metavar="X=CLASS", help="further types, as P=person")
+    order = "one file as the table has it, or a folder with a file for each picture and type (%(default)s)"
+    export.add_argument("--order", choices=("table", "results"), default="table", help=order)
     export.add_argument("--detected-by", metavar="TEXT", help="who found them (anonymise and its version)")
+    for one in (take_in, export):
+        one.add_argument("--frame", type=_size, metavar="WxH", help="size of the frame of the corners (8000x4000)")
+        one.add_argument("--types", nargs="+", default=[], metavar="X=CLASS", help="further types, as P=person")
+    for one in (take_in, undo):
+        add_author(one)
     args = arguments.parse_args(argv)
     does = {"import": _import, "status": _status, "undo": _undo, "export": _export}
     return guarded(lambda: does[args.action](args), prints_result=True)
@@ -141,11 +126,9 @@ def _import(args: argparse.Namespace) -> int:
     if bool(args.files) == (args.table is not None):
         raise UsageError("name files with regions, or a table with --table")
     roots = tuple(folder for folder in (args.input_folder, args.archive_folder) if folder is not None)
-    for folder in roots:
-        if not folder.is_dir():
-            raise UsageError(f"{folder} is no folder")
+    if missing := [folder for folder in roots if not folder.is_dir()]:
+        raise UsageError(f"{missing[0]} is no folder")
     config = configuration.load(args.config, args.set, has_archive=True)
-    pictures = Pictures(roots, config, args.names, args.output_folder)
     options = transfer.Options(
         batch=args.batch,
         types=_types(args.types),
@@ -156,6 +139,8 @@ def _import(args: argparse.Namespace) -> int:
         status="proposed" if args.review else "accepted",
     )
     notes: list[str] = []
+    by_rule = functools.cache(lambda rule: Pictures(roots, config, rule, args.output_folder))
+    pictures = by_rule(args.names)
     plan = transfer.prepared(_rows(args, notes), pictures, options, args.only)
     for note in notes:
         print(printable(note), file=sys.stderr)
@@ -168,12 +153,8 @@ def _import(args: argparse.Namespace) -> int:
         summary |= {"newly_hidden_pixels": pixels, "pictures_with_saved_instances": n}
     elif not is_refused:
         with opened(args, create=True) as (_, store), store.changing():
-            summary["imported"] = transfer.put(store, plan.rows, options, args.names, args.by)
-
-            def named(rule: str) -> Pictures:
-                return pictures if rule == args.names else Pictures(roots, config, rule)
-
-            summary["matched_again"] = transfer.matched_again(store, named, args.by)
+            summary["imported"] = len(store.add(plan.rows, args.by))
+            summary["matched_again"] = transfer.matched_again(store, by_rule, args.by)
     _show(summary, plan, as_json=args.json)
     if is_refused and not args.dry_run:
         errors = plural(len(plan.errors), "row")
@@ -185,14 +166,13 @@ def _rows(args: argparse.Namespace, notes: list[str]) -> "Iterator[Region | RowE
     from anonymise.commands.database import opened as database
     from anonymise.regions.rows import checked_table, from_table, read
 
-    if args.table is None:
-        for file in args.files:
-            yield from read(file, notes)
-        return
-    name = checked_table(args.table)
-    with database(args) as client:
-        result = client.query(f"SELECT * FROM {name}")  # noqa: S608 - a checked name
-    yield from from_table(name, result.columns, result.rows, notes)
+    for file in args.files:
+        yield from read(file, notes)
+    if args.table is not None:
+        name = checked_table(args.table)
+        with database(args) as client:
+            result = client.query(f"SELECT * FROM {name}")  # noqa: S608 - a checked name
+        yield from from_table(name, result.columns, result.rows, notes)
 
 
 def _summary(plan: "Prepared") -> dict[str, object]:
@@ -203,7 +183,7 @@ def _summary(plan: "Prepared") -> dict[str, object]:
         "doubled": len(plan.rows) - len({(row.relative, row.category, row.shape) for row in plan.rows}),
         "unknown_pictures": plan.unmatched,
         "errors": len(plan.errors),
-        "errors_by_kind": dict(Counter(error.kind for error in plan.errors)),
+        "errors_by_kind": dict(Counter(error.reason.partition(":")[0] for error in plan.errors)),
         "passed_over": plan.n_passed_over,
         "pictures": len(concerned),
         "pictures_by_folder": dict(sorted(Counter(name.rpartition("/")[0] for name in concerned).items())),
@@ -211,55 +191,49 @@ def _summary(plan: "Prepared") -> dict[str, object]:
 
 
 def _show(summary: dict[str, object], plan: "Prepared", *, as_json: bool) -> None:
-    shown = [f"{error.place}: {error.reason}" for error in plan.errors[:_MAX_SHOWN]]
+    errors = [f"{error.place}: {error.reason}" for error in plan.errors]
     if as_json:
-        print(json.dumps(summary | {"first_errors": shown, "warnings": plan.warnings}, ensure_ascii=False, indent=2))
+        told = summary | {"first_errors": errors[:_MAX_SHOWN], "warnings": plan.warnings}
+        print(json.dumps(told, ensure_ascii=False, indent=2))
         return
-    for text in chain(shown, plan.warnings[:_MAX_SHOWN]):
-        print(printable(text), file=sys.stderr)
-    for more, what in ((len(plan.errors) - len(shown), "row"), (len(plan.warnings) - _MAX_SHOWN, "warning")):
-        if more > 0:
-            print(f"and {plural(more, what)} more", file=sys.stderr)
+    _print_some(errors, sys.stderr)
+    _print_some(plan.warnings, sys.stderr)
     for name, value in summary.items():
         if isinstance(value, dict):
-            for key, n in islice(value.items(), _MAX_SHOWN):
-                print(f"    {printable(key) or '.'}: {n}")
-            if len(value) > _MAX_SHOWN:
-                print(f"    and {len(value) - _MAX_SHOWN} more (--json lists them)")
+            _print_some([f"    {key or '.'}: {n}" for key, n in value.items()])
         else:
             print(f"{name.replace('_', ' '):30}{value}")
+
+
+def _print_some(lines: Sequence[str], to: TextIO | None = None) -> None:
+    for line in lines[:_MAX_SHOWN]:
+        print(printable(line), file=to)
+    if len(lines) > _MAX_SHOWN:
+        print(f"    and {len(lines) - _MAX_SHOWN} more", file=to)
 
 
 def _status(args: argparse.Namespace) -> int:
     from anonymise.corrections.store import ENDED
 
+    open_ = ("unmatched", "stale", "failed")
     with opened(args) as (_, store):
         counts = store.counts(args.batch)
         print(", ".join(f"{n} {name}" for name, n in counts.items() if n) or "no regions")
-        open_ = f"batch = ? AND status IN ('unmatched', 'stale', 'failed') AND kind IS NOT NULL AND NOT {ENDED}"
-        rows = store.select(f"{open_} ORDER BY relative, id LIMIT {_MAX_SHOWN}", [args.batch])
+        where = f"batch = ? AND status IN {open_} AND kind IS NOT NULL AND NOT {ENDED} ORDER BY relative, id LIMIT ?"
+        rows = store.select(where, [args.batch, _MAX_SHOWN])
         for row in rows:
-            why = next((detail for _, what, detail in _events(store, row.id) if what == row.status), "")
-            print(printable(f"{row.relative}: {row.status}{': ' if why else ''}{why}"))
-        if (more := sum(counts[name] for name in ("unmatched", "stale", "failed")) - len(rows)) > 0:
-            print(f"and {more} more")
+            why = [row.status, *(detail for _, _, what, detail in store.events(row.id) if what == "status")]
+            print(printable(f"{row.relative}: {why[-1]}"))
+        if (more := sum(counts[name] for name in open_) - len(rows)) > 0:
+            print(f"    and {more} more")
     return ExitCode.OK
 
 
-def _events(store: "Store", id_: str) -> Iterator[tuple[str, str, str]]:
-    for at, _, what, detail in reversed(store.events(id_)):
-        yield at, what, detail
-
-
 def _undo(args: argparse.Namespace) -> int:
-    from anonymise.corrections.store import ENDED
-
-    with opened(args) as (_, store), store.changing():
-        mine = f"batch = ? AND source = 'external' AND kind IS NOT NULL AND status <> 'rejected' AND NOT {ENDED}"
-        ids = [row.id for row in store.select(mine, [args.batch])]
-        if not ids:
+    with opened(args) as (_, store):
+        if not (n := store.undo(args.by, batch=args.batch, source="external")):
             raise UsageError(f"--batch {args.batch}: there are no regions in force in this group")
-        print(f"undone: {plural(store.undo(args.by, ids=ids), 'region')}")
+        print(f"undone: {plural(n, 'region')}")
     return ExitCode.OK
 
 
@@ -272,18 +246,12 @@ def _export(args: argparse.Namespace) -> int:
     letters = {name: letter for letter, name in _types(args.types).items()}
     frame = args.frame or Size(8000, 4000)
     detected_by = args.detected_by or f"anonymise {version('anonymise')}"
-
-    def rows(found: "Iterable[tuple[str, Detections]]") -> "tuple[list[Exported], Counter[str]]":
+    with nullcontext((None, None)) if args.instances is not None else opened(args) as (_, store):
+        found = exporting.of_tree(args.instances) if store is None else exporting.of_store(store, args.batch)
         given = list(exporting.exported(found, letters, frame, detected_by))
-        return [row for row in given if not isinstance(row, str)], Counter(row for row in given if isinstance(row, str))
-
-    if args.instances is not None:
-        regions, left_out = rows(exporting.of_tree(args.instances))
-    else:
-        with opened(args) as (_, store):
-            regions, left_out = rows(exporting.of_store(store, args.batch))
+    regions = [row for row in given if not isinstance(row, str)]
     (exporting.write_results if args.order == "results" else exporting.write_table)(args.output, regions)
     print(f"{plural(len(regions), 'region')} of {plural(len({row.relative for row in regions}), 'picture')}")
-    for name, n in sorted(left_out.items()):
+    for name, n in sorted(Counter(row for row in given if isinstance(row, str)).items()):
         print(f"left out, as no type stands for it (--types X={name}): {n} {name}")
     return ExitCode.OK

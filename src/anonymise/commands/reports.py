@@ -6,8 +6,7 @@ draws what was accepted; status says what became of them.
 
 import argparse
 import contextlib
-import csv
-import itertools
+import io
 import json
 import sys
 from collections import Counter
@@ -74,22 +73,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _execute(args: argparse.Namespace) -> int:
-    from anonymise.reports.desk import decide, open_reports, public_status, report_statistics, update
+    from anonymise.reports.desk import decide, forget, open_reports, public_status, report_statistics
 
     with opened(args, create=args.action == "import") as (config, store):
+        forget(store, config.reports.reports_keep_days)
         if args.action == "import":
             return _import(args, config, store)
-        update(store, config.reports.reports_keep_days)
         if args.action in ("accept", "reject"):
             with store.changing():
                 for id_ in args.id:
                     decide(store, id_, args.by, f"{args.action}ed", args.reason)
             print(f"{args.action}ed: {plural(len(args.id), 'report')}")
-            update(store, config.reports.reports_keep_days)
-        if args.action == "list":
+        elif args.action == "list":
             for report in open_reports(store):
                 print(json.dumps(report))
-        elif args.action == "status":
+        else:
             found = report_statistics(store) if args.id is None else public_status(store, args.id)
             if found is None:
                 raise UsageError(f"there is no report {args.id}")
@@ -109,20 +107,18 @@ class _DryRun(Exception):
 
 
 def _import(args: argparse.Namespace, config: "Config", store: "Store") -> int:
-    from anonymise.reports.desk import update
+    from anonymise.corrections.rowfiles import rows_in, rows_of
     from anonymise.reports.files import read_reports
 
-    text = _fetched(args.source) if args.source.startswith(("http://", "https://")) else _read(args.source)
-    update(store, config.reports.reports_keep_days)
-    try:
-        reports = list(read_reports(text, args.convention))
-    except (ValueError, RecursionError, csv.Error) as error:
-        raise UsageError(f"{args.source}: {error}") from error
+    if args.source.startswith(("http://", "https://")):
+        rows = rows_in(io.BufferedReader(io.BytesIO(_fetched(args.source))), args.source)
+    else:
+        rows = rows_of(Path(args.source))
     counts: Counter[str] = Counter()
     known = {id_ for (id_,) in store.read("SELECT id FROM report")}
     with contextlib.suppress(_DryRun), store.changing() if args.dry_run else contextlib.nullcontext():
-        for place, report in reports:
-            counts[_taken_in(report, f"{args.source}: {place}", config, store, known)] += 1
+        for place, report in read_reports(list(rows), args.convention):
+            counts[_taken_in(report, place, config, store, known)] += 1
         if args.dry_run:
             raise _DryRun
     print(", ".join(f"{n} {what}" for what, n in counts.items()) or "no reports")
@@ -150,25 +146,20 @@ def _taken_in(report: object, place: str, config: "Config", store: "Store", know
     return str(found["status"])
 
 
-def _fetched(url: str) -> str:
+def _fetched(url: str) -> bytes:
     import requests
 
+    data = bytearray()
     try:
         with requests.get(url, timeout=_TIMEOUT_SECONDS, stream=True) as answer:
             answer.raise_for_status()
-            data = b"".join(itertools.islice(answer.iter_content(1 << 20), _MAX_MEGABYTES + 1))
+            for piece in answer.iter_content(1 << 20):
+                data += piece
+                if len(data) > _MAX_MEGABYTES << 20:
+                    raise UsageError(f"{url} has more than {_MAX_MEGABYTES} MB")
     except requests.RequestException as error:
         raise UsageError(f"{url} cannot be fetched: {error}") from error
-    if len(data) > _MAX_MEGABYTES << 20:
-        raise UsageError(f"{url} has more than {_MAX_MEGABYTES} MB")
-    return data.decode("utf-8", "replace")
-
-
-def _read(file: str) -> str:
-    try:
-        return Path(file).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read: {error}") from error
+    return bytes(data)
 
 
 def _calibrate(args: argparse.Namespace) -> int:

@@ -119,6 +119,11 @@ def checked(row: Correction) -> Correction:
     texts = (row.relative, row.category, row.source, row.batch, row.author)
     if not all(isinstance(text, str) and text for text in texts):
         raise ValueError("relative, category, source, batch and author are texts")
+    others = (row.created, row.id, row.status_at, row.status_by, row.sha256, row.reason, row.supersedes)
+    for text in (*texts, *(other for other in others if other is not None)):
+        if not isinstance(text, str):
+            raise ValueError(f"{text!r} is no text")
+        text.encode("utf-8", "surrogateescape")  # halves of characters cannot be kept
     known: Mapping[str, tuple[object, ...]] = {
         "source": SOURCES,
         "kind": ("add", "remove", None),
@@ -129,10 +134,10 @@ def checked(row: Correction) -> Correction:
         if (value := getattr(row, name)) not in values:
             raise ValueError(f"{name} {value!r} is not one of {', '.join(map(str, values))}")
     if row.relative.startswith("/") or ".." in row.relative.split("/"):
-        raise ValueError(f"{row.relative} is no path below the input folder")
+        raise ValueError(f"no picture: {row.relative} is no path below the input folder")
     if problem := unknown_classes(row.category):
         raise ValueError(problem)
-    if not all(isinstance(side, int) and side > 0 for side in row.size):
+    if not all(isinstance(side, int) and 0 < side < 1 << 31 for side in row.size):
         raise ValueError("width and height are whole numbers above 0")
     if row.sha256 is not None and re.fullmatch("[0-9a-f]{64}", row.sha256) is None:
         raise ValueError("sha256 is 64 hexadecimal digits in lower case")

@@ -14,31 +14,28 @@ from anonymise.core.errors import StorageError, UsageError
 
 __all__ = ["BUSY_SECONDS", "StoreFile"]
 
-_APPLICATION_ID = 0x414E4F43  # "ANOC"
+_APPLICATION_ID, _VERSION = 0x414E4F43, 1  # "ANOC"
 BUSY_SECONDS = 30.0
 """How long a process waits for another one that is writing."""
 
-_SCHEMA: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE correction (
-            id TEXT PRIMARY KEY, relative TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
-            kind TEXT CHECK (kind IN ('add', 'remove')), category TEXT NOT NULL, shape TEXT, source TEXT NOT NULL,
-            batch TEXT NOT NULL, author TEXT NOT NULL, created TEXT NOT NULL, sha256 TEXT, reason TEXT,
-            supersedes TEXT, padding INTEGER NOT NULL, status TEXT NOT NULL, status_at TEXT NOT NULL,
-            status_by TEXT NOT NULL) WITHOUT ROWID""",
-        "CREATE INDEX correction_of_image ON correction (relative)",
-        "CREATE INDEX correction_of_batch ON correction (batch, status)",
-        "CREATE INDEX correction_superseded ON correction (supersedes) WHERE supersedes IS NOT NULL",
-        "CREATE INDEX correction_of_status ON correction (status)",
-        """CREATE TABLE event (
-            n INTEGER PRIMARY KEY, at TEXT NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, correction_id TEXT,
-            detail TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL)""",
-        "CREATE INDEX event_of_correction ON event (correction_id)",
-        # Further tables, and how far they are: see `Store.tables`.
-        "CREATE TABLE room (name TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID",
-    ),
+_SCHEMA = (
+    """CREATE TABLE correction (
+        id TEXT PRIMARY KEY, relative TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
+        kind TEXT CHECK (kind IN ('add', 'remove')), category TEXT NOT NULL, shape TEXT, source TEXT NOT NULL,
+        batch TEXT NOT NULL, author TEXT NOT NULL, created TEXT NOT NULL, sha256 TEXT, reason TEXT,
+        supersedes TEXT, padding INTEGER NOT NULL, status TEXT NOT NULL, status_at TEXT NOT NULL,
+        status_by TEXT NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX correction_of_image ON correction (relative)",
+    "CREATE INDEX correction_of_batch ON correction (batch, status)",
+    "CREATE INDEX correction_superseded ON correction (supersedes) WHERE supersedes IS NOT NULL",
+    "CREATE INDEX correction_of_status ON correction (status)",
+    """CREATE TABLE event (
+        n INTEGER PRIMARY KEY, at TEXT NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, correction_id TEXT,
+        detail TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL)""",
+    "CREATE INDEX event_of_correction ON event (correction_id)",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {_VERSION}",
 )
-"""Element n brings a store from version n to n + 1; those that are out stay as they are."""
 
 
 class StoreFile:
@@ -61,6 +58,8 @@ class StoreFile:
         """
         self.file = folder / "corrections.sqlite"
         self._lock = threading.RLock()
+        if not create and self.file.is_file() and self.file.stat().st_size == 0:
+            raise self._is_damaged("it is empty")
         if not self.file.is_file():
             if not create:
                 raise UsageError(f"there is no store of corrections {self.file}; corrections add or import makes one")
@@ -95,48 +94,28 @@ class StoreFile:
     def _check_version(self) -> None:
         ask = self._connection.execute
         application, version = (ask(f"PRAGMA {key}").fetchone()[0] for key in ("application_id", "user_version"))
-        is_empty = ask("SELECT COUNT(*) = 0 FROM sqlite_master").fetchone()[0]
-        if application != _APPLICATION_ID and not is_empty:
+        if version > _VERSION and application == _APPLICATION_ID:
+            raise StorageError(f"{self.file} was written by a newer version of this program; update the program")
+        if application == _APPLICATION_ID:
+            return
+        with self.changing():  # another process may make the store at this moment
+            if ask("SELECT COUNT(*) FROM sqlite_master").fetchone()[0] == 0:
+                self.tables(_SCHEMA)
+        if ask("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
             raise StorageError(f"{self.file} is another program's database, not a store of corrections")
-        if version > len(_SCHEMA):
-            raise self._is_newer()
-        if version < len(_SCHEMA):
-            with self.changing():
-                version = ask("PRAGMA user_version").fetchone()[0]  # another process may have been first
-                for statement in (statement for step in _SCHEMA[version:] for statement in step):
-                    ask(statement)
-                ask(f"PRAGMA application_id = {_APPLICATION_ID}")
-                ask(f"PRAGMA user_version = {len(_SCHEMA)}")
 
-    def _is_newer(self) -> StorageError:
-        return StorageError(f"{self.file} was written by a newer version of this program; update the program")
+    def tables(self, statements: Sequence[str]) -> None:
+        """Makes tables, also those of other rooms, which read them with `read` and change them within `changing`.
+
+        Args:
+            statements: SQL that does nothing where it was done before.
+        """
+        with self._lock, self._errors():
+            for statement in statements:
+                self._connection.execute(statement)
 
     def _is_damaged(self, why: object) -> StorageError:
         return StorageError(f"{self.file} is damaged: {why}. Restore it from an export or a backup")
-
-    def tables(self, room: str, steps: Sequence[Sequence[str]]) -> None:
-        """Makes the further tables of a room, which it reads with `read` and changes within `changing`.
-
-        Args:
-            room: name of the room, with which its tables begin.
-            steps: SQL statements; element n brings the tables from version n to n + 1. Those that are out stay as they
-                are.
-
-        Raises:
-            StorageError: a newer version of this program made the tables.
-        """
-
-        def version() -> int:
-            found = self.read("SELECT version FROM room WHERE name = ?", [room])
-            return int(found[0][0]) if found else 0
-
-        if version() < len(steps):
-            with self.changing() as connection:
-                for statement in (statement for step in steps[version() :] for statement in step):
-                    connection.execute(statement)
-                connection.execute("INSERT OR REPLACE INTO room VALUES (?, ?)", [room, len(steps)])
-        if version() > len(steps):
-            raise self._is_newer()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -60,7 +60,7 @@ def canonical(shape: object, frame: Size) -> str:
             raise ValueError("the polygon has no area")
         return polygon_text(points)
     if kind == "rle" and isinstance(value, Mapping):
-        if list(value.get("size", ())) != [frame.height, frame.width]:
+        if value.get("size") != [frame.height, frame.width]:
             raise ValueError("the run lengths are of a picture of another size")
         runlengths.check_size(frame)
         runlengths.decode(value.get("counts"), frame)

@@ -23,6 +23,7 @@ from anonymise.corrections.correction import (
     utc_now,
 )
 from anonymise.corrections.file import StoreFile
+from anonymise.corrections.rowfiles import Row
 
 __all__ = ["ENDED", "IN_FORCE", "SOURCES", "STATUSES", "Correction", "Rows", "Store", "new_id", "utc_now"]
 
@@ -141,21 +142,24 @@ class Store(StoreFile):
         same = (row.kind, row.category, row.shape, row.source, row.batch, row.supersedes)
         return bool(self.read(sql, [_bytes(row.relative), *same]))
 
-    def undo(self, who: str, *, ids: Sequence[str] = (), batch: str | None = None) -> int:
+    def undo(self, who: str, *, ids: Sequence[str] = (), batch: str | None = None, source: str | None = None) -> int:
         """Ends corrections by rows that supersede them; gives their number.
 
         Args:
             who: pseudonym of who does it.
             ids: of the corrections.
             batch: instead of ``ids``, all corrections of this group that were not rejected.
+            source: with ``batch``, only those of this source.
 
         Raises:
             UsageError: there is no such correction, or it was undone before.
         """
         with self.changing():
-            which, values = ("status <> 'rejected' AND batch = ?", [batch]) if batch is not None else ("id = ?", ids)
-            where = f"kind IS NOT NULL AND NOT {ENDED} AND {which}"
-            rows = [row for value in values for row in self.select(where, [value])]
+            where = f"kind IS NOT NULL AND NOT {ENDED} AND "
+            rows = [row for id_ in ids for row in self.select(f"{where} id = ?", [id_])]
+            if batch is not None:
+                which = "status <> 'rejected' AND batch = ? AND source = IFNULL(?, source)"
+                rows = self.select(f"{where} {which}", [batch, source])
             if missing := set(ids).difference(row.id for row in rows):
                 raise UsageError(f"{min(missing)}: there is no such correction, or it was undone before")
             return len(self.add([_undoing(row, who) for row in rows], who))
@@ -246,24 +250,27 @@ class Store(StoreFile):
         for row in self.select("1 ORDER BY id"):
             yield json.dumps(row.as_dict(), sort_keys=True)
 
-    def imported(self, lines: Iterable[str], who: str) -> int:
-        """Takes lines in that `exported` gave; those that are here stay. Gives the number of new ones.
+    def imported(self, rows: Iterable[tuple[str, Row]], who: str) -> int:
+        """Takes rows in that `exported` gave; those that are here stay. Gives the number of new ones.
+
+        Args:
+            rows: places and rows, as `rowfiles` gives them.
+            who: pseudonym of who does it.
 
         Raises:
-            UsageError: a line is no correction; nothing is taken in.
+            UsageError: a row is no correction; nothing is taken in.
         """
-        rows = []
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
+        found = []
+        for place, values in rows:
             try:
-                values = json.loads(line)
-                rows.append(checked(Correction(**values)))
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
-                raise UsageError(f"line {number}: no correction: {error}") from error
-        # What was drawn elsewhere may not be drawn here.
-        rows = [replace(row, status="accepted") if row.status in IN_FORCE else row for row in rows]
-        return len(self.add(rows, who))
+                if isinstance(values, ValueError):
+                    raise values
+                row = checked(Correction(**values))
+            except (ValueError, TypeError) as error:
+                raise UsageError(f"{place}: no correction: {error}") from error
+            # What was drawn elsewhere may not be drawn here.
+            found.append(replace(row, status="accepted") if row.status in IN_FORCE else row)
+        return len(self.add(found, who))
 
 
 def _undoing(row: Correction, who: str) -> Correction:

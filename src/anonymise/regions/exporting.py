@@ -3,9 +3,11 @@
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import chain, groupby
+from contextlib import suppress
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from anonymise.batch.paths import SUFFIXES
 from anonymise.config.files import FileKind
@@ -17,13 +19,15 @@ from anonymise.core.plaintext import csv_cell
 from anonymise.core.wraparound import Frame, join_seam, split_at_seam
 from anonymise.corrections.shapes import box_around, object_of
 from anonymise.corrections.store import Store
-from anonymise.regions.rows import RESULT_FILES, RESULT_ORDER, TABLE_ORDER
+from anonymise.regions.rows import CORNERS, RESULT_TYPES
 
 __all__ = ["Exported", "exported", "of_store", "of_tree", "write_results", "write_table"]
 
+_TABLE_ORDER = ("left_top", "right_top", "left_bottom", "right_bottom")
+"""Order of the corners in Amsterdam's table ``panoramas_region``; that of its workers is `CORNERS`."""
 
-@dataclass(frozen=True, slots=True)
-class Exported:
+
+class Exported(NamedTuple):
     """A region on its way to another system.
 
     Attributes:
@@ -38,17 +42,15 @@ class Exported:
     box: Box
     detected_by: str
 
-    @property
-    def pano_id(self) -> str:
-        """Mission and name of the picture, as Amsterdam joins them."""
-        path = PurePosixPath(self.relative)
-        return f"{path.parent.name}_{path.stem}"
-
-    def corner(self, name: str) -> tuple[int, int]:
-        """(x, y) of a corner, such as ``left_top``."""
-        return (self.box.left if "left" in name else self.box.right), (
-            self.box.top if "top" in name else self.box.bottom
-        )
+    def cells(self) -> dict[str, object]:
+        """Name of a column → what a table has of it."""
+        path, box = PurePosixPath(self.relative), self.box
+        cells: dict[str, object] = {"region_type": self.kind}
+        for corner in CORNERS:
+            cells[f"{corner}_x"] = box.left if "left" in corner else box.right
+            cells[f"{corner}_y"] = box.top if "top" in corner else box.bottom
+        pano_id = f"{path.parent.name}_{path.stem}"
+        return cells | {"detected_by": csv_cell(self.detected_by), "pano_id": csv_cell(pano_id)}
 
 
 def exported(
@@ -130,7 +132,7 @@ def write_table(file: Path, regions: Iterable[Exported]) -> None:
     Raises:
         UsageError: it cannot be written.
     """
-    _write(file, TABLE_ORDER, regions, has_picture=True)
+    _write(file, (*_columns(_TABLE_ORDER), "pano_id"), regions)
 
 
 def write_results(folder: Path, regions: Iterable[Exported]) -> None:
@@ -139,27 +141,31 @@ def write_results(folder: Path, regions: Iterable[Exported]) -> None:
     Raises:
         UsageError: one cannot be written, or there are none for a type.
     """
+    names = {kind: name for name, kind in reversed(RESULT_TYPES.items())}
 
     def target(region: Exported) -> Path:
-        if (name := RESULT_FILES.get(region.kind)) is None:
-            raise UsageError(f"--order results has files for the types {' and '.join(RESULT_FILES)}, not {region.kind}")
+        if (name := names.get(region.kind)) is None:
+            raise UsageError(f"--order results has files for the types {' and '.join(names)}, not {region.kind}")
         return folder / PurePosixPath(region.relative).with_suffix("") / f"{name}.csv"
 
     for file, some in groupby(sorted(regions, key=target), target):
-        _write(file, RESULT_ORDER, some, has_picture=False)
+        _write(file, _columns(CORNERS), some)
 
 
-def _write(file: Path, order: tuple[str, ...], regions: Iterable[Exported], *, has_picture: bool) -> None:
+def _columns(corners: tuple[str, ...]) -> tuple[str, ...]:
+    return ("region_type", *(f"{corner}_{axis}" for corner in corners for axis in "xy"), "detected_by")
+
+
+def _write(file: Path, columns: tuple[str, ...], regions: Iterable[Exported]) -> None:
+    half = file.with_name(f"{file.name}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w", encoding="utf-8", newline="") as opened:
-            writer = csv.writer(opened)
-            picture = ("pano_id",) if has_picture else ()
-            writer.writerow(
-                ("region_type", *(f"{corner}_{axis}" for corner in order for axis in "xy"), "detected_by", *picture)
-            )
-            for row in regions:
-                ends = (row.detected_by, row.pano_id) if has_picture else (row.detected_by,)
-                writer.writerow((row.kind, *chain.from_iterable(map(row.corner, order)), *map(csv_cell, ends)))
+        with half.open("w", encoding="utf-8", newline="") as opened:
+            writer = csv.DictWriter(opened, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(region.cells() for region in regions)
+        half.replace(file)
     except OSError as error:
+        with suppress(OSError):
+            half.unlink(missing_ok=True)
         raise UsageError(f"{file} cannot be written: {error.strerror or error}") from error

@@ -3,15 +3,17 @@
 import json
 import math
 import os
+import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from string import Formatter
+from typing import NamedTuple
 
 from anonymise import images
 from anonymise.anonymiser import projection_of
 from anonymise.batch.paths import SUFFIXES
-from anonymise.batch.walker import is_own_output
+from anonymise.batch.walker import folded, is_own_output
 from anonymise.config import Config
 from anonymise.config.files import FileKind
 from anonymise.core.detections import Size
@@ -23,8 +25,7 @@ _HEADER_BYTES = 1 << 18
 """A JPEG's size and metadata are nearly always within these; files on a share are slow to read whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(NamedTuple):
     """An image that regions belong to.
 
     Attributes:
@@ -42,6 +43,8 @@ class Picture:
 class Pictures:
     """The images of folders, by the names that another system has for them. Reads the folders once.
 
+    Case and the composition of letters do not count in names, as systems differ in both.
+
     Args:
         roots: input folder and archive; an image of several is the first one's.
         config: says which files are images, and which are panoramas.
@@ -57,7 +60,7 @@ class Pictures:
     config: Config
     rule: str = "{mission}_{stem}"
     records: Path | None = None
-    _found: dict[str, dict[str, int]] = field(init=False)
+    _named: dict[str, list[str]] = field(init=False)
     _files: dict[str, Path] = field(init=False)
     _known: dict[str, Picture] = field(init=False, default_factory=dict)
 
@@ -69,7 +72,7 @@ class Pictures:
             raise UsageError(f"--names {self.rule}: {error}") from error
         if not fields or fields - {"mission", "stem", "relative"}:
             raise UsageError(f"--names {self.rule}: it is made of {{mission}}, {{stem}} and {{relative}}")
-        self._found, self._files = defaultdict(dict), {}
+        self._named, self._files = defaultdict(list), {}
         for root in self.roots:
             self._index(root, "mission" in fields)
 
@@ -87,9 +90,9 @@ class Pictures:
                 relative = "/".join((*parts, name))
                 if self._files.setdefault(relative, file) != file:
                     continue  # the same image in another folder
-                for mission in (parts if by_mission else ()) or ("",):
-                    key = self.rule.format(mission=mission, stem=file.stem, relative=relative)
-                    self._found[key][relative] = len(mission)
+                missions = set(parts if by_mission else ()) or {""}
+                for key in {self.rule.format(mission=one, stem=file.stem, relative=relative) for one in missions}:
+                    self._named[folded(key)].append(relative)
 
     def of(self, name: str) -> Picture | None:
         """The image with this name of another system, or with this path; None where there is none.
@@ -97,12 +100,14 @@ class Pictures:
         Raises:
             ValueError: several images fit, or the image cannot be read.
         """
-        if name in self._files:
-            return self._picture(name)
-        fitting = self._found.get(name, {})
-        longest = [relative for relative, length in fitting.items() if length == max(fitting.values())]
+        for spelling in (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)):
+            if spelling in self._files:
+                return self._picture(spelling)
+        fitting = self._named.get(folded(name), ())
+        lengths = [len(PurePath(relative).stem) for relative in fitting]
+        longest = [relative for relative, n in zip(fitting, lengths, strict=True) if n == min(lengths)]  # its mission
         if len(longest) > 1:
-            raise ValueError(f"{name} may be {longest[0]} or {longest[1]}")
+            raise ValueError(f"several pictures: {name} may be {longest[0]} or {longest[1]}")
         return self._picture(longest[0]) if longest else None
 
     def angles(self, relative: str) -> tuple[float, float] | None:
@@ -120,18 +125,15 @@ class Pictures:
 
     def _picture(self, relative: str) -> Picture:
         if relative not in self._known:
-            file = self._files[relative]
             try:
-                with file.open("rb") as opened:
+                with self._files[relative].open("rb") as opened:
                     data = opened.read(_HEADER_BYTES)
                     try:
                         picture = self._described(relative, data)
                     except ImageError:
                         picture = self._described(relative, data + opened.read())
-            except OSError as error:
-                raise ValueError(f"{relative} cannot be read: {error.strerror or error}") from error
-            except ImageError as error:
-                raise ValueError(f"{relative} cannot be read: {error}") from error
+            except (OSError, ImageError) as error:
+                raise ValueError(f"no picture: {relative} cannot be read: {error}") from error
             self._known[relative] = picture
         return self._known[relative]
 

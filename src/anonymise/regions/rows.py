@@ -1,46 +1,23 @@
 """Tables of regions, in files and in databases, as rows. Columns are found by their names, wherever they stand."""
 
-import csv
-import gzip
-import itertools
-import json
 import math
 import os
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple
 
 from anonymise.core.errors import UsageError
+from anonymise.corrections.rowfiles import Row, header, rows_of
 
-__all__ = [
-    "CORNERS",
-    "RESULT_FILES",
-    "RESULT_ORDER",
-    "TABLE_ORDER",
-    "Region",
-    "RowError",
-    "checked_table",
-    "from_table",
-    "read",
-]
+__all__ = ["CORNERS", "RESULT_TYPES", "Region", "RowError", "checked_table", "from_table", "read"]
 
 CORNERS = ("left_top", "right_top", "right_bottom", "left_bottom")
-"""Corners in the order in which they go round."""
+"""Corners in the order in which they go round; Amsterdam's workers write them so."""
 
-TABLE_ORDER = ("left_top", "right_top", "left_bottom", "right_bottom")
-"""Order of the corners in Amsterdam's table ``panoramas_region``."""
-
-RESULT_ORDER = CORNERS
-"""Order of the corners in the result files of Amsterdam's workers."""
-
-RESULT_FILES = {"N": "regions_lp", "G": "regions_f"}
-"""Type of regions → name of the result file that we write for it, without its suffix."""
-
-_RESULT_TYPES = {"regions_lp": "N", "regions_f": "G", "regions_fd": "G", "regions_fg": "G"}
-"""Name of a result file without its suffix → type of its regions."""
+RESULT_TYPES = {"regions_lp": "N", "regions_f": "G", "regions_fd": "G", "regions_fg": "G"}
+"""Name of a result file of Amsterdam's workers, without its suffix → type of its regions."""
 
 _FORMS: Sequence[tuple[str, ...]] = (
     tuple(f"{corner}_{axis}" for corner in CORNERS for axis in "xy"),
@@ -51,14 +28,13 @@ _OPTIONAL = ("region_type", "pano_id", "relative", "detected_by", "id", "score",
 _TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """A row of a table of regions.
 
     Attributes:
         place: file and line, or table and row.
         picture: what the other system calls the picture.
-        corners: (x, y) of the four corners, in the pixels of the other system's frame, in any order.
+        corners: (x, y) of the four corners, in the pixels of the other system's frame.
         kind: letter or word of the type of the region.
         detected_by: who found it; empty where the row does not say.
         angles: roll and pitch of the picture in degrees, where the row says them.
@@ -69,61 +45,40 @@ class Region:
     picture: str
     corners: tuple[tuple[float, float], ...]
     kind: str
-    detected_by: str = ""
-    angles: tuple[float, float] | None = None
-    in_picture: bool = False
+    detected_by: str
+    angles: tuple[float, float] | None
+    in_picture: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RowError:
-    """A row that is none.
-
-    Attributes:
-        place: file and line, or table and row.
-        kind: what kind of error it is, the same words for all of a kind.
-        reason: for people.
-    """
+class RowError(NamedTuple):
+    """A row that is none: its file and line, and the reason, whose words before a colon are the kind of error."""
 
     place: str
-    kind: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Header:
-    """Where the wanted columns stand.
-
-    Attributes:
-        form: names of the columns with the corners.
-        column: name → index.
-    """
-
-    form: tuple[str, ...]
-    column: Mapping[str, int]
 
 
 def read(path: Path, notes: list[str]) -> Iterator[Region | RowError]:
     """The rows of a file, or of a folder of result files.
 
-    CSV (``,``, ``;`` or tab, as the header has it), also compressed by gzip, and JSON Lines. In a folder, every
-    CSV file says by its name what its regions are, and by its path ``…/MISSION/PANO/`` of which picture.
+    In a folder, every result file says by its name what its regions are, and by its path ``…/MISSION/PANO/`` of which
+    picture.
 
     Args:
-        path: of the file or folder.
+        path: of the file (`rowfiles`) or folder.
         notes: gets what the operator should know, once a file.
 
     Raises:
         UsageError: the file cannot be read, or has no header with the columns that are wanted; names file and line.
     """
-    if path.is_dir():
-        files = sorted(_below(path))
-        if not files:
-            raise UsageError(f"{path}: there is no {', '.join(f'{name}.csv' for name in _RESULT_TYPES)} below it")
-        for file in files:
-            known = {"region_type": _RESULT_TYPES[file.stem], "pano_id": "_".join(file.parent.parts[-2:])}
-            yield from _read_file(file, known, notes)
-    else:
-        yield from _read_file(path, {}, notes)
+    files = sorted(_below(path)) if path.is_dir() else [path]
+    if not files:
+        raise UsageError(f"{path}: there is no {', '.join(f'{name}.csv' for name in RESULT_TYPES)} below it")
+    for file in files:
+        known = {}
+        if path.is_dir():
+            known = {"region_type": RESULT_TYPES[file.stem], "pano_id": "_".join(file.parent.parts[-2:])}
+        for place, row in rows_of(file, partial(_check, known, notes)):
+            yield _region(place, row, known)
 
 
 def _below(path: Path) -> Iterator[Path]:
@@ -131,62 +86,7 @@ def _below(path: Path) -> Iterator[Path]:
         raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
 
     for folder, _, names in os.walk(path, onerror=complain):
-        yield from (Path(folder, name) for name in names if name.endswith(".csv") and name[:-4] in _RESULT_TYPES)
-
-
-def _read_file(file: Path, known: Mapping[str, str], notes: list[str]) -> Iterator[Region | RowError]:
-    try:
-        unpacks = gzip.open if file.suffix.lower() == ".gz" else open
-        with unpacks(file, "rt", encoding="utf-8-sig", newline="") as text:
-            if ".jsonl" in file.name.lower() or ".ndjson" in file.name.lower():
-                yield from _json_lines(file, text, notes)
-            else:
-                yield from _csv(file, text, known, notes)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from error
-
-
-def _csv(file: Path, text: IO[str], known: Mapping[str, str], notes: list[str]) -> Iterator[Region | RowError]:
-    first = text.readline()
-    delimiter = max(",;\t", key=first.count)
-    lines = csv.reader(itertools.chain([first], text), delimiter=delimiter)
-    try:
-        names = next(lines, [])
-        header = _header(names, f"{file}, line 1", known, notes)
-        for values in lines:
-            if not any(map(str.strip, values)):
-                continue
-            place = f"{file}, line {lines.line_num}"
-            if sorted(map(str.casefold, values)) == sorted(map(str.casefold, names)):
-                raise UsageError(f"{place}: the header is there again; import the files one by one")
-            if len(values) != len(names):
-                yield RowError(place, "number of columns", f"{len(values)} columns, the header has {len(names)}")
-            else:
-                yield _row(place, values, header, known)
-    except csv.Error as error:
-        raise UsageError(f"{file}, line {lines.line_num}: {error}") from error
-
-
-def _json_lines(file: Path, lines: Iterable[str], notes: list[str]) -> Iterator[Region | RowError]:
-    header, names = None, None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        place = f"{file}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield RowError(place, "no JSON", str(error))
-            continue
-        if not isinstance(row, dict):
-            yield RowError(place, "no JSON", "it is no object")
-            continue
-        if header is None or names != list(row):
-            names = list(row)
-            header = _header(names, place, {}, notes)
-        yield _row(place, list(row.values()), header, {})
+        yield from (Path(folder, name) for name in names if name.endswith(".csv") and name[:-4] in RESULT_TYPES)
 
 
 def checked_table(name: str) -> str:
@@ -214,66 +114,82 @@ def from_table(
     Raises:
         UsageError: a column is missing.
     """
-    header = _header(columns, f"table {table}", {}, notes)
+    names = header(columns, f"table {table}")
+    _check({}, notes, f"table {table}", names)
     for number, values in enumerate(rows, start=1):
-        yield _row(f"table {table}, row {number}", values, header, {})
+        yield _region(f"table {table}, row {number}", dict(zip(names, values, strict=True)), {})
 
 
-def _header(names: Sequence[str], place: str, known: Mapping[str, str], notes: list[str]) -> _Header:
-    folded = [str(name).strip().lower() for name in names]
-    doubled = sorted({name for name in folded if name and folded.count(name) > 1})
-    if doubled:
-        raise UsageError(f"{place}: the column {doubled[0]} is there twice")
-    column = {name: index for index, name in enumerate(folded)}
-    form = next((form for form in _FORMS if all(name in column for name in form)), None)
+def _check(known: Mapping[str, str], notes: list[str], place: str, names: Sequence[str]) -> None:
+    """Whether the columns that are wanted are there.
+
+    Args:
+        known: what rows need not say.
+        notes: gets the names of columns that are not used.
+        place: of the header.
+        names: of the columns.
+    """
+    form = next((form for form in _FORMS if {*form} <= {*names}), None)
     if form is None:
-        missing = [name for name in _FORMS[0] if name not in column]
+        missing = [name for name in _FORMS[0] if name not in names]
         if len(missing) == len(_FORMS[0]):
             raise UsageError(f"{place}: there is no header with the names of the columns, such as {_FORMS[0][0]}")
         raise UsageError(f"{place}: there is no column {', '.join(missing)}")
-    if "region_type" not in column and "region_type" not in known:
-        raise UsageError(f"{place}: there is no column region_type")
-    if not {"pano_id", "relative"} & (column.keys() | known.keys()):
-        raise UsageError(f"{place}: there is no column pano_id or relative, so nobody knows the picture")
-    unknown = ", ".join(name for name in folded if name not in (*form, *_OPTIONAL))
-    if unknown and not any(note.endswith(f": {unknown}") for note in notes):
-        notes.append(f"{place}: not used: {unknown}")
-    return _Header(form, column)
+    for wanted, why in (
+        ({"region_type"}, "region_type"),
+        ({"pano_id", "relative"}, "pano_id or relative, so nobody knows the picture"),
+    ):
+        if not wanted & {*names, *known}:
+            raise UsageError(f"{place}: there is no column {why}")
+    unused = ", ".join(name for name in names if name and name not in (*form, *_OPTIONAL))
+    if unused and not any(note.endswith(f": {unused}") for note in notes):
+        notes.append(f"{place}: not used: {unused}")
 
 
-def _row(place: str, values: Sequence[Any], header: _Header, known: Mapping[str, str]) -> Region | RowError:
+def _region(place: str, row: Row, known: Mapping[str, str]) -> Region | RowError:
+    try:
+        if isinstance(row, ValueError):
+            raise row
+        return _parsed(place, {**known, **row})
+    except ValueError as error:
+        return RowError(place, str(error))
+
+
+def _parsed(place: str, row: Mapping[str, Any]) -> Region:
     def text(name: str) -> str:
-        index = header.column.get(name)
-        value = known.get(name, "") if index is None else values[index]
+        value = row.get(name)
+        if isinstance(value, list | dict):
+            raise ValueError(f"no text: {name} has several values")
         return "" if value is None else str(value).strip()
 
-    numbers = []
-    for name in header.form:
-        if (number := _number(text(name))) is None:
-            return RowError(place, "no number", f"{name} is {text(name) or 'empty'}, no number")
-        numbers.append(number)
-    if len(numbers) == 8:
-        corners = tuple(zip(numbers[::2], numbers[1::2], strict=True))
-    else:
+    def number(name: str) -> float:
+        shown = text(name)
+        try:
+            found = float(shown)
+        except ValueError:
+            found = math.nan
+        if not math.isfinite(found) or "_" in shown:
+            hint = "; decimals have a point" if "," in shown else ""
+            raise ValueError(f"no number: {name} is {shown[:40] or 'empty'}{hint}")
+        return found
+
+    form = next(form for form in _FORMS if {*form} <= row.keys())
+    numbers = list(map(number, form))
+    if len(numbers) == 4:
         left, top, right, bottom = numbers
-        if header.form[2] == "width":
+        if form[2] == "width":
+            if right <= 0 or bottom <= 0:
+                raise ValueError("no area: width and height are above 0")
             right, bottom = left + right, top + bottom
-        corners = ((left, top), (right, top), (right, bottom), (left, bottom))
+        numbers = [left, top, right, top, right, bottom, left, bottom]
+    corners = tuple(zip(numbers[::2], numbers[1::2], strict=True))
     if len(set(corners)) == 1:
-        return RowError(place, "no area", "all corners are the same")
-    picture, kind = text("relative").replace("\\", "/") or text("pano_id"), text("region_type")
+        raise ValueError("no area: all corners are the same")
+    picture = text("relative").replace("\\", "/") or text("pano_id")
     if not picture:
-        return RowError(place, "no picture", "pano_id is empty")
-    if picture.startswith("/") or ".." in picture.split("/"):
-        return RowError(place, "no picture", f"{picture} is no path below the input folder")
-    angles = _number(text("roll")), _number(text("pitch"))
-    both = None if angles[0] is None or angles[1] is None else (angles[0], angles[1])
-    return Region(place, picture, corners, kind, text("detected_by"), both, len(numbers) == 4)
-
-
-def _number(text: str) -> float | None:
+        raise ValueError("no picture: pano_id is empty")
     try:
-        number = float(text)
+        angles = number("roll"), number("pitch")
     except ValueError:
-        return None
-    return number if math.isfinite(number) and "_" not in text else None
+        angles = None  # most tables have none, and most imports need none
+    return Region(place, picture, corners, text("region_type"), text("detected_by"), angles, len(form) == 4)

@@ -1,11 +1,17 @@
 """Rows of regions into corrections, all of a batch or none."""
 
+import functools
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -15,23 +21,21 @@ from anonymise.config.files import FileKind
 from anonymise.core import saved_instances
 from anonymise.core.detections import Detections, Size
 from anonymise.core.errors import InstancesError
+from anonymise.core.plaintext import printable
 from anonymise.core.wraparound import split_at_seam
-from anonymise.corrections.correction import Correction
-from anonymise.corrections.shapes import canonical, object_of
+from anonymise.corrections.correction import Correction, checked
+from anonymise.corrections.shapes import Point, box_around, object_of
 from anonymise.corrections.store import ENDED, Store
 from anonymise.regions.pictures import Picture, Pictures
 from anonymise.regions.rows import Region, RowError
 from anonymise.regions.shapes import shape_of
 
-__all__ = ["TYPES", "Options", "Prepared", "match_waiting", "matched_again", "newly_hidden", "prepared", "put"]
+__all__ = ["TYPES", "Options", "Prepared", "match_waiting", "matched_again", "newly_hidden", "prepared"]
+
+log = logging.getLogger(__name__)
 
 TYPES: Mapping[str, str] = {"N": "plate", "G": "face"}
 """Letter of a type in Amsterdam's table (Nummerbord, Gezicht) → class."""
-
-_TABLES = (
-    ("CREATE TABLE regions_batch (batch TEXT PRIMARY KEY, names TEXT NOT NULL, status TEXT NOT NULL) WITHOUT ROWID",),
-)
-"""How the pictures of a batch are named, and what its regions are once their picture is known; see `Store.tables`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +108,12 @@ def prepared(
             continue
         try:
             picture = pictures.of(region.picture)
-        except ValueError as error:
-            result.errors.append(RowError(region.place, "picture", str(error)))
-            continue
-        name = region.picture if picture is None else picture.relative
-        if only is not None and not fnmatchcase(name, only):
-            result.n_passed_over += 1
-            continue
-        try:
+            if only is not None and not fnmatchcase(region.picture if picture is None else picture.relative, only):
+                result.n_passed_over += 1
+                continue
             row, warning = _correction(region, pictures, picture, options)
         except ValueError as error:
-            result.errors.append(RowError(region.place, str(error).partition(":")[0], str(error)))
+            result.errors.append(RowError(region.place, str(error)))
             continue
         result.rows.append(row)
         if warning:
@@ -128,59 +127,51 @@ def _correction(
     if (category := options.types.get(region.kind)) is None:
         raise ValueError(f"unknown region_type: {region.kind or 'empty'}; --types {region.kind or 'X'}=CLASS names it")
     frame = options.frame or (None if region.in_picture else Size(8000, 4000))
-    if picture is None:
-        if frame is None:
-            raise ValueError("unknown picture: without it, or --frame, nobody knows the size that the row is about")
-        picture = Picture(region.picture, frame, frame.width >= 2 * frame.height)
-        status = "unmatched"
-    else:
-        status = options.status
-    angles = None
-    if options.is_rectified and (angles := region.angles or pictures.angles(picture.relative)) is None:
-        raise ValueError("no angles: --rectified needs columns roll and pitch, or the picture's record with both")
-    shape, note = shape_of(
-        region.corners,
-        frame or picture.size,
-        picture.size,
-        wraps=picture.wraps,
-        is_polygon=options.is_polygon,
-        angles=angles,
-    )
-    correction = Correction(
-        relative=picture.relative,
-        width=picture.size.width,
-        height=picture.size.height,
+    if frame is None and picture is None:
+        raise ValueError("unknown picture: without it, or --frame, nobody knows the size that the row is about")
+    width, height = frame or picture.size  # type: ignore[union-attr]  # one of them is there
+    how = {
+        "names": pictures.rule,
+        "status": options.status,
+        "angles": region.angles,
+        "is_rectified": options.is_rectified,
+        "is_polygon": options.is_polygon,
+    }
+    waiting = Correction(
+        relative=region.picture,
+        width=width,
+        height=height,
         kind="add",
         category=category,
-        shape=canonical(shape, picture.size),
+        shape=None,
         source="external",
         batch=options.batch,
         author=region.detected_by or options.batch,
         padding=options.padding,
-        status=status,
     )
-    return correction, note
+    if picture is not None:
+        return _placed(waiting, region.corners, picture, pictures, how)
+    corners = region.corners
+    if len(set(corners)) < 3:  # no polygon, but a line, which has pixels
+        box = box_around(corners)
+        corners = ((box.left, box.top), (box.right, box.top), (box.right, box.bottom), (box.left, box.bottom))
+    shape, how_text = json.dumps({"polygon": corners}), json.dumps(how, sort_keys=True)
+    return checked(replace(waiting, shape=shape, status="unmatched", reason=how_text)), ""
 
 
-def put(store: Store, rows: Iterable[Correction], options: Options, names: str, who: str) -> int:
-    """Puts the corrections of a batch into the store; gives the number of new ones.
-
-    Args:
-        store: the store.
-        rows: the corrections, as `prepared` gives them.
-        options: those that they were prepared with.
-        names: the rule of `Pictures`, by which pictures are looked for that are not here yet.
-        who: pseudonym of who does it.
-
-    Raises:
-        StorageError: the store cannot be written.
-    """
-    with store.changing() as connection:
-        store.tables("regions", _TABLES)
-        connection.execute(
-            "INSERT OR REPLACE INTO regions_batch VALUES (?, ?, ?)", [options.batch, names, options.status]
-        )
-        return len(store.add(rows, who))
+def _placed(
+    row: Correction, corners: Sequence[Point], picture: Picture, pictures: Pictures, how: Mapping[str, Any]
+) -> tuple[Correction, str]:
+    """A correction with its shape in the pixels of its picture, and what is odd about it."""
+    angles = None
+    if how["is_rectified"] and (angles := how["angles"] or pictures.angles(picture.relative)) is None:
+        raise ValueError("no angles: --rectified needs columns roll and pitch, or the picture's record with both")
+    shape, note = shape_of(
+        corners, row.size, picture.size, wraps=picture.wraps, is_polygon=how["is_polygon"], angles=angles
+    )
+    width, height = picture.size
+    placed = replace(row, relative=picture.relative, width=width, height=height, shape=json.dumps(shape), reason=None)
+    return checked(replace(placed, status=how["status"])), note
 
 
 def match_waiting(config: Config, places: Places) -> int:
@@ -195,7 +186,7 @@ def match_waiting(config: Config, places: Places) -> int:
         return 0
     roots = tuple(root for root in (places.input, places.archive) if root is not None and root.is_dir())
     with Store(Path(folder)) as store:
-        return matched_again(store, lambda names: Pictures(roots, config, names), "run")
+        return matched_again(store, lambda names: Pictures(roots, config, names, places.output), "run")
 
 
 def matched_again(store: Store, pictures: Callable[[str], Pictures], who: str) -> int:
@@ -210,51 +201,24 @@ def matched_again(store: Store, pictures: Callable[[str], Pictures], who: str) -
         StorageError: the store cannot be written.
     """
     waiting = store.select(f"status = 'unmatched' AND kind IS NOT NULL AND NOT {ENDED} ORDER BY id")
-    if not waiting:
-        return 0
-    store.tables("regions", _TABLES)
-    batches = {name: rest for name, *rest in store.read("SELECT batch, names, status FROM regions_batch")}
-    by_rule: dict[str, Pictures] = {}
+    by_rule = functools.cache(pictures)
     count = 0
-    with store.changing():
+    with store.changing() if waiting else nullcontext():
         for row in waiting:
-            names, status = batches.get(row.batch, ("{mission}_{stem}", "accepted"))
-            if names not in by_rule:
-                by_rule[names] = pictures(names)
             try:
-                picture = by_rule[names].of(row.relative)
-            except ValueError:
+                how, corners = json.loads(str(row.reason)), json.loads(str(row.shape))["polygon"]
+                known = by_rule(how["names"])
+                if (picture := known.of(row.relative)) is None:
+                    continue
+                found, _ = _placed(row.fresh(), corners, picture, known, how)
+            except (ValueError, KeyError, TypeError) as error:
+                # Its picture is there, or nobody can tell; and it will be published as it is.
+                log.warning("%s: a region of it is not hidden: %s", printable(row.relative), printable(error))
                 continue
-            if picture is None:
-                continue
-            width, height = picture.size
-            new = replace(row.fresh(), relative=picture.relative, width=width, height=height, status=status)
-            store.add([replace(new, shape=text) for text in _fitted(row, picture)], who)
+            store.add([found], who)
             store.set_status([row.id], "rejected", who, "its picture is known now")
             count += 1
     return count
-
-
-def _fitted(row: Correction, picture: Picture) -> list[str]:
-    """The shape of an unmatched correction in the pixels of its picture."""
-    ((kind, value),) = json.loads(str(row.shape)).items()
-    if kind == "box":
-        left, top, width, height = value
-        value = [(left, top), (left + width, top), (left + width, top + height), (left, top + height)]
-    x, y = picture.size.width / row.width, picture.size.height / row.height
-    found = []
-    # Beyond the right edge of the frame is the left side of a planar picture as well.
-    for turn in (0, row.width) if not picture.wraps and max(column for column, _ in value) > row.width else (0,):
-        points = [(column - turn, line) for column, line in value]
-        try:
-            if kind == "box":
-                shape, _ = shape_of(points, row.size, picture.size, wraps=picture.wraps)
-            else:
-                shape = {"polygon": [[column * x, line * y] for column, line in points]}
-            found.append(canonical(shape, picture.size))
-        except ValueError:
-            continue  # this side has nothing of it
-    return found
 
 
 def newly_hidden(rows: Iterable[Correction], trees: Sequence[Path], pictures: Pictures) -> tuple[int, int]:
@@ -268,24 +232,19 @@ def newly_hidden(rows: Iterable[Correction], trees: Sequence[Path], pictures: Pi
     Returns:
         The pixels, and the number of pictures with saved instances that they are of.
     """
-    by_picture: dict[str, list[Correction]] = {}
-    for row in rows:
-        by_picture.setdefault(row.relative, []).append(row)
     n_pixels = n_pictures = 0
-    for relative, added in by_picture.items():
+    for relative, some in groupby(sorted(rows, key=attrgetter("relative")), attrgetter("relative")):
         name = PurePosixPath(relative)
         files = (tree / name.with_name(name.stem + SUFFIXES[FileKind.INSTANCES]) for tree in trees)
-        file = next((file for file in files if file.is_file()), None)
-        if file is None:
+        picture = pictures.of(relative)
+        if picture is None or (file := next((file for file in files if file.is_file()), None)) is None:
             continue
-        size = added[0].size
+        size = picture.size
         try:
             hidden = saved_instances.load(file, size).union()
         except InstancesError:
             continue
-        picture = pictures.of(relative)
-        wraps = picture is not None and picture.wraps
-        objects = (object_of(str(row.shape), size, size, 1, row.source, wraps=wraps) for row in added)
+        objects = (object_of(str(row.shape), size, size, 1, row.source, wraps=picture.wraps) for row in some)
         parts = split_at_seam([found for found in objects if found is not None], size.width)
         n_pixels += int(np.count_nonzero(Detections(size, parts).union() & ~hidden))
         n_pictures += 1

@@ -3,16 +3,16 @@
 For the service: `receive` takes in one report, and `public_status` is all that may be told about it.
 """
 
-import csv
+import functools
 import hashlib
 import hmac
-import itertools
 import json
 import math
 import secrets
 import statistics
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from anonymise.core.detections import Instance, Size
 from anonymise.core.errors import ImageError, UsageError
 from anonymise.core.orientation import upright_size
 from anonymise.core.wraparound import split_at_seam
+from anonymise.corrections.rowfiles import rows_of
 from anonymise.corrections.shapes import object_of, polygon_text
-from anonymise.corrections.store import Correction, Store, utc_now
+from anonymise.corrections.store import ENDED, Correction, Store, utc_now
 from anonymise.images import embedded, header
 from anonymise.metadata.gpano import read_gpano
 from anonymise.reports.angles import Picture, Viewer, outline
@@ -33,12 +34,12 @@ from anonymise.reports.angles import Picture, Viewer, outline
 __all__ = [
     "REASONS",
     "decide",
+    "forget",
     "open_reports",
     "public_status",
     "read_picture",
     "receive",
     "report_statistics",
-    "update",
 ]
 
 ISSUES = ("blur_missing", "blur_excess", "privacy", "other")
@@ -48,19 +49,34 @@ REASONS = ("seen", "nothing_there", "already_hidden", "no_person", "spam", "wron
 
 _KEYS = {"relative", "viewpoint", "issue", "category", "convention", "view", "shapes", "reporter", "note"}
 _TEXTS = {"relative": 4096, "viewpoint": 4096, "reporter": 254, "note": 1000, "convention": 20}
-_OPEN = "('received', 'hidden', 'accepted', 'failed')"
-_STEPS = (
-    (
-        """CREATE TABLE report (
-            id TEXT PRIMARY KEY, relative TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
-            sha256 TEXT NOT NULL, issue TEXT NOT NULL, category TEXT, sent TEXT NOT NULL, polygons TEXT NOT NULL,
-            received TEXT NOT NULL, closed TEXT, reporter TEXT, status TEXT NOT NULL, decided_by TEXT, decided TEXT,
-            reason TEXT, note TEXT, duplicate_of TEXT) WITHOUT ROWID""",
-        "CREATE INDEX report_of_image ON report (relative)",
-        "CREATE INDEX report_duplicate ON report (duplicate_of) WHERE duplicate_of IS NOT NULL",
-        "CREATE TABLE report_key AS SELECT hex(randomblob(32)) AS key",
-    ),
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS report (
+        id TEXT PRIMARY KEY, relative TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
+        sha256 TEXT NOT NULL, issue TEXT NOT NULL, category TEXT, sent TEXT NOT NULL, polygons TEXT NOT NULL,
+        received TEXT NOT NULL, reporter TEXT, is_hidden INTEGER NOT NULL, decided_by TEXT, decided TEXT, reason TEXT,
+        note TEXT, duplicate_of TEXT) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS report_of_image ON report (relative)",
+    "CREATE TABLE IF NOT EXISTS report_key AS SELECT hex(randomblob(32)) AS key",
 )
+_OWN = """WITH RECURSIVE own(id) AS (SELECT id FROM correction WHERE batch = {report}
+    UNION SELECT better.id FROM own JOIN correction better ON better.supersedes = own.id)"""
+"""SQL: the corrections of a report, those that superseded them, as a reviewer's better shape does, and so on."""
+_COUNTS = f"kind IS NOT NULL AND status <> 'rejected' AND NOT {ENDED}"
+_OF_REPORT = f"({_OWN.format(report='report.id')} SELECT {{what}} FROM own JOIN correction USING (id))"  # noqa: S608
+_STAGE = f"""MIN(CASE status WHEN 'failed' THEN 1 WHEN 'proposed' THEN 2 WHEN 'drawn' THEN 4 ELSE 3 END)
+    FILTER (WHERE {_COUNTS})"""
+_STATES = f"""WITH
+    stage AS (SELECT report.*, {_OF_REPORT.format(what=_STAGE)} AS stage,
+        {_OF_REPORT.format(what="MAX(status_at)")} AS changed FROM report),
+    single AS (SELECT *, CASE WHEN duplicate_of IS NOT NULL THEN 'duplicate' WHEN stage IS NULL THEN 'rejected'
+        WHEN stage = 1 THEN 'failed' WHEN stage = 2 THEN 'received' WHEN is_hidden AND decided_by IS NULL THEN 'hidden'
+        WHEN stage = 3 THEN 'accepted' ELSE 'drawn' END AS status FROM stage),
+    state AS (SELECT one.*, CASE WHEN IFNULL(first.status, one.status) IN ('drawn', 'rejected')
+        THEN IFNULL(first.changed, one.changed) END AS closed
+        FROM single one LEFT JOIN single first ON first.id = one.duplicate_of)"""  # noqa: S608 - our own names
+"""SQL: `state` has each report with the status that its corrections give it. It is stored nowhere, so it cannot
+contradict them."""
+_OPEN = "status IN ('received', 'hidden', 'accepted', 'failed')"
 
 
 def receive(store: Store, report: object, config: Config, *, once: bool = False) -> str:
@@ -93,8 +109,8 @@ def receive(store: Store, report: object, config: Config, *, once: bool = False)
     polygons = [polygon_text(points.tolist()) for points, _ in found]
     sent = json.dumps({key: values.get(key) for key in ("convention", "view", "shapes", "issue")}, sort_keys=True)
     at_once = options.reports_hide == "at_once" and values["issue"] in ("blur_missing", "privacy")
+    store.tables(_TABLES)
     with store.changing() as connection:
-        store.tables("report", _STEPS)
         if once and (known := store.read("SELECT id FROM report WHERE relative = ? AND sent = ?", [relative, sent])):
             return str(known[0][0])
         twin = _twin(store, relative, frame, values["issue"], polygons)
@@ -111,14 +127,14 @@ def receive(store: Store, report: object, config: Config, *, once: bool = False)
             "received": utc_now(),
             "reporter": _hashed(store, values.get("reporter")),
             "note": values.get("note"),
-            "status": "duplicate" if twin else "hidden" if at_once else "received",
+            "is_hidden": at_once,
             "duplicate_of": twin,
         }
         if not twin:
             store.add(_corrections(row, polygons, "accepted" if at_once else "proposed"), "report")
         marks = ", ".join("?" * len(row))
         connection.execute(f"INSERT INTO report ({', '.join(row)}) VALUES ({marks})", [*row.values()])  # noqa: S608
-        store.note("public", "report", None, f"{row['id']} {row['status']}")
+        store.note("public", "report", None, f"{row['id']} received")
     return str(row["id"])
 
 
@@ -158,19 +174,31 @@ def _original(values: Mapping[str, Any], folder: str | None, names: str | None) 
     relative = values.get("relative", "")
     if "viewpoint" in values and names is not None:
         try:
-            with Path(names).open(encoding="utf-8-sig", newline="") as stream:
-                known = {row["id"]: row["relative"] or "" for row in csv.DictReader(stream)}
-            relative = known.get(values["viewpoint"], relative)
-        except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
-            raise UsageError(f"reports_pictures {names} is no CSV file with id and relative: {error}") from error
-    parts = relative.split("/")
-    is_below = relative and not {"", ".", ".."} & set(parts) and not {"\\", ":", "\0"} & set(relative)
+            relative = _viewpoints(Path(names), Path(names).stat().st_mtime_ns).get(values["viewpoint"], relative)
+        except OSError as error:
+            raise UsageError(f"reports_pictures {names} cannot be read: {error.strerror or error}") from error
     try:
-        if is_below and (file := Path(folder, *parts)).is_file():
-            return relative, file.read_bytes()
+        # Systems differ in how they compose letters.
+        for spelling in dict.fromkeys((relative, *(unicodedata.normalize(form, relative) for form in ("NFC", "NFD")))):
+            parts = spelling.split("/")
+            is_below = spelling and not {"", ".", ".."} & set(parts) and not {"\\", ":", "\0"} & set(spelling)
+            if is_below and (file := Path(folder, *parts)).is_file():
+                return spelling, file.read_bytes()
     except OSError as error:
         raise ValueError(f"the picture cannot be read: {error.strerror}") from error
     raise ValueError("the picture is not known here")
+
+
+@functools.lru_cache(maxsize=1)
+def _viewpoints(file: Path, _: int) -> dict[str, str]:
+    """Name of another system → path, as a file says; read again when it has changed."""
+
+    def check(place: str, names: Sequence[str]) -> None:
+        if not {"id", "relative"} <= {*names}:
+            raise UsageError(f"{place}: reports_pictures has no columns id and relative")
+
+    rows = (row for _, row in rows_of(file, check) if isinstance(row, dict))
+    return {str(row["id"]): str(row["relative"]) for row in rows}
 
 
 def read_picture(data: bytes, config: Config) -> tuple[Picture, Size]:
@@ -198,14 +226,13 @@ def _hashed(store: Store, reporter: str | None) -> str | None:
 
 def _twin(store: Store, relative: str, frame: Size, issue: str, polygons: Sequence[str]) -> str | None:
     """The open report with the same issue that has each of the polygons already."""
-    sql = f"SELECT id, polygons, width, height FROM report WHERE relative = ? AND issue = ? AND status IN {_OPEN}"  # noqa: S608
-    for id_, texts, *size in store.read(f"{sql} ORDER BY received", [relative, issue]):
-        mine = [_parts(polygon, frame) for polygon in polygons]
-        others = [_parts(polygon, frame) for polygon in json.loads(texts)] if Size(*size) == frame else []
-        if others and all(any(_iou(a, b) > 0.5 for b in others) for a in mine):
-            _settle(store, id_)  # it may be drawn meanwhile: somebody who sees it still must be heard
-            if store.read(f"SELECT 1 FROM report WHERE id = ? AND status IN {_OPEN}", [id_]):  # noqa: S608
-                return str(id_)
+    of_image = f"relative = ? AND issue = ? AND (width, height) = (?, ?) AND {_OPEN} ORDER BY received"
+    sql = f"{_STATES} SELECT id, polygons FROM state WHERE {of_image}"  # noqa: S608
+    mine = [_parts(polygon, frame) for polygon in polygons]
+    for id_, texts in store.read(sql, [relative, issue, *frame]):
+        others = [_parts(polygon, frame) for polygon in json.loads(texts)]
+        if all(any(_iou(a, b) > 0.5 for b in others) for a in mine):
+            return str(id_)
     return None
 
 
@@ -240,59 +267,19 @@ def _corrections(row: Mapping[str, Any], polygons: Iterable[str], status: str) -
     ]
 
 
-def update(store: Store, keep_days: int) -> None:
-    """Brings the statuses of all reports up to date with their corrections, and forgets who sent those of long ago.
+def forget(store: Store, keep_days: int) -> None:
+    """Deletes who sent the reports that were closed so many days ago, and their notes.
 
     Raises:
         StorageError: the store cannot be read or written.
     """
-    _settle(store)
+    store.tables(_TABLES)
     before = (datetime.now(timezone.utc) - timedelta(days=keep_days)).isoformat(timespec="milliseconds")
-    old = "closed <= ? AND (reporter IS NOT NULL OR note IS NOT NULL)"
-    if store.read(f"SELECT 1 FROM report WHERE {old} LIMIT 1", [before]):  # noqa: S608
+    old = f"{_STATES} SELECT id FROM state WHERE closed <= ? AND (reporter IS NOT NULL OR note IS NOT NULL)"  # noqa: S608
+    if ids := store.read(old, [before]):
         store.read("PRAGMA secure_delete = ON")
         with store.changing() as connection:
-            connection.execute(f"UPDATE report SET reporter = NULL, note = NULL WHERE {old}", [before])  # noqa: S608
-
-
-def _settle(store: Store, only: str | None = None) -> None:
-    """The statuses of all reports, or of one, as their corrections say."""
-    store.tables("report", _STEPS)
-    # A reviewer's own shape supersedes the one that was sent, and speaks for it.
-    sql = (
-        "SELECT r.id, r.status, r.decided_by, COALESCE(CASE WHEN s.id IS NULL THEN c.status WHEN s.kind IS NOT NULL "
-        "THEN s.status END, 'undone'), COALESCE(s.status_at, c.status_at) FROM report r LEFT JOIN correction c "
-        "ON c.batch = r.id AND c.kind IS NOT NULL LEFT JOIN correction s ON s.supersedes = c.id AND s.status IN "
-        "('accepted', 'drawn', 'stale', 'failed') WHERE r.status NOT IN ('duplicate', 'rejected') "
-        "AND (?1 IS NULL OR r.id = ?1) ORDER BY r.id"
-    )
-    for (id_, old, by), rows in itertools.groupby(store.read(sql, [only]), lambda row: row[:3]):
-        states, times = zip(*(row[3:] for row in rows), strict=True)
-        if (now := _status(old, by, set(states))) != old:
-            with store.changing() as connection:
-                if by is None and now != "hidden":
-                    connection.execute(
-                        "UPDATE report SET (decided_by, decided) = (SELECT who, at FROM event JOIN correction ON id = "
-                        "correction_id WHERE batch = report.id AND what = 'status' AND (detail LIKE 'accepted%' OR "
-                        "detail LIKE 'rejected%') ORDER BY n DESC LIMIT 1) WHERE id = ?",
-                        [id_],
-                    )
-                closed = max(times) if now in ("drawn", "rejected") else None
-                connection.execute("UPDATE report SET status = ?, closed = ? WHERE id = ?", [now, closed, id_])
-                connection.execute("UPDATE report SET closed = ? WHERE duplicate_of = ?", [closed, id_])
-                store.note("run", "report", None, f"{id_} {now}")
-
-
-def _status(old: str, by: str | None, states: set[str]) -> str:
-    if not (states := states - {"undone", "rejected"}):
-        return "rejected"
-    if "failed" in states:
-        return "failed"
-    if "proposed" in states:
-        return "received"
-    if old == "hidden" and by is None:
-        return "hidden"
-    return "drawn" if states == {"drawn"} else "accepted"
+            connection.executemany("UPDATE report SET reporter = NULL, note = NULL WHERE id = ?", ids)
 
 
 def decide(store: Store, id_: str, by: str, verdict: str, reason: str) -> None:
@@ -311,19 +298,18 @@ def decide(store: Store, id_: str, by: str, verdict: str, reason: str) -> None:
     """
     if reason not in REASONS:
         raise UsageError(f"the reason is one of {', '.join(REASONS)}")
-    decidable = (
-        ("received", "hidden") if verdict == "accepted" else ("received", "hidden", "accepted", "drawn", "failed")
-    )
+    decidable = {"received", "hidden"} | (set() if verdict == "accepted" else {"accepted", "drawn", "failed"})
+    own = f"id IN ({_OWN.format(report='?')} SELECT id FROM own) AND {_COUNTS}"  # noqa: S608
     with store.changing() as connection:
         row = public_status(store, id_)
         if row is None:
             raise UsageError(f"there is no report {id_}")
         if row["status"] not in decidable:
             raise UsageError(f"report {id_} is {row['status']} already")
-        proposed = [one.id for one in store.select("batch = ? AND status = 'proposed'", [id_])]
-        store.decide(by, proposed, verdict, reason)
-        if verdict == "rejected":
-            store.undo(by, batch=id_)
+        store.decide(by, [one.id for one in store.select(f"{own} AND status = 'proposed'", [id_])], verdict, reason)
+        # Undoing a reviewer's shape brings back the one that it was made of.
+        while verdict == "rejected" and (rows := store.select(own, [id_])):
+            store.undo(by, ids=[one.id for one in rows])
         connection.execute(
             "UPDATE report SET decided_by = ?, decided = ?, reason = ? WHERE id = ?", [by, utc_now(), reason, id_]
         )
@@ -332,42 +318,43 @@ def decide(store: Store, id_: str, by: str, verdict: str, reason: str) -> None:
 
 def public_status(store: Store, id_: str) -> dict[str, str | None] | None:
     """All that anybody may know of a report: status, issue, when it came and was closed; None if there is none."""
-    _settle(store, id_)
-    rows = store.read("SELECT status, issue, received, closed FROM report WHERE id = ?", [id_])
-    return dict(zip(("status", "issue", "received", "closed"), rows[0], strict=True)) if rows else None
+    return next(_states(store, "status issue received closed", "WHERE id = ?", id_), None)
 
 
 def open_reports(store: Store) -> list[dict[str, Any]]:
     """What nobody has decided, the reports of one picture together, the oldest first; nothing about the reporters."""
-    store.tables("report", _STEPS)
-    names = ("id", "relative", "issue", "category", "status", "received", "width", "height", "polygons")
-    first = "(SELECT MIN(received) FROM report same WHERE same.relative = report.relative AND same.decided_by IS NULL)"
-    undecided = f"status IN ('received', 'hidden') ORDER BY {first}, relative, received"
-    rows = store.read(f"SELECT {', '.join(names)} FROM report WHERE {undecided}")  # noqa: S608
-    return [
-        {
-            **dict(zip(names, row, strict=True)),
-            "polygons": [json.loads(text)["polygon"] for text in json.loads(row[-1])],
-        }
-        for row in rows
-    ]
+    names = "id relative issue category status received width height polygons"
+    found = list(_states(store, names, "WHERE status IN ('received', 'hidden') ORDER BY received"))
+    first: dict[str, int] = {}
+    for number, row in enumerate(found):
+        row["polygons"] = [json.loads(text)["polygon"] for text in json.loads(row["polygons"])]
+        first.setdefault(row["relative"], number)
+    return sorted(found, key=lambda row: first[row["relative"]])
+
+
+def _states(store: Store, columns: str, where: str = "", *values: object) -> Iterator[dict[str, Any]]:
+    store.tables(_TABLES)
+    names = columns.split()
+    for row in store.read(f"{_STATES} SELECT {', '.join(names)} FROM state {where}", values):  # noqa: S608
+        yield dict(zip(names, row, strict=True))
 
 
 def report_statistics(store: Store) -> dict[str, Any]:
     """Numbers of reports: open ones by age in days, hours to drawn, fraction accepted, by status, issue, category."""
-    store.tables("report", _STEPS)
-    rows = store.read(
-        "SELECT status, issue, IFNULL(category, 'none'), decided_by, julianday('now') - julianday(received), "
-        "(julianday(closed) - julianday(received)) * 24 FROM report ORDER BY 6"
-    )
-    days = [days for status, *_, days, _ in rows if status in ("received", "hidden", "accepted", "failed")]
-    hours = [hour for status, *_, hour in rows if status == "drawn"]
-    decided = [row[0] != "rejected" for row in rows if row[3]]
-    limits = {"0-1": (-1, 1), "1-7": (1, 7), ">7": (7, math.inf)}
+    store.tables(_TABLES)
+    age = "julianday(IFNULL(closed, 'now')) - julianday(received)"
+    rows = store.read(f"{_STATES} SELECT status, issue, IFNULL(category, 'none'), {age} FROM state ORDER BY 4")  # noqa: S608
+    ages = [days for status, *_, days in rows if status in ("received", "hidden", "accepted", "failed")]
+    hours = [24 * days for status, *_, days in rows if status == "drawn"]
+    decided = [status != "rejected" for status, *_ in rows if status in ("accepted", "drawn", "rejected")]
+    limits = {"0-1": (-math.inf, 1), "1-7": (1, 7), ">7": (7, math.inf)}
     return {
-        "open_by_days": {name: sum(a < day <= b for day in days) for name, (a, b) in limits.items()},
+        "open_by_days": {name: sum(a < age <= b for age in ages) for name, (a, b) in limits.items()},
         "hours_to_drawn_median": round(statistics.median(hours), 1) if hours else None,
         "hours_to_drawn_90_percent": round(hours[math.ceil(0.9 * len(hours)) - 1], 1) if hours else None,
         "accepted": round(sum(decided) / len(decided), 3) if decided else None,
-        **{key: dict(Counter(row[n] for row in rows)) for n, key in enumerate(("status", "issue", "category"))},
+        **{
+            key: dict(sorted(Counter(row[n] for row in rows).items()))
+            for n, key in enumerate(("status", "issue", "category"))
+        },
     }

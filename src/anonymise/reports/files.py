@@ -1,69 +1,44 @@
-"""Files of reports: ScanVan's JSON, JSON Lines of what `desk.receive` takes, and CSV with the same columns."""
+"""Files of reports: ScanVan's list, and what `desk.receive` takes as JSON Lines or CSV."""
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from anonymise.corrections.rowfiles import Row
 
 __all__ = ["read_reports"]
 
 
-def read_reports(text: str, convention: str | None = None) -> Iterator[tuple[str, object]]:
-    """The reports of a file, each with its place, such as "line 3"; in place of one that cannot be read, a ValueError.
+def read_reports(rows: Iterable[tuple[str, Row]], convention: str | None = None) -> Iterator[tuple[str, Row]]:
+    """The reports of a file with their places; in place of one that cannot be read, a ValueError.
 
     Args:
-        text: content of the file. In CSV, ``shapes`` is ``yaw pitch, yaw pitch, …``, with ``;`` between shapes.
+        rows: rows of the file, as `rowfiles` gives them. In CSV, ``shapes`` is ``yaw pitch, yaw pitch, …``, with ``;``
+            between shapes.
         convention: of reports that name none.
-
-    Raises:
-        ValueError: the file has no reports.
     """
-    text = text.removeprefix("\ufeff")
     named = {} if convention is None else {"convention": convention}
-    if text.lstrip().startswith("["):
-        for n, entry in enumerate(json.loads(text), start=1):
-            yield f"entry {n}", _of_scanvan(entry, named) if isinstance(entry, Mapping) else entry
-    elif text.lstrip().startswith("{"):
-        for n, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                try:
-                    found = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    found = ValueError(f"no JSON: {error}")
-                yield f"line {n}", named | found if isinstance(found, dict) else found
-    else:
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        if "shapes" not in (reader.fieldnames or ()):
-            raise ValueError("it has no reports: a JSON list, JSON Lines, or CSV with a column shapes")
-        for row in reader:
-            yield f"line {reader.line_num}", _of_row(row, named)
+    for place, row in rows:
+        try:
+            yield place, row if isinstance(row, ValueError) else _of_scanvan(row, named)
+        except ValueError as error:
+            yield place, ValueError(f"shapes: {error}")
 
 
-def _of_scanvan(entry: Mapping[str, object], named: Mapping[str, str]) -> object:
-    """An entry of ScanVan's list (website-reporting.ipynb): its corners in the order in which they were clicked."""
-    corners = entry.get("pitchYawOrders")
-    if not isinstance(corners, list) or not all(isinstance(corner, dict) for corner in corners):
-        return {**named, **entry}
-    viewpoint = entry.get("viewpointId")
-    return {
-        "relative": str(entry.get("filepath", "")).lstrip("/"),
-        "viewpoint": viewpoint if viewpoint is None else str(viewpoint),
-        "issue": "blur_missing",
-        "convention": "scanvan",
-        **named,
-        "shapes": [[[corner.get("yaw"), corner.get("pitch")] for corner in corners]],
-    }
-
-
-def _of_row(row: Mapping[str | None, object], named: Mapping[str, str]) -> object:
-    if None in row or None in row.values():
-        return ValueError("it has another number of cells than the first line")
-    values = {str(key): value for key, value in row.items() if value}
-    try:
-        shapes = [
-            [[float(number) for number in corner.split()] for corner in shape.split(",")]
-            for shape in str(values.get("shapes", "")).split(";")
-        ]
-    except ValueError as error:
-        return ValueError(f"shapes: {error}")
-    return {**named, **values, "shapes": shapes}
+def _of_scanvan(row: Mapping[str, Any], named: Mapping[str, str]) -> dict[str, Any]:
+    """A report, also from an entry of ScanVan's list (website-reporting.ipynb), whose corners are in clicked order."""
+    corners = row.get("pitchyaworders")
+    if isinstance(corners, list) and all(isinstance(corner, dict) for corner in corners):
+        viewpoint = row.get("viewpointid")
+        return {
+            "relative": str(row.get("filepath", "")).lstrip("/"),
+            "viewpoint": viewpoint if viewpoint is None else str(viewpoint),
+            "issue": "blur_missing",
+            "convention": "scanvan",
+            **named,
+            "shapes": [[[corner.get("yaw"), corner.get("pitch")] for corner in corners]],
+        }
+    values = {**named, **{key: value for key, value in row.items() if value != ""}}
+    if isinstance(shapes := values.get("shapes"), str):
+        pieces = ([corner.split() for corner in shape.split(",")] for shape in shapes.split(";"))
+        values["shapes"] = [[list(map(float, corner)) for corner in shape] for shape in pieces]
+    return values

@@ -13,14 +13,13 @@ __all__ = ["VERDICTS", "Decision", "Decisions"]
 
 VERDICTS = ("good", "missed", "false", "both", "broken", "flagged")
 
-_STEPS = (
-    (
-        """CREATE TABLE review_decision (
-            id TEXT PRIMARY KEY, relative TEXT NOT NULL, version TEXT NOT NULL, who TEXT NOT NULL, verdict TEXT,
-            opened TEXT NOT NULL, decided TEXT NOT NULL, seconds REAL NOT NULL, queue TEXT NOT NULL, seed INTEGER,
-            supersedes TEXT) WITHOUT ROWID""",
-        "CREATE INDEX review_decision_superseded ON review_decision (supersedes) WHERE supersedes IS NOT NULL",
-    ),
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS review_decision (
+        id TEXT PRIMARY KEY, relative TEXT NOT NULL, version TEXT NOT NULL, who TEXT NOT NULL, verdict TEXT,
+        opened TEXT NOT NULL, decided TEXT NOT NULL, seconds REAL NOT NULL, queue TEXT NOT NULL, seed INTEGER,
+        supersedes TEXT) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS review_decision_superseded ON review_decision (supersedes) "
+    "WHERE supersedes IS NOT NULL",
 )
 
 
@@ -89,7 +88,7 @@ class Decisions:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        store.tables("review", _STEPS)
+        store.tables(_TABLES)
 
     def add(
         self, decision: Decision, corrections: Iterable[Correction], settled: Sequence[tuple[str, str]] = ()
