@@ -7,23 +7,27 @@ does exactly those images again that they concern.
 import argparse
 import getpass
 import io
+import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from anonymise.commands.arguments import add_config_options, parser
 from anonymise.commands.guard import guarded
 from anonymise.core.errors import ExitCode, UnreadableImage, UsageError
-from anonymise.core.plaintext import plural
+from anonymise.core.plaintext import plural, printable
 
 if TYPE_CHECKING:
     from anonymise.config import Config
+    from anonymise.core.detections import Size
     from anonymise.corrections.store import Store
 
-__all__ = ["add_author", "main", "opened", "subcommand"]
+__all__ = ["add_author", "main", "opened", "print_some", "print_status", "print_undone", "size", "subcommand"]
+
+_MAX_SHOWN = 20
 
 _EXAMPLES = """examples, where my.yml has a line such as corrections: /data/corrections
   hide a face that no model found:
@@ -48,26 +52,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     actions = arguments.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, does in (("add", "hide a part of an image"), ("remove", "say that finds in a part of an image are none")):
         putting = subcommand(actions, name, does)
-        putting.add_argument("--image", required=True, metavar="PATH", help="path of the image below the input folder")
+        put = putting.add_argument
+        put("--image", required=True, metavar="PATH", help="path of the image below the input folder")
         frame = putting.add_mutually_exclusive_group(required=True)
         frame.add_argument("--original", type=Path, metavar="FILE", help="the original, for its size and SHA-256")
-        frame.add_argument("--size", metavar="WxH", help="size of the original's pixels as they are stored")
-        putting.add_argument("--category", required=True, help="class of the object, or other")
+        frame.add_argument("--size", type=size, metavar="WxH", help="size of the original's pixels as they are stored")
+        put("--category", required=True, help="class of the object, or other")
         shape = putting.add_mutually_exclusive_group(required=True)
         shape.add_argument("--box", nargs=4, type=float, metavar=("LEFT", "TOP", "WIDTH", "HEIGHT"), help="in pixels")
         shape.add_argument("--shape", metavar="JSON", help="box, polygon or rle, as docs/corrections.md has them")
-        putting.add_argument("--batch", default="by-hand", metavar="NAME", help="group, for status, list and undo")
-        putting.add_argument("--reason", metavar="CODE", help="code of the reason; no personal data")
-        putting.add_argument("--proposed", action="store_true", help="not in force before somebody accepts it")
+        put("--batch", default="by-hand", metavar="NAME", help="group, for status, list and undo")
+        put("--reason", metavar="CODE", help="code of the reason; no personal data")
+        put("--proposed", action="store_true", help="not in force before somebody accepts it")
         add_author(putting)
-    choosing = {
+    for name, does in {
         "undo": "end corrections; the next run restores the earlier bytes",
         "list": "print corrections that are not undone, a line of JSON each; with --id any, with its history",
-        "status": "count the corrections in each state",
+        "status": "count the corrections in each state, and say why some are not drawn",
         "accept": "put proposed corrections in force",
         "reject": "put proposed corrections aside",
-    }
-    for name, does in choosing.items():
+    }.items():
         some = subcommand(actions, name, does)
         chosen = some.add_mutually_exclusive_group(required=name not in ("list", "status"))
         chosen.add_argument("--batch", metavar="NAME", help="those of this group")
@@ -122,13 +126,59 @@ def opened(args: argparse.Namespace, *, create: bool = False) -> Iterator[tuple[
         yield config, store
 
 
+def size(text: str) -> "Size":
+    """A size in pixels, as an argument has it: 8192x4096."""
+    from anonymise.core.detections import Size
+
+    width, height = map(int, text.lower().split("x"))
+    if min(width, height) < 1:
+        raise ValueError
+    return Size(width, height)
+
+
+def print_some(lines: Iterable[str], n: int, to: TextIO | None = None) -> None:
+    """Prints the first of ``n`` lines."""
+    for line in itertools.islice(lines, _MAX_SHOWN):
+        print(printable(line), file=to)
+    if n > _MAX_SHOWN:
+        print(f"and {n - _MAX_SHOWN} more", file=to)
+
+
+def print_status(store: "Store", batch: str | None) -> None:
+    """Prints how many corrections are in each state, and of those that a run could not draw, why."""
+    from anonymise.corrections.store import ENDED
+
+    undrawn = ("unmatched", "stale", "failed")
+    counts = store.counts(batch)
+    print(", ".join(f"{n} {name}" for name, n in counts.items() if n) or "no corrections")
+    where = f"IFNULL(?, batch) = batch AND status IN {undrawn} AND kind IS NOT NULL AND NOT {ENDED}"
+    rows = store.select(f"{where} ORDER BY relative, id LIMIT ?", [batch, _MAX_SHOWN])
+    # What its last event says: the state, and why.
+    events = ((row, store.events(row.id)[-1]) for row in rows)
+    lines = (f"{row.relative}: {detail if what == 'status' else row.status}" for row, (_, _, what, detail) in events)
+    print_some(lines, sum(counts[name] for name in undrawn))
+    print(f"images to be done again: {len(store.waiting())}; last event: {store.last_hash() or 'none'}")
+
+
+def print_undone(args: argparse.Namespace, store: "Store", source: str | None = None) -> None:
+    """Undoes the corrections that the arguments name, of one source or of all, and says how many.
+
+    Raises:
+        UsageError: there are none.
+    """
+    n = store.undo(args.by, ids=getattr(args, "id", ()), batch=args.batch, source=source)
+    if not n:
+        raise UsageError(f"--batch {args.batch}: nothing in this group is in force")
+    print(f"undone: {plural(n, 'correction')}")
+
+
 def _execute(args: argparse.Namespace) -> int:
     with opened(args, create=args.action in ("add", "remove", "import")) as (config, store):
         match args.action:
             case "add" | "remove":
                 _put(args, store, config.images.max_decoded_pixels)
             case "undo":
-                print(f"undone: {plural(store.undo(args.by, ids=args.id, batch=args.batch), 'correction')}")
+                print_undone(args, store)
             case "accept" | "reject":
                 ids = args.id or [row.id for row in store.select("batch = ? AND status = 'proposed'", [args.batch])]
                 store.decide(args.by, ids, f"{args.action}ed")
@@ -136,17 +186,16 @@ def _execute(args: argparse.Namespace) -> int:
             case "list":
                 _list(args, store)
             case "status":
-                print(", ".join(f"{n} {name}" for name, n in store.counts(args.batch).items() if n) or "no corrections")
-                print(f"images to be done again: {len(store.waiting())}; last event: {store.last_hash() or 'none'}")
+                print_status(store, args.batch)
             case "export":
                 for line in store.exported():
                     print(line)
             case "import":
                 print(f"new: {plural(_import(args, store), 'correction')}")
-            case "verify" if (fault := store.fault()) is not None:
-                print(f"{store.file}: {fault}")
-                return ExitCode.IMAGES_FAILED
             case "verify":
+                if (fault := store.fault()) is not None:
+                    print(f"{store.file}: {fault}")
+                    return ExitCode.IMAGES_FAILED
                 print(f"in order; last event: {store.last_hash() or 'none'}")
     return ExitCode.OK
 
@@ -159,17 +208,14 @@ def _put(args: argparse.Namespace, store: "Store", max_pixels: int) -> None:
 
     try:
         data = None if args.original is None else args.original.read_bytes()
-        sizes = images.header(data, max_pixels=max_pixels)[:2] if data is not None else args.size.lower().split("x")
-        if len(sizes) != 2:
-            raise ValueError(f"--size {args.size} is not like 8192x4096")
-        width, height = map(int, sizes)
+        width, height = args.size if data is None else images.header(data, max_pixels=max_pixels)[:2]
         row = Correction(
             relative=args.image.replace("\\", "/"),
             width=width,
             height=height,
             kind=args.action,
             category=args.category,
-            shape=json.dumps(json.loads(args.shape) if args.shape else {"box": args.box}),
+            shape=args.shape or json.dumps({"box": args.box}),
             source="review",
             batch=args.batch,
             author=args.by,
@@ -178,21 +224,22 @@ def _put(args: argparse.Namespace, store: "Store", max_pixels: int) -> None:
             status="proposed" if args.proposed else "accepted",
         )
         print(*store.add([row], args.by) or ["that correction is there already"])
-    except (OSError, UnreadableImage, ValueError) as error:
+    except (OSError, UnreadableImage, ValueError, RecursionError) as error:
         raise UsageError(f"no correction: {error}") from error
 
 
 def _list(args: argparse.Namespace, store: "Store") -> None:
     from anonymise.corrections.store import ENDED
 
-    if args.id:
-        for row in store.select():
-            if row.id in args.id:
-                print(json.dumps(row.as_dict() | {"events": store.events(row.id)}, sort_keys=True))
-        return
-    for row in store.select(f"kind IS NOT NULL AND NOT {ENDED} ORDER BY id"):
-        if args.batch in (None, row.batch) and args.image in (None, row.relative):
-            print(json.dumps(row.as_dict(), sort_keys=True))
+    where = "1" if args.id else f"kind IS NOT NULL AND NOT {ENDED}"
+    for row in store.select(f"{where} ORDER BY id"):
+        if (
+            args.batch in (None, row.batch)
+            and args.image in (None, row.relative)
+            and (not args.id or row.id in args.id)
+        ):
+            history = {"events": store.events(row.id)} if args.id else {}
+            print(json.dumps(row.as_dict() | history, sort_keys=True))
 
 
 def _import(args: argparse.Namespace, store: "Store") -> int:

@@ -11,16 +11,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from anonymise.commands.arguments import parser
-from anonymise.commands.corrections import add_author, opened, subcommand
+from anonymise.commands.corrections import add_author, opened, print_some, print_status, print_undone, size, subcommand
 from anonymise.commands.guard import guarded
 from anonymise.core.errors import ExitCode, UsageError
 from anonymise.core.plaintext import plural, printable
 
 if TYPE_CHECKING:
-    from anonymise.core.detections import Size
     from anonymise.regions.rows import Region, RowError
     from anonymise.regions.transfer import Prepared
 
@@ -39,8 +38,6 @@ _EXAMPLES = """examples, where my.yml has a line such as corrections: /data/corr
 
 exit codes: 0 done, 1 there are rows that are none, 2 usage, configuration or a file that cannot be read, 3 the store or
 the database cannot be read or written"""
-
-_MAX_SHOWN = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,27 +73,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     source.add_argument("--instances", type=Path, metavar="TREE", help="saved instances below this folder")
     source.add_argument("--from-corrections", action="store_true", help="what corrections add")
     export.add_argument("--batch", metavar="NAME", help="only corrections of this group")
-    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="CSV file, or folder")
-    order = "one file as the table has it, or a folder with a file for each picture and type (%(default)s)"
-    export.add_argument("--order", choices=("table", "results"), default="table", help=order)
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="CSV file")
     export.add_argument("--detected-by", metavar="TEXT", help="who found them (anonymise and its version)")
     for one in (take_in, export):
-        one.add_argument("--frame", type=_size, metavar="WxH", help="size of the frame of the corners (8000x4000)")
+        one.add_argument("--frame", type=size, metavar="WxH", help="size of the frame of the corners (8000x4000)")
         one.add_argument("--types", nargs="+", default=[], metavar="X=CLASS", help="further types, as P=person")
     for one in (take_in, undo):
         add_author(one)
     args = arguments.parse_args(argv)
     does = {"import": _import, "status": _status, "undo": _undo, "export": _export}
     return guarded(lambda: does[args.action](args), prints_result=True)
-
-
-def _size(text: str) -> "Size":
-    from anonymise.core.detections import Size
-
-    width, height = map(int, text.lower().split("x"))
-    if min(width, height) < 1:
-        raise ValueError
-    return Size(width, height)
 
 
 def _name(text: str) -> str:
@@ -138,12 +124,12 @@ def _import(args: argparse.Namespace) -> int:
         padding=args.padding is None,
         status="proposed" if args.review else "accepted",
     )
-    notes: list[str] = []
+    unused: dict[str, None] = {}
     by_rule = functools.cache(lambda rule: Pictures(roots, config, rule, args.output_folder))
     pictures = by_rule(args.names)
-    plan = transfer.prepared(_rows(args, notes), pictures, options, args.only)
-    for note in notes:
-        print(printable(note), file=sys.stderr)
+    plan = transfer.prepared(_rows(args, unused), pictures, options, args.only)
+    if unused:
+        print(printable(f"not used: {', '.join(unused)}"), file=sys.stderr)
     summary = _summary(plan)
     is_refused = len(plan.errors) > args.allow_errors
     if args.dry_run:
@@ -162,28 +148,29 @@ def _import(args: argparse.Namespace) -> int:
     return ExitCode.IMAGES_FAILED if is_refused else ExitCode.OK
 
 
-def _rows(args: argparse.Namespace, notes: list[str]) -> "Iterator[Region | RowError]":
+def _rows(args: argparse.Namespace, unused: dict[str, None]) -> "Iterator[Region | RowError]":
     from anonymise.commands.database import opened as database
     from anonymise.regions.rows import checked_table, from_table, read
 
     for file in args.files:
-        yield from read(file, notes)
+        yield from read(file, unused)
     if args.table is not None:
         name = checked_table(args.table)
         with database(args) as client:
             result = client.query(f"SELECT * FROM {name}")  # noqa: S608 - a checked name
-        yield from from_table(name, result.columns, result.rows, notes)
+        yield from from_table(name, result.columns, result.rows, unused)
 
 
 def _summary(plan: "Prepared") -> dict[str, object]:
-    concerned = plan.pictures()
+    known = [row for row in plan.rows if row.status != "unmatched"]
+    concerned = {row.relative for row in known}
     return {
         "rows": plan.n_read,
-        "good": len(plan.rows) - plan.unmatched,
+        "good": len(known),
         "doubled": len(plan.rows) - len({(row.relative, row.category, row.shape) for row in plan.rows}),
-        "unknown_pictures": plan.unmatched,
+        "unknown_pictures": len(plan.rows) - len(known),
         "errors": len(plan.errors),
-        "errors_by_kind": dict(Counter(error.reason.partition(":")[0] for error in plan.errors)),
+        "errors_by_kind": Counter(error.reason.partition(":")[0] for error in plan.errors),
         "passed_over": plan.n_passed_over,
         "pictures": len(concerned),
         "pictures_by_folder": dict(sorted(Counter(name.rpartition("/")[0] for name in concerned).items())),
@@ -193,47 +180,27 @@ def _summary(plan: "Prepared") -> dict[str, object]:
 def _show(summary: dict[str, object], plan: "Prepared", *, as_json: bool) -> None:
     errors = [f"{error.place}: {error.reason}" for error in plan.errors]
     if as_json:
-        told = summary | {"first_errors": errors[:_MAX_SHOWN], "warnings": plan.warnings}
+        told = summary | {"first_errors": errors[:20], "warnings": plan.warnings}
         print(json.dumps(told, ensure_ascii=False, indent=2))
         return
-    _print_some(errors, sys.stderr)
-    _print_some(plan.warnings, sys.stderr)
+    for lines in (errors, plan.warnings):
+        print_some(lines, len(lines), sys.stderr)
     for name, value in summary.items():
         if isinstance(value, dict):
-            _print_some([f"    {key or '.'}: {n}" for key, n in value.items()])
+            print_some((f"    {key or '.'}: {n}" for key, n in value.items()), len(value))
         else:
             print(f"{name.replace('_', ' '):30}{value}")
 
 
-def _print_some(lines: Sequence[str], to: TextIO | None = None) -> None:
-    for line in lines[:_MAX_SHOWN]:
-        print(printable(line), file=to)
-    if len(lines) > _MAX_SHOWN:
-        print(f"    and {len(lines) - _MAX_SHOWN} more", file=to)
-
-
 def _status(args: argparse.Namespace) -> int:
-    from anonymise.corrections.store import ENDED
-
-    open_ = ("unmatched", "stale", "failed")
     with opened(args) as (_, store):
-        counts = store.counts(args.batch)
-        print(", ".join(f"{n} {name}" for name, n in counts.items() if n) or "no regions")
-        where = f"batch = ? AND status IN {open_} AND kind IS NOT NULL AND NOT {ENDED} ORDER BY relative, id LIMIT ?"
-        rows = store.select(where, [args.batch, _MAX_SHOWN])
-        for row in rows:
-            why = [row.status, *(detail for _, _, what, detail in store.events(row.id) if what == "status")]
-            print(printable(f"{row.relative}: {why[-1]}"))
-        if (more := sum(counts[name] for name in open_) - len(rows)) > 0:
-            print(f"    and {more} more")
+        print_status(store, args.batch)
     return ExitCode.OK
 
 
 def _undo(args: argparse.Namespace) -> int:
     with opened(args) as (_, store):
-        if not (n := store.undo(args.by, batch=args.batch, source="external")):
-            raise UsageError(f"--batch {args.batch}: there are no regions in force in this group")
-        print(f"undone: {plural(n, 'region')}")
+        print_undone(args, store, "external")
     return ExitCode.OK
 
 
@@ -250,7 +217,7 @@ def _export(args: argparse.Namespace) -> int:
         found = exporting.of_tree(args.instances) if store is None else exporting.of_store(store, args.batch)
         given = list(exporting.exported(found, letters, frame, detected_by))
     regions = [row for row in given if not isinstance(row, str)]
-    (exporting.write_results if args.order == "results" else exporting.write_table)(args.output, regions)
+    exporting.write_table(args.output, regions)
     print(f"{plural(len(regions), 'region')} of {plural(len({row.relative for row in regions}), 'picture')}")
     for name, n in sorted(Counter(row for row in given if isinstance(row, str)).items()):
         print(f"left out, as no type stands for it (--types X={name}): {n} {name}")

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from itertools import groupby
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -19,12 +19,11 @@ from anonymise.core.plaintext import csv_cell
 from anonymise.core.wraparound import Frame, join_seam, split_at_seam
 from anonymise.corrections.shapes import box_around, object_of
 from anonymise.corrections.store import Store
-from anonymise.regions.rows import CORNERS, RESULT_TYPES
 
-__all__ = ["Exported", "exported", "of_store", "of_tree", "write_results", "write_table"]
+__all__ = ["Exported", "exported", "of_store", "of_tree", "write_table"]
 
-_TABLE_ORDER = ("left_top", "right_top", "left_bottom", "right_bottom")
-"""Order of the corners in Amsterdam's table ``panoramas_region``; that of its workers is `CORNERS`."""
+_ORDER, _TEXTS = ("left_top", "right_top", "left_bottom", "right_bottom"), ("detected_by", "pano_id")
+"""Order of the columns in Amsterdam's table; its workers write the corners as they go round."""
 
 
 class Exported(NamedTuple):
@@ -41,16 +40,6 @@ class Exported(NamedTuple):
     kind: str
     box: Box
     detected_by: str
-
-    def cells(self) -> dict[str, object]:
-        """Name of a column → what a table has of it."""
-        path, box = PurePosixPath(self.relative), self.box
-        cells: dict[str, object] = {"region_type": self.kind}
-        for corner in CORNERS:
-            cells[f"{corner}_x"] = box.left if "left" in corner else box.right
-            cells[f"{corner}_y"] = box.top if "top" in corner else box.bottom
-        pano_id = f"{path.parent.name}_{path.stem}"
-        return cells | {"detected_by": csv_cell(self.detected_by), "pano_id": csv_cell(pano_id)}
 
 
 def exported(
@@ -127,43 +116,23 @@ def of_store(store: Store, batch: str | None) -> Iterator[tuple[str, Detections]
 
 
 def write_table(file: Path, regions: Iterable[Exported]) -> None:
-    """Writes one CSV file with the columns of Amsterdam's table.
+    """Writes a CSV file with the columns of Amsterdam's table ``panoramas_region``, whole or not at all.
 
     Raises:
         UsageError: it cannot be written.
     """
-    _write(file, (*_columns(_TABLE_ORDER), "pano_id"), regions)
-
-
-def write_results(folder: Path, regions: Iterable[Exported]) -> None:
-    """Writes a CSV file for each picture and type, below a folder of the picture's name, as Amsterdam's workers do.
-
-    Raises:
-        UsageError: one cannot be written, or there are none for a type.
-    """
-    names = {kind: name for name, kind in reversed(RESULT_TYPES.items())}
-
-    def target(region: Exported) -> Path:
-        if (name := names.get(region.kind)) is None:
-            raise UsageError(f"--order results has files for the types {' and '.join(names)}, not {region.kind}")
-        return folder / PurePosixPath(region.relative).with_suffix("") / f"{name}.csv"
-
-    for file, some in groupby(sorted(regions, key=target), target):
-        _write(file, _columns(CORNERS), some)
-
-
-def _columns(corners: tuple[str, ...]) -> tuple[str, ...]:
-    return ("region_type", *(f"{corner}_{axis}" for corner in corners for axis in "xy"), "detected_by")
-
-
-def _write(file: Path, columns: tuple[str, ...], regions: Iterable[Exported]) -> None:
     half = file.with_name(f"{file.name}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with half.open("w", encoding="utf-8", newline="") as opened:
-            writer = csv.DictWriter(opened, columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(region.cells() for region in regions)
+            writer = csv.writer(opened)
+            writer.writerow(("region_type", *(f"{corner}_{axis}" for corner in _ORDER for axis in "xy"), *_TEXTS))
+            for relative, kind, box, detected_by in regions:
+                xs = (box.left if "left" in corner else box.right for corner in _ORDER)
+                ys = (box.top if "top" in corner else box.bottom for corner in _ORDER)
+                path = PurePosixPath(relative)
+                texts = map(csv_cell, (detected_by, f"{path.parent.name}_{path.stem}"))
+                writer.writerow((kind, *chain.from_iterable(zip(xs, ys, strict=True)), *texts))
         half.replace(file)
     except OSError as error:
         with suppress(OSError):

@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 from anonymise.core.errors import UsageError
 from anonymise.corrections.rowfiles import Row, header, rows_of
 
-__all__ = ["CORNERS", "RESULT_TYPES", "Region", "RowError", "checked_table", "from_table", "read"]
+__all__ = ["Region", "RowError", "checked_table", "from_table", "read"]
 
-CORNERS = ("left_top", "right_top", "right_bottom", "left_bottom")
-"""Corners in the order in which they go round; Amsterdam's workers write them so."""
+_CORNERS = ("left_top", "right_top", "right_bottom", "left_bottom")
+"""Corners in the order in which they go round."""
 
-RESULT_TYPES = {"regions_lp": "N", "regions_f": "G", "regions_fd": "G", "regions_fg": "G"}
+_RESULT_TYPES = {"regions_lp": "N", "regions_f": "G", "regions_fd": "G", "regions_fg": "G"}
 """Name of a result file of Amsterdam's workers, without its suffix → type of its regions."""
 
 _FORMS: Sequence[tuple[str, ...]] = (
-    tuple(f"{corner}_{axis}" for corner in CORNERS for axis in "xy"),
+    tuple(f"{corner}_{axis}" for corner in _CORNERS for axis in "xy"),
     ("xmin", "ymin", "xmax", "ymax"),
     ("x", "y", "width", "height"),
 )
@@ -57,7 +57,7 @@ class RowError(NamedTuple):
     reason: str
 
 
-def read(path: Path, notes: list[str]) -> Iterator[Region | RowError]:
+def read(path: Path, unused: dict[str, None]) -> Iterator[Region | RowError]:
     """The rows of a file, or of a folder of result files.
 
     In a folder, every result file says by its name what its regions are, and by its path ``…/MISSION/PANO/`` of which
@@ -65,19 +65,19 @@ def read(path: Path, notes: list[str]) -> Iterator[Region | RowError]:
 
     Args:
         path: of the file (`rowfiles`) or folder.
-        notes: gets what the operator should know, once a file.
+        unused: gets the names of columns that are not used.
 
     Raises:
         UsageError: the file cannot be read, or has no header with the columns that are wanted; names file and line.
     """
     files = sorted(_below(path)) if path.is_dir() else [path]
     if not files:
-        raise UsageError(f"{path}: there is no {', '.join(f'{name}.csv' for name in RESULT_TYPES)} below it")
+        raise UsageError(f"{path}: there is no {', '.join(f'{name}.csv' for name in _RESULT_TYPES)} below it")
     for file in files:
         known = {}
         if path.is_dir():
-            known = {"region_type": RESULT_TYPES[file.stem], "pano_id": "_".join(file.parent.parts[-2:])}
-        for place, row in rows_of(file, partial(_check, known, notes)):
+            known = {"region_type": _RESULT_TYPES[file.stem], "pano_id": "_".join(file.parent.parts[-2:])}
+        for place, row in rows_of(file, partial(_check, known, unused)):
             yield _region(place, row, known)
 
 
@@ -86,7 +86,7 @@ def _below(path: Path) -> Iterator[Path]:
         raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
 
     for folder, _, names in os.walk(path, onerror=complain):
-        yield from (Path(folder, name) for name in names if name.endswith(".csv") and name[:-4] in RESULT_TYPES)
+        yield from (Path(folder, name) for name in names if name.endswith(".csv") and name[:-4] in _RESULT_TYPES)
 
 
 def checked_table(name: str) -> str:
@@ -101,7 +101,7 @@ def checked_table(name: str) -> str:
 
 
 def from_table(
-    table: str, columns: Sequence[str], rows: Iterable[Sequence[object]], notes: list[str]
+    table: str, columns: Sequence[str], rows: Iterable[Sequence[object]], unused: dict[str, None]
 ) -> Iterator[Region | RowError]:
     """The rows of a table in a database.
 
@@ -109,23 +109,23 @@ def from_table(
         table: name of the table, for messages.
         columns: names of its columns.
         rows: values of the rows.
-        notes: gets what the operator should know.
+        unused: gets the names of columns that are not used.
 
     Raises:
         UsageError: a column is missing.
     """
     names = header(columns, f"table {table}")
-    _check({}, notes, f"table {table}", names)
+    _check({}, unused, f"table {table}", names)
     for number, values in enumerate(rows, start=1):
         yield _region(f"table {table}, row {number}", dict(zip(names, values, strict=True)), {})
 
 
-def _check(known: Mapping[str, str], notes: list[str], place: str, names: Sequence[str]) -> None:
+def _check(known: Mapping[str, str], unused: dict[str, None], place: str, names: Sequence[str]) -> None:
     """Whether the columns that are wanted are there.
 
     Args:
         known: what rows need not say.
-        notes: gets the names of columns that are not used.
+        unused: gets the names of columns that are not used.
         place: of the header.
         names: of the columns.
     """
@@ -141,9 +141,7 @@ def _check(known: Mapping[str, str], notes: list[str], place: str, names: Sequen
     ):
         if not wanted & {*names, *known}:
             raise UsageError(f"{place}: there is no column {why}")
-    unused = ", ".join(name for name in names if name and name not in (*form, *_OPTIONAL))
-    if unused and not any(note.endswith(f": {unused}") for note in notes):
-        notes.append(f"{place}: not used: {unused}")
+    unused.update((name, None) for name in names if name and name not in (*form, *_OPTIONAL))
 
 
 def _region(place: str, row: Row, known: Mapping[str, str]) -> Region | RowError:

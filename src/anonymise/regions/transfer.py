@@ -3,7 +3,6 @@
 import functools
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -78,15 +77,6 @@ class Prepared:
     n_passed_over: int = 0
     errors: list[RowError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-
-    @property
-    def unmatched(self) -> int:
-        """Number of rows whose picture is not known."""
-        return sum(row.status == "unmatched" for row in self.rows)
-
-    def pictures(self) -> Counter[str]:
-        """Path of each picture concerned → number of its rows."""
-        return Counter(row.relative for row in self.rows if row.status != "unmatched")
 
 
 def prepared(
