@@ -20,7 +20,7 @@ from anonymise.core.errors import ExitCode, UsageError
 from anonymise.core.plaintext import plural, printable
 
 if TYPE_CHECKING:
-    from anonymise.regions.rows import Region, RowError
+    from anonymise.corrections.rowfiles import Row
     from anonymise.regions.transfer import Prepared
 
 _EXAMPLES = """examples, where my.yml has a line such as corrections: /data/corrections
@@ -148,7 +148,7 @@ def _import(args: argparse.Namespace) -> int:
     return ExitCode.IMAGES_FAILED if is_refused else ExitCode.OK
 
 
-def _rows(args: argparse.Namespace, unused: dict[str, None]) -> "Iterator[Region | RowError]":
+def _rows(args: argparse.Namespace, unused: dict[str, None]) -> "Iterator[tuple[str, Row]]":
     from anonymise.commands.database import opened as database
     from anonymise.regions.rows import checked_table, from_table, read
 
@@ -170,7 +170,7 @@ def _summary(plan: "Prepared") -> dict[str, object]:
         "doubled": len(plan.rows) - len({(row.relative, row.category, row.shape) for row in plan.rows}),
         "unknown_pictures": len(plan.rows) - len(known),
         "errors": len(plan.errors),
-        "errors_by_kind": Counter(error.reason.partition(":")[0] for error in plan.errors),
+        "errors_by_kind": Counter(reason.partition(":")[0] for _, reason in plan.errors),
         "passed_over": plan.n_passed_over,
         "pictures": len(concerned),
         "pictures_by_folder": dict(sorted(Counter(name.rpartition("/")[0] for name in concerned).items())),
@@ -178,12 +178,12 @@ def _summary(plan: "Prepared") -> dict[str, object]:
 
 
 def _show(summary: dict[str, object], plan: "Prepared", *, as_json: bool) -> None:
-    errors = [f"{error.place}: {error.reason}" for error in plan.errors]
+    errors, warnings = (list(map(": ".join, pairs)) for pairs in (plan.errors, plan.warnings))
     if as_json:
-        told = summary | {"first_errors": errors[:20], "warnings": plan.warnings}
+        told = summary | {"first_errors": errors[:20], "warnings": warnings}
         print(json.dumps(told, ensure_ascii=False, indent=2))
         return
-    for lines in (errors, plan.warnings):
+    for lines in (errors, warnings):
         print_some(lines, len(lines), sys.stderr)
     for name, value in summary.items():
         if isinstance(value, dict):

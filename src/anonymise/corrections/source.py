@@ -99,22 +99,14 @@ class CorrectedSource:
         return name in self._due
 
     def finished(self, names: Iterable[str]) -> None:
-        """The images are published as this source said, beyond recall: their corrections are drawn.
-
-        Raises:
-            StorageError: the store cannot be written.
-        """
+        """The images are published as this source said, beyond recall: their corrections are drawn."""
         due = [id_ for name in names for id_ in self._due.pop(name, ())]
         if due:
             self.store.set_status(due, "drawn", _RUN)
             self.n_drawn += len(due)
 
     def failed(self, name: str, reason: str) -> None:
-        """An image could not be done; its corrections wait for the next run.
-
-        Raises:
-            StorageError: the store cannot be written.
-        """
+        """An image could not be done; its corrections wait for the next run."""
         if due := self._due.pop(name, None) or self.store.of_image(name).waiting:
             self.store.set_status(due, "failed", _RUN, reason)
 
@@ -132,9 +124,6 @@ class CorrectedSource:
             name: of the image.
             rows: its corrections.
             stale: as `stale_rows` gives them.
-
-        Raises:
-            StorageError: the store cannot be written.
         """
         due = self._due.get(name, [])
         # What fits the picture again counts as drawn.

@@ -43,14 +43,14 @@ ENDED = f"{_BY.format(s='s', of='correction', statuses=_STATUSES)} AND NOT {_UND
 
 
 class Store(StoreFile):
-    """The corrections in a folder."""
+    """The corrections in a folder.
+
+    Raises:
+        StorageError: of all methods: the store cannot be read or written.
+    """
 
     def of_image(self, relative: str) -> Rows:
-        """The corrections of an image.
-
-        Raises:
-            StorageError: the store is out of reach or damaged.
-        """
+        """The corrections of an image."""
         found = self.select(f"relative = CAST(? AS TEXT) AND NOT {ENDED} ORDER BY id", [_bytes(relative)])
         in_force = tuple(row for row in found if row.kind and row.status in IN_FORCE)
         waiting = (row.id for row in found if row.status in ("accepted", "failed"))

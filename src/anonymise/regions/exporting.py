@@ -98,11 +98,7 @@ def of_tree(tree: Path) -> Iterator[tuple[str, Detections]]:
 
 
 def of_store(store: Store, batch: str | None) -> Iterator[tuple[str, Detections]]:
-    """What corrections in force add, with the paths of their pictures.
-
-    Raises:
-        StorageError: the store cannot be read.
-    """
+    """What corrections in force add, with the paths of their pictures."""
     for relative, rows in store.in_force():
         objects, size = [], None
         for row in rows:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from anonymise.core.errors import UsageError
 from anonymise.corrections.rowfiles import Row, header, rows_of
 
-__all__ = ["Region", "RowError", "checked_table", "from_table", "read"]
+__all__ = ["Region", "checked_table", "from_table", "read", "region_of"]
 
 _CORNERS = ("left_top", "right_top", "right_bottom", "left_bottom")
 """Corners in the order in which they go round."""
@@ -32,7 +32,6 @@ class Region(NamedTuple):
     """A row of a table of regions.
 
     Attributes:
-        place: file and line, or table and row.
         picture: what the other system calls the picture.
         corners: (x, y) of the four corners, in the pixels of the other system's frame.
         kind: letter or word of the type of the region.
@@ -41,7 +40,6 @@ class Region(NamedTuple):
         in_picture: whether the corners are in the pixels of the picture itself, whatever its size.
     """
 
-    place: str
     picture: str
     corners: tuple[tuple[float, float], ...]
     kind: str
@@ -50,15 +48,8 @@ class Region(NamedTuple):
     in_picture: bool
 
 
-class RowError(NamedTuple):
-    """A row that is none: its file and line, and the reason, whose words before a colon are the kind of error."""
-
-    place: str
-    reason: str
-
-
-def read(path: Path, unused: dict[str, None]) -> Iterator[Region | RowError]:
-    """The rows of a file, or of a folder of result files.
+def read(path: Path, unused: dict[str, None]) -> Iterator[tuple[str, Row]]:
+    """The rows of a file, or of a folder of result files, with their places.
 
     In a folder, every result file says by its name what its regions are, and by its path ``…/MISSION/PANO/`` of which
     picture.
@@ -70,15 +61,16 @@ def read(path: Path, unused: dict[str, None]) -> Iterator[Region | RowError]:
     Raises:
         UsageError: the file cannot be read, or has no header with the columns that are wanted; names file and line.
     """
-    files = sorted(_below(path)) if path.is_dir() else [path]
+    if not path.is_dir():
+        yield from rows_of(path, partial(_check, {}, unused))
+        return
+    files = sorted(_below(path))
     if not files:
         raise UsageError(f"{path}: there is no {', '.join(f'{name}.csv' for name in _RESULT_TYPES)} below it")
     for file in files:
-        known = {}
-        if path.is_dir():
-            known = {"region_type": _RESULT_TYPES[file.stem], "pano_id": "_".join(file.parent.parts[-2:])}
+        known = {"region_type": _RESULT_TYPES[file.stem], "pano_id": "_".join(file.parent.parts[-2:])}
         for place, row in rows_of(file, partial(_check, known, unused)):
-            yield _region(place, row, known)
+            yield place, known | row if isinstance(row, dict) else row
 
 
 def _below(path: Path) -> Iterator[Path]:
@@ -102,7 +94,7 @@ def checked_table(name: str) -> str:
 
 def from_table(
     table: str, columns: Sequence[str], rows: Iterable[Sequence[object]], unused: dict[str, None]
-) -> Iterator[Region | RowError]:
+) -> Iterator[tuple[str, Row]]:
     """The rows of a table in a database.
 
     Args:
@@ -117,7 +109,7 @@ def from_table(
     names = header(columns, f"table {table}")
     _check({}, unused, f"table {table}", names)
     for number, values in enumerate(rows, start=1):
-        yield _region(f"table {table}, row {number}", dict(zip(names, values, strict=True)), {})
+        yield f"table {table}, row {number}", dict(zip(names, values, strict=True))
 
 
 def _check(known: Mapping[str, str], unused: dict[str, None], place: str, names: Sequence[str]) -> None:
@@ -144,16 +136,13 @@ def _check(known: Mapping[str, str], unused: dict[str, None], place: str, names:
     unused.update((name, None) for name in names if name and name not in (*form, *_OPTIONAL))
 
 
-def _region(place: str, row: Row, known: Mapping[str, str]) -> Region | RowError:
-    try:
-        if isinstance(row, ValueError):
-            raise row
-        return _parsed(place, {**known, **row})
-    except ValueError as error:
-        return RowError(place, str(error))
+def region_of(row: Mapping[str, Any]) -> Region:
+    """A row as a region.
 
+    Raises:
+        ValueError: it is none; the words before a colon are the kind of error.
+    """
 
-def _parsed(place: str, row: Mapping[str, Any]) -> Region:
     def text(name: str) -> str:
         value = row.get(name)
         if isinstance(value, list | dict):
@@ -190,4 +179,4 @@ def _parsed(place: str, row: Mapping[str, Any]) -> Region:
         angles = number("roll"), number("pitch")
     except ValueError:
         angles = None  # most tables have none, and most imports need none
-    return Region(place, picture, corners, text("region_type"), text("detected_by"), angles, len(form) == 4)
+    return Region(picture, corners, text("region_type"), text("detected_by"), angles, len(form) == 4)

@@ -23,10 +23,11 @@ from anonymise.core.errors import InstancesError
 from anonymise.core.plaintext import printable
 from anonymise.core.wraparound import split_at_seam
 from anonymise.corrections.correction import Correction, checked
+from anonymise.corrections.rowfiles import Row
 from anonymise.corrections.shapes import Point, box_around, object_of
 from anonymise.corrections.store import ENDED, Store
 from anonymise.regions.pictures import Picture, Pictures
-from anonymise.regions.rows import Region, RowError
+from anonymise.regions.rows import Region, region_of
 from anonymise.regions.shapes import shape_of
 
 __all__ = ["TYPES", "Options", "Prepared", "match_waiting", "matched_again", "newly_hidden", "prepared"]
@@ -68,46 +69,46 @@ class Prepared:
         rows: the corrections, those of unknown pictures with the status "unmatched".
         n_read: number of rows that were read.
         n_passed_over: number of rows about pictures that were not chosen.
-        errors: rows that are none.
-        warnings: what is odd about rows that are taken, a line each.
+        errors: place and reason of each row that is none; the words before a colon are the kind of error.
+        warnings: place of each row that is taken although something is odd, and what.
     """
 
     rows: list[Correction] = field(default_factory=list)
     n_read: int = 0
     n_passed_over: int = 0
-    errors: list[RowError] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    errors: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[tuple[str, str]] = field(default_factory=list)
 
 
 def prepared(
-    regions: Iterable[Region | RowError], pictures: Pictures, options: Options, only: str | None = None
+    rows: Iterable[tuple[str, Row]], pictures: Pictures, options: Options, only: str | None = None
 ) -> Prepared:
     """Rows as corrections; writes nothing.
 
     Args:
-        regions: rows, as `rows.read` gives them.
+        rows: places and rows, as `rows.read` gives them.
         pictures: the images that they may be about.
         options: how rows become corrections.
         only: pattern of the paths of the pictures that the import is about, as a shell has it; None is all.
     """
     result = Prepared()
-    for region in regions:
+    for place, row in rows:
         result.n_read += 1
-        if isinstance(region, RowError):
-            result.errors.append(region)
-            continue
         try:
+            if isinstance(row, ValueError):
+                raise row
+            region = region_of(row)
             picture = pictures.of(region.picture)
             if only is not None and not fnmatchcase(region.picture if picture is None else picture.relative, only):
                 result.n_passed_over += 1
                 continue
-            row, warning = _correction(region, pictures, picture, options)
+            correction, warning = _correction(region, pictures, picture, options)
         except ValueError as error:
-            result.errors.append(RowError(region.place, str(error)))
+            result.errors.append((place, str(error)))
             continue
-        result.rows.append(row)
+        result.rows.append(correction)
         if warning:
-            result.warnings.append(f"{region.place}: {warning}")
+            result.warnings.append((place, warning))
     return result
 
 
@@ -186,9 +187,6 @@ def matched_again(store: Store, pictures: Callable[[str], Pictures], who: str) -
         store: the store.
         pictures: rule of `Pictures` → the pictures by that rule.
         who: pseudonym of who does it.
-
-    Raises:
-        StorageError: the store cannot be written.
     """
     waiting = store.select(f"status = 'unmatched' AND kind IS NOT NULL AND NOT {ENDED} ORDER BY id")
     by_rule = functools.cache(pictures)

@@ -268,11 +268,7 @@ def _corrections(row: Mapping[str, Any], polygons: Iterable[str], status: str) -
 
 
 def forget(store: Store, keep_days: int) -> None:
-    """Deletes who sent the reports that were closed so many days ago, and their notes.
-
-    Raises:
-        StorageError: the store cannot be read or written.
-    """
+    """Deletes who sent the reports that were closed so many days ago, and their notes."""
     store.tables(_TABLES)
     before = (datetime.now(timezone.utc) - timedelta(days=keep_days)).isoformat(timespec="milliseconds")
     old = f"{_STATES} SELECT id FROM state WHERE closed <= ? AND (reporter IS NOT NULL OR note IS NOT NULL)"  # noqa: S608
