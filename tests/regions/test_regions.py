@@ -109,13 +109,16 @@ def test_columns_count_by_name(case: Case, tmp_path: Path) -> None:
     upper.write_bytes(b"\xef\xbb\xbf" + files[0].read_bytes().replace(b"region_type", b'"REGION_TYPE"'))
     packed = tmp_path / "f.csv.gz"
     packed.write_bytes(gzip.compress(files[1].read_bytes()))
+    wide = tmp_path / "unicode text of a spreadsheet.txt"  # with empty columns at the end, of the header or of rows
+    text = files[3].read_text("utf-8").splitlines()
+    wide.write_text(f"{text[0]}\t\t\r\n{text[1]}\r\n{text[2]}\t\t\t\r\n\t\t\r\n", "utf-16")
     lines = tmp_path / "g.jsonl"
     lines.write_text("".join(json.dumps(entry) + "\n\n" for entry in rows), "utf-8")
     expected = {
         ("2020/01/01/M1/pano_0.png", "plate", '{"box": [5, 6, 45, 54]}'),
         ("2020/01/02/M1/pano_1.png", "face", '{"box": [7, 8, 23, 32]}'),
     }
-    for n, file in enumerate([*files, upper, packed, lines]):
+    for n, file in enumerate([*files, upper, packed, wide, lines]):
         assert case.import_(file, batch=f"b{n}") == 0, file
         assert case.shapes() == expected, file
         assert case.counts(f"b{n}") == {"accepted": 2}

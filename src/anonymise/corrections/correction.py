@@ -25,6 +25,10 @@ IN_FORCE = frozenset({"accepted", "drawn", "stale", "failed"})
 SOURCES = ("external", "report", "review", "import")
 """Kinds of systems that corrections come from."""
 
+_MAX_TEXT = 4096
+_BYTES = "".join(map(chr, range(0xDC80, 0xDD00)))
+"""How bytes that are no UTF-8 stand in the names of files (PEP 383)."""
+
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Of a ULID (https://github.com/ulid/spec)."""
 
@@ -121,9 +125,11 @@ def checked(row: Correction) -> Correction:
         raise ValueError("relative, category, source, batch and author are texts")
     others = (row.created, row.id, row.status_at, row.status_by, row.sha256, row.reason, row.supersedes)
     for text in (*texts, *(other for other in others if other is not None)):
-        if not isinstance(text, str):
-            raise ValueError(f"{text!r} is no text")
-        text.encode("utf-8", "surrogateescape")  # halves of characters cannot be kept
+        if not isinstance(text, str) or len(text) > _MAX_TEXT:
+            raise ValueError(f"no text: {str(text)[:40]!r}, or one of more than {_MAX_TEXT} characters")
+        allowed = _BYTES if text is row.relative else ""
+        if any("\ud800" <= char <= "\udfff" and char not in allowed for char in text):
+            raise ValueError(f"no text: {text[:40]!r} has half a character")
     known: Mapping[str, tuple[object, ...]] = {
         "source": SOURCES,
         "kind": ("add", "remove", None),

@@ -89,7 +89,9 @@ def _csv(first: str, lines: Iterable[str], name: str, check: _Check | None) -> I
     reader = csv.reader(lines, delimiter=max(",;\t", key=first.count), strict=True)
     try:
         names = header(next(reader, []), f"{name}, line 1")
-        if not any(names):
+        while names and not names[-1]:  # spreadsheets write empty columns at the end
+            names.pop()
+        if not names:
             raise UsageError(f"{name}, line 1: there is no header")
         if check is not None:
             check(f"{name}, line 1", names)
@@ -103,7 +105,7 @@ def _csv(first: str, lines: Iterable[str], name: str, check: _Check | None) -> I
                 yield place, ValueError(f"number of columns: {len(values)}, the header has {len(names)}")
                 continue
             row = dict(zip(names, values, strict=False))
-            row.pop("", None)  # spreadsheets write empty columns at the end
+            row.pop("", None)
             yield place, row
     except csv.Error as error:
         raise UsageError(f"{name}, line {reader.line_num}: {error}") from error

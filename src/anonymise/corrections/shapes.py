@@ -25,6 +25,8 @@ Point = tuple[float, float]
 
 _MAX_POINTS = 100_000
 _SUBPIXEL_BITS = 4
+_FARTHEST = 1e6
+"""Columns and rows far outside of a picture are a mistake, and OpenCV draws them somewhere else."""
 
 
 def canonical(shape: object, frame: Size) -> str:
@@ -82,8 +84,8 @@ def _numbers(values: Any, count: int) -> list[float | int]:
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != count:
         raise ValueError(f"{values!r} is no list of {count} numbers")
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{value!r} is no number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _FARTHEST:
+            raise ValueError(f"{str(value)[:40]} is no number of pixels")
     return [_tidy(value) for value in values]
 
 
