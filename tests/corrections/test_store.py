@@ -307,3 +307,15 @@ def test_only_its_owner_may_read_it(store: Store, tmp_path: Path) -> None:
     store.add([ROW], "me")
     assert (tmp_path / "store").stat().st_mode & 0o777 == 0o700
     assert file_of(tmp_path).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="permission bits do not count")
+def test_a_store_that_is_read_only_can_be_read_and_no_run_begins(store: Store, tmp_path: Path) -> None:
+    store.add([ROW], "me")
+    file_of(tmp_path).chmod(0o400)
+    with Store(tmp_path / "store") as again:
+        assert (len(again.select()), again.fault(), again.counts()["accepted"]) == (1, None, 1)
+        with pytest.raises(StorageError, match="readonly"):
+            again.check()
+        with pytest.raises(StorageError, match="readonly"):
+            again.undo("me", batch="week-1")

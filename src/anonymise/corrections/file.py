@@ -154,10 +154,12 @@ class StoreFile:
             return self._connection.execute(sql, values).fetchall()
 
     def check(self) -> None:
-        """Looks whether the file is whole.
+        """Looks whether the file is whole and can be written, as a run must say what is drawn.
 
         Raises:
-            StorageError: it is damaged.
+            StorageError: it is damaged, read-only, or another process is writing.
         """
-        if (found := self.read("PRAGMA quick_check(1)")) != [("ok",)]:
-            raise self._is_damaged(" ".join(str(found[0][0]).split()))
+        with self.changing() as connection:
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            if (found := self.read("PRAGMA quick_check(1)")) != [("ok",)]:
+                raise self._is_damaged(" ".join(str(found[0][0]).split()))
