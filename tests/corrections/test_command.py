@@ -96,6 +96,10 @@ def test_from_report_to_published_picture(tmp_path: Path) -> None:
     assert [event[1] for event in json.loads(listed.stdout)["events"]] == ["ann", "eve", "run"]
     undone = command("corrections", "undo", "-k", settings, "--batch", "by-hand")
     assert undone.stdout == "undone: 1 correction\n"
+    twice = command("corrections", "undo", "-k", settings, "--batch", "by-hand")
+    assert (twice.returncode, "nothing in this group is in force" in twice.stderr) == (2, True)
+    listed = command("corrections", "list", "-k", settings, "--id", added.stdout.strip())
+    assert [json.loads(line)["kind"] for line in listed.stdout.splitlines()] == ["add", None]
     restored = command(*run, "--corrected")
     assert "Identified images:   1\n" in restored.stdout, restored.stdout
     assert hidden() == [False, False]

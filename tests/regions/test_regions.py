@@ -3,17 +3,20 @@
 import csv
 import gzip
 import json
+import logging
 import os
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import pytest
 
-from anonymise.commands import cli, regions
+from anonymise.commands import cli, corrections, regions
 from anonymise.core.classes import LABELS
 from anonymise.core.detections import Box, Detections, Instance, Size, full_mask
 from anonymise.core.wraparound import split_at_seam
@@ -292,6 +295,56 @@ def test_what_waits_for_its_picture(case: Case, tmp_path: Path) -> None:
     assert case.counts("undone") == {"undone": 1}
     assert case.counts("review") == {"proposed": 1, "rejected": 1}
     assert case.counts("rule") == {"accepted": 1, "rejected": 1}
+
+
+def test_what_waits_keeps_how_it_was_imported_on_another_machine(case: Case, tmp_path: Path, capsys: Capture) -> None:
+    file = write(
+        tmp_path / "r.csv", [{**row("late", 150, 40, 160, 50), "roll": 18, "pitch": 0}], [*TABLE, "roll", "pitch"]
+    )
+    around = ["--set", "projection=equirectangular"]
+    few = ["--names", "stem", "--review", "--rectified", *around]
+    assert case.import_(file, *few, frame="200x100") == 0
+    capsys.readouterr()
+    assert corrections.main(["export", *case.named()]) == 0
+    (tmp_path / "all.jsonl").write_text(capsys.readouterr().out, "utf-8")
+    case.store_folder = tmp_path / "elsewhere"
+    assert corrections.main(["import", str(tmp_path / "all.jsonl"), *case.named()]) == 0
+    case.write("M9/late.png", noise((200, 100)))
+    assert case.import_(write(tmp_path / "none.csv", []), *around, batch="other") == 0
+    assert case.counts() == {"proposed": 1, "rejected": 1}
+    (shape,) = (str(text) for name, _, text in case.shapes() if name == "M9/late.png")
+    assert 29 < min(y for _, y in json.loads(shape)["polygon"]) < 41  # as with the picture there from the start
+
+
+def test_a_picture_that_came_but_cannot_be_matched_is_told(
+    case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("anonymise"), "propagate", True)  # which runs turn off
+    assert case.import_(write(tmp_path / "r.csv", [row("M9_late", 5, 5, 55, 55), row("M8_bad", 5, 5, 55, 55)])) == 0
+    for folder in ("a", "b"):
+        case.write(f"{folder}/M9/late.png", noise())
+    (case.input / "M8").mkdir()
+    (case.input / "M8" / "bad.png").write_bytes(b"no picture")
+    assert case.import_(write(tmp_path / "none.csv", [])) == 0
+    assert case.counts() == {"unmatched": 2}
+    assert [record.getMessage().partition(": no")[0] for record in caplog.records] == [
+        "M9_late: a region of it is not hidden: several pictures: M9_late may be a/M9/late.png or b/M9/late.png",
+        "M8_bad: a region of it is not hidden",
+    ]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_case_and_composition_of_names_do_not_count(form: Literal["NFC", "NFD"], case: Case, tmp_path: Path) -> None:
+    other: Literal["NFC", "NFD"] = "NFD" if form == "NFC" else "NFC"
+    name = unicodedata.normalize(form, "Ærø/gård.png")
+    case.write(name, noise())
+    rows = [
+        row(unicodedata.normalize(other, "ÆRØ_Gård"), 1, 2, 30, 40),
+        {**row("", 5, 6, 50, 60), "relative": unicodedata.normalize(other, name)},
+    ]
+    assert case.import_(write(tmp_path / "r.csv", rows, [*TABLE, "relative"])) == 0
+    assert case.counts() == {"accepted": 2}
+    assert {relative for relative, *_ in case.shapes()} == {name}
 
 
 def test_left_of_a_planar_picture_that_comes_later(case: Case, tmp_path: Path) -> None:

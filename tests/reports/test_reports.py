@@ -2,6 +2,7 @@
 
 import json
 import math
+import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -354,6 +355,24 @@ def test_names_of_other_systems(desk: Desk, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="reports_pictures"):
         desk.report(wanted, viewpoint="view 7")
     assert desk.state(id_) == "received"
+
+
+def test_a_report_whose_letters_are_composed_otherwise(desk: Desk) -> None:
+    write_image(desk.archive / "a" / unicodedata.normalize("NFD", "gård.png"), noise(SIZE))
+    desk.report(relative=unicodedata.normalize("NFC", "a/gård.png"))
+    assert open_reports(desk.store)[0]["relative"] == unicodedata.normalize("NFD", "a/gård.png")
+
+
+def test_rejecting_a_report_undoes_what_a_reviewer_made_of_it(desk: Desk) -> None:
+    id_ = desk.report()
+    (row,) = desk.corrections(id_)
+    desk.store.add([_changed(row.fresh(), '{"box": [30, 30, 60, 60]}', row.id)], "mari")
+    desk.run()
+    assert desk.state(id_) == "drawn"
+    decide(desk.store, id_, "mari", "rejected", "no_person")
+    assert desk.state(id_) == "rejected"
+    desk.run()
+    assert desk.published() == desk.first
 
 
 def test_what_the_operator_must_mend(desk: Desk) -> None:

@@ -231,15 +231,14 @@ def _put(args: argparse.Namespace, store: "Store", max_pixels: int) -> None:
 def _list(args: argparse.Namespace, store: "Store") -> None:
     from anonymise.corrections.store import ENDED
 
-    where = "1" if args.id else f"kind IS NOT NULL AND NOT {ENDED}"
-    for row in store.select(f"{where} ORDER BY id"):
-        if (
-            args.batch in (None, row.batch)
-            and args.image in (None, row.relative)
-            and (not args.id or row.id in args.id)
-        ):
-            history = {"events": store.events(row.id)} if args.id else {}
-            print(json.dumps(row.as_dict() | history, sort_keys=True))
+    if args.id:
+        for id_ in args.id:
+            for row in store.select("?1 IN (id, supersedes) ORDER BY id", [id_]):  # and what undid or replaced it
+                print(json.dumps(row.as_dict() | {"events": store.events(row.id)}, sort_keys=True))
+        return
+    for row in store.select(f"kind IS NOT NULL AND NOT {ENDED} ORDER BY id"):
+        if args.batch in (None, row.batch) and args.image in (None, row.relative):
+            print(json.dumps(row.as_dict(), sort_keys=True))
 
 
 def _import(args: argparse.Namespace, store: "Store") -> int:

@@ -105,7 +105,8 @@ class Pictures:
                 return self._picture(spelling)
         fitting = self._named.get(folded(name), ())
         lengths = [len(PurePath(relative).stem) for relative in fitting]
-        longest = [relative for relative, n in zip(fitting, lengths, strict=True) if n == min(lengths)]  # its mission
+        # The shortest name has the longest mission.
+        longest = sorted(relative for relative, n in zip(fitting, lengths, strict=True) if n == min(lengths))
         if len(longest) > 1:
             raise ValueError(f"several pictures: {name} may be {longest[0]} or {longest[1]}")
         return self._picture(longest[0]) if longest else None
