@@ -96,10 +96,6 @@ def test_from_report_to_published_picture(tmp_path: Path) -> None:
     assert [event[1] for event in json.loads(listed.stdout)["events"]] == ["ann", "eve", "run"]
     undone = command("corrections", "undo", "-k", settings, "--batch", "by-hand")
     assert undone.stdout == "undone: 1 correction\n"
-    twice = command("corrections", "undo", "-k", settings, "--batch", "by-hand")
-    assert (twice.returncode, "nothing in this group is in force" in twice.stderr) == (2, True)
-    listed = command("corrections", "list", "-k", settings, "--id", added.stdout.strip())
-    assert [json.loads(line)["kind"] for line in listed.stdout.splitlines()] == ["add", None]
     restored = command(*run, "--corrected")
     assert "Identified images:   1\n" in restored.stdout, restored.stdout
     assert hidden() == [False, False]
@@ -162,6 +158,24 @@ def test_a_store_that_cannot_be_used_is_named_before_the_run(
     assert said[fault] in problem
     assert str(file) in problem
     assert "\n" not in problem
+
+
+def test_undoing_twice_and_what_happened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = Folders(tmp_path)
+    ids = [folders.put(name, batch=name) for name in ("a", "b")]
+    named = ["--set", f"corrections={json.dumps(str(folders.store_folder))}"]
+    for which in (["--batch", "a"], ["--id", ids[1]]):
+        assert corrections.main(["undo", *which, *named]) == 0
+        assert corrections.main(["undo", *which, *named]) == 2
+    told = capsys.readouterr()
+    assert told.out == "undone: 1 correction\n" * 2
+    assert "nothing in this group is in force" in told.err
+    assert "it was undone before" in told.err
+    assert corrections.main(["undo", "--batch", "typo", *named]) == 2
+    capsys.readouterr()
+    assert corrections.main(["list", "--id", ids[0], *named]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["kind"], row["events"][0][2]) for row in rows] == [("add", "put"), (None, "put")]
 
 
 @pytest.mark.parametrize("line", ["../1.jpg", "/1.jpg", "a/../../1.jpg"])

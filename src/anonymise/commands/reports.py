@@ -108,42 +108,34 @@ class _DryRun(Exception):
 
 def _import(args: argparse.Namespace, config: "Config", store: "Store") -> int:
     from anonymise.corrections.rowfiles import rows_in, rows_of
+    from anonymise.reports.desk import public_status, receive
     from anonymise.reports.files import read_reports
 
     if args.source.startswith(("http://", "https://")):
         rows = rows_in(io.BufferedReader(io.BytesIO(_fetched(args.source))), args.source)
     else:
         rows = rows_of(Path(args.source))
+    reports = list(read_reports(rows, args.convention))  # a file that cannot be read to its end changes nothing
     counts: Counter[str] = Counter()
     known = {id_ for (id_,) in store.read("SELECT id FROM report")}
     with contextlib.suppress(_DryRun), store.changing() if args.dry_run else contextlib.nullcontext():
-        for place, report in read_reports(list(rows), args.convention):
-            counts[_taken_in(report, place, config, store, known)] += 1
+        for place, report in reports:
+            try:
+                if isinstance(report, ValueError):
+                    raise report
+                id_ = receive(store, report, config, once=True)
+                what = "known already" if id_ in known else str((public_status(store, id_) or {}).get("status"))
+                known.add(id_)
+            except ValueError as error:
+                print(printable(f"{place}: refused: {error}"), file=sys.stderr)
+                what = "refused"
+            counts[what] += 1
         if args.dry_run:
             raise _DryRun
     print(", ".join(f"{n} {what}" for what, n in counts.items()) or "no reports")
     if args.dry_run:
         print("nothing was taken in (--dry-run)")
     return ExitCode.IMAGES_FAILED if counts["refused"] else ExitCode.OK
-
-
-def _taken_in(report: object, place: str, config: "Config", store: "Store", known: set[str]) -> str:
-    """What became of a report."""
-    from anonymise.reports.desk import public_status, receive
-
-    try:
-        if isinstance(report, ValueError):
-            raise report
-        id_ = receive(store, report, config, once=True)
-    except ValueError as error:
-        print(printable(f"{place}: refused: {error}"), file=sys.stderr)
-        return "refused"
-    if id_ in known:
-        return "known already"
-    known.add(id_)
-    found = public_status(store, id_)
-    assert found is not None  # it was just put in
-    return str(found["status"])
 
 
 def _fetched(url: str) -> bytes:

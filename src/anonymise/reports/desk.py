@@ -63,20 +63,20 @@ _OWN = """WITH RECURSIVE own(id) AS (SELECT id FROM correction WHERE batch = {re
 """SQL: the corrections of a report, those that superseded them, as a reviewer's better shape does, and so on."""
 _COUNTS = f"kind IS NOT NULL AND status <> 'rejected' AND NOT {ENDED}"
 _OF_REPORT = f"({_OWN.format(report='report.id')} SELECT {{what}} FROM own JOIN correction USING (id))"  # noqa: S608
-_STAGE = f"""MIN(CASE status WHEN 'failed' THEN 1 WHEN 'proposed' THEN 2 WHEN 'drawn' THEN 4 ELSE 3 END)
-    FILTER (WHERE {_COUNTS})"""
+_STAGE = f"""MIN(CASE WHEN NOT ({_COUNTS}) THEN NULL WHEN status = 'failed' THEN 1 WHEN status = 'proposed' THEN 2
+    WHEN status = 'drawn' THEN 4 ELSE 3 END)"""
 _STATES = f"""WITH
     stage AS (SELECT report.*, {_OF_REPORT.format(what=_STAGE)} AS stage,
-        {_OF_REPORT.format(what="MAX(status_at)")} AS changed FROM report),
+        {_OF_REPORT.format(what="MAX(status_at)")} AS changed FROM report WHERE {{of}}),
     single AS (SELECT *, CASE WHEN duplicate_of IS NOT NULL THEN 'duplicate' WHEN stage IS NULL THEN 'rejected'
         WHEN stage = 1 THEN 'failed' WHEN stage = 2 THEN 'received' WHEN is_hidden AND decided_by IS NULL THEN 'hidden'
         WHEN stage = 3 THEN 'accepted' ELSE 'drawn' END AS status FROM stage),
     state AS (SELECT one.*, CASE WHEN IFNULL(first.status, one.status) IN ('drawn', 'rejected')
         THEN IFNULL(first.changed, one.changed) END AS closed
-        FROM single one LEFT JOIN single first ON first.id = one.duplicate_of)"""  # noqa: S608 - our own names
-"""SQL: `state` has each report with the status that its corrections give it. It is stored nowhere, so it cannot
-contradict them."""
-_OPEN = "status IN ('received', 'hidden', 'accepted', 'failed')"
+        FROM single one LEFT JOIN single first ON first.id = one.duplicate_of)
+    SELECT {{columns}} FROM state WHERE {{where}}"""  # noqa: S608 - our own names
+"""SQL: reports with the status that their corrections give them. It is stored nowhere, so it cannot contradict them.
+Looks at the reports ``of`` alone, as SQLite would work out all of them first."""
 
 
 def receive(store: Store, report: object, config: Config, *, once: bool = False) -> str:
@@ -226,13 +226,13 @@ def _hashed(store: Store, reporter: str | None) -> str | None:
 
 def _twin(store: Store, relative: str, frame: Size, issue: str, polygons: Sequence[str]) -> str | None:
     """The open report with the same issue that has each of the polygons already."""
-    of_image = f"relative = ? AND issue = ? AND (width, height) = (?, ?) AND {_OPEN} ORDER BY received"
-    sql = f"{_STATES} SELECT id, polygons FROM state WHERE {of_image}"  # noqa: S608
+    is_open = "(width, height) = (?3, ?4) AND status IN ('received', 'hidden', 'accepted', 'failed') ORDER BY received"
+    found = _states(store, "id polygons", is_open, relative, issue, *frame, of="relative = ?1 AND issue = ?2")
     mine = [_parts(polygon, frame) for polygon in polygons]
-    for id_, texts in store.read(sql, [relative, issue, *frame]):
-        others = [_parts(polygon, frame) for polygon in json.loads(texts)]
+    for row in found:
+        others = [_parts(polygon, frame) for polygon in json.loads(row["polygons"])]
         if all(any(_iou(a, b) > 0.5 for b in others) for a in mine):
-            return str(id_)
+            return str(row["id"])
     return None
 
 
@@ -269,10 +269,9 @@ def _corrections(row: Mapping[str, Any], polygons: Iterable[str], status: str) -
 
 def forget(store: Store, keep_days: int) -> None:
     """Deletes who sent the reports that were closed so many days ago, and their notes."""
-    store.tables(_TABLES)
     before = (datetime.now(timezone.utc) - timedelta(days=keep_days)).isoformat(timespec="milliseconds")
-    old = f"{_STATES} SELECT id FROM state WHERE closed <= ? AND (reporter IS NOT NULL OR note IS NOT NULL)"  # noqa: S608
-    if ids := store.read(old, [before]):
+    old = "closed <= ? AND (reporter IS NOT NULL OR note IS NOT NULL)"
+    if ids := [(row["id"],) for row in _states(store, "id", old, before)]:
         store.read("PRAGMA secure_delete = ON")
         with store.changing() as connection:
             connection.executemany("UPDATE report SET reporter = NULL, note = NULL WHERE id = ?", ids)
@@ -314,13 +313,14 @@ def decide(store: Store, id_: str, by: str, verdict: str, reason: str) -> None:
 
 def public_status(store: Store, id_: str) -> dict[str, str | None] | None:
     """All that anybody may know of a report: status, issue, when it came and was closed; None if there is none."""
-    return next(_states(store, "status issue received closed", "WHERE id = ?", id_), None)
+    of = "id = ?1 OR id = (SELECT duplicate_of FROM report WHERE id = ?1)"
+    return next(_states(store, "status issue received closed", "id = ?1", id_, of=of), None)
 
 
 def open_reports(store: Store) -> list[dict[str, Any]]:
     """What nobody has decided, the reports of one picture together, the oldest first; nothing about the reporters."""
     names = "id relative issue category status received width height polygons"
-    found = list(_states(store, names, "WHERE status IN ('received', 'hidden') ORDER BY received"))
+    found = list(_states(store, names, "status IN ('received', 'hidden') ORDER BY received"))
     first: dict[str, int] = {}
     for number, row in enumerate(found):
         row["polygons"] = [json.loads(text)["polygon"] for text in json.loads(row["polygons"])]
@@ -328,10 +328,10 @@ def open_reports(store: Store) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: first[row["relative"]])
 
 
-def _states(store: Store, columns: str, where: str = "", *values: object) -> Iterator[dict[str, Any]]:
+def _states(store: Store, columns: str, where: str, *values: object, of: str = "1") -> Iterator[dict[str, Any]]:
     store.tables(_TABLES)
     names = columns.split()
-    for row in store.read(f"{_STATES} SELECT {', '.join(names)} FROM state {where}", values):  # noqa: S608
+    for row in store.read(_STATES.format(of=of, columns=", ".join(names), where=where), values):
         yield dict(zip(names, row, strict=True))
 
 
@@ -339,7 +339,8 @@ def report_statistics(store: Store) -> dict[str, Any]:
     """Numbers of reports: open ones by age in days, hours to drawn, fraction accepted, by status, issue, category."""
     store.tables(_TABLES)
     age = "julianday(IFNULL(closed, 'now')) - julianday(received)"
-    rows = store.read(f"{_STATES} SELECT status, issue, IFNULL(category, 'none'), {age} FROM state ORDER BY 4")  # noqa: S608
+    columns = f"status, issue, IFNULL(category, 'none'), {age}"
+    rows = store.read(_STATES.format(of="1", columns=columns, where="1 ORDER BY 4"))
     ages = [days for status, *_, days in rows if status in ("received", "hidden", "accepted", "failed")]
     hours = [24 * days for status, *_, days in rows if status == "drawn"]
     decided = [status != "rejected" for status, *_ in rows if status in ("accepted", "drawn", "rejected")]
