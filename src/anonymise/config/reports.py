@@ -37,4 +37,4 @@ class ReportOptions(BaseModel):
     """Sign of the pitch: -1 for viewers in which it grows downwards."""
 
     reports_keep_days: int = Field(ge=0)
-    """Days after which the note and the hash of the reporter's address of a closed report are deleted."""
+    """Days after which the note of a closed report is deleted."""

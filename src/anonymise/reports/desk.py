@@ -5,7 +5,6 @@ For the service: `receive` takes in one report, and `public_status` is all that 
 
 import functools
 import hashlib
-import hmac
 import json
 import math
 import secrets
@@ -53,10 +52,9 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS report (
         id TEXT PRIMARY KEY, relative TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
         sha256 TEXT NOT NULL, issue TEXT NOT NULL, category TEXT, sent TEXT NOT NULL, polygons TEXT NOT NULL,
-        received TEXT NOT NULL, reporter TEXT, is_hidden INTEGER NOT NULL, decided_by TEXT, decided TEXT, reason TEXT,
-        note TEXT, duplicate_of TEXT) WITHOUT ROWID""",
+        received TEXT NOT NULL, is_hidden INTEGER NOT NULL, decided_by TEXT, decided TEXT, reason TEXT, note TEXT,
+        duplicate_of TEXT) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS report_of_image ON report (relative)",
-    "CREATE TABLE IF NOT EXISTS report_key AS SELECT hex(randomblob(32)) AS key",
 )
 _OWN = """WITH RECURSIVE own(id) AS (SELECT id FROM correction WHERE batch = {report}
     UNION SELECT better.id FROM own JOIN correction better ON better.supersedes = own.id)"""
@@ -125,7 +123,6 @@ def receive(store: Store, report: object, config: Config, *, once: bool = False)
             "sent": sent,
             "polygons": json.dumps(polygons),
             "received": utc_now(),
-            "reporter": _hashed(store, values.get("reporter")),
             "note": values.get("note"),
             "is_hidden": at_once,
             "duplicate_of": twin,
@@ -218,12 +215,6 @@ def read_picture(data: bytes, config: Config) -> tuple[Picture, Size]:
     return Picture(upright_size(stored, found.orientation), around, found.orientation, known), stored
 
 
-def _hashed(store: Store, reporter: str | None) -> str | None:
-    """What stays of an address: two reports of one person can be told to be so, and nobody can be written to."""
-    ((key,),) = store.read("SELECT key FROM report_key")
-    return reporter and hmac.new(key.encode(), reporter.strip().lower().encode(), "sha256").hexdigest()
-
-
 def _twin(store: Store, relative: str, frame: Size, issue: str, polygons: Sequence[str]) -> str | None:
     """The open report with the same issue that has each of the polygons already."""
     is_open = "(width, height) = (?3, ?4) AND status IN ('received', 'hidden', 'accepted', 'failed') ORDER BY received"
@@ -268,13 +259,12 @@ def _corrections(row: Mapping[str, Any], polygons: Iterable[str], status: str) -
 
 
 def forget(store: Store, keep_days: int) -> None:
-    """Deletes who sent the reports that were closed so many days ago, and their notes."""
+    """Deletes the notes of reports that were closed so many days ago."""
     before = (datetime.now(timezone.utc) - timedelta(days=keep_days)).isoformat(timespec="milliseconds")
-    old = "closed <= ? AND (reporter IS NOT NULL OR note IS NOT NULL)"
-    if ids := [(row["id"],) for row in _states(store, "id", old, before)]:
+    if ids := [(row["id"],) for row in _states(store, "id", "closed <= ? AND note IS NOT NULL", before)]:
         store.read("PRAGMA secure_delete = ON")
         with store.changing() as connection:
-            connection.executemany("UPDATE report SET reporter = NULL, note = NULL WHERE id = ?", ids)
+            connection.executemany("UPDATE report SET note = NULL WHERE id = ?", ids)
 
 
 def decide(store: Store, id_: str, by: str, verdict: str, reason: str) -> None:
@@ -318,8 +308,8 @@ def public_status(store: Store, id_: str) -> dict[str, str | None] | None:
 
 
 def open_reports(store: Store) -> list[dict[str, Any]]:
-    """What nobody has decided, the reports of one picture together, the oldest first; nothing about the reporters."""
-    names = "id relative issue category status received width height polygons"
+    """What nobody has decided, the reports of one picture together, the oldest first; for reviewers only."""
+    names = "id relative issue category status received note width height polygons"
     found = list(_states(store, names, "status IN ('received', 'hidden') ORDER BY received"))
     first: dict[str, int] = {}
     for number, row in enumerate(found):
