@@ -251,6 +251,8 @@ def test_what_is_turned_upright_takes_its_angles_from_columns_or_records(case: C
     assert case.counts() == {}
     record.write_text('{"exif_roll": 18.0, "exif_pitch": 0}')
     assert case.import_(file, *few, "-o", case.output, frame="200x100") == 0
+    unknown = write(tmp_path / "u.csv", [row("M9_sphere", 150, 40, 160, 50)])  # its record would come too late
+    assert case.import_(unknown, *few, "-o", case.output, batch="u", frame="200x100") == 1
     with_columns = write(
         tmp_path / "s.csv", [{**row("M1_sphere", 150, 40, 160, 50), "roll": 18, "pitch": 0}], [*TABLE, "roll", "pitch"]
     )

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     put("--only", metavar="GLOB", help="only pictures with such paths, as '2020/*'")
     rectified = "the frame is the panorama turned upright, by columns roll and pitch or by the records"
     put("--rectified", action="store_true", help=rectified)
-    put("--shape", choices=("rectangle", "polygon"), default="rectangle", help="what is hidden of the corners")
+    put("--shape", choices=("rectangle", "polygon"), default="rectangle", help="what is hidden (%(default)s)")
     put("--padding", choices=("0",), help="no margins around the regions; they are generous already")
     put("--names", default="{mission}_{stem}", metavar="RULE", help="what pano_id is (%(default)s)")
     put("--review", action="store_true", help="not in force before a reviewer accepts them")
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for one in (take_in, undo):
         add_author(one)
     args = arguments.parse_args(argv)
-    does = {"import": _import, "status": _status, "undo": _undo, "export": _export}
+    does = {"import": _import, "status": _of_batch, "undo": _of_batch, "export": _export}
     return guarded(lambda: does[args.action](args), prints_result=True)
 
 
@@ -192,15 +192,12 @@ def _show(summary: dict[str, object], plan: "Prepared", *, as_json: bool) -> Non
             print(f"{name.replace('_', ' '):30}{value}")
 
 
-def _status(args: argparse.Namespace) -> int:
+def _of_batch(args: argparse.Namespace) -> int:
     with opened(args) as (_, store):
-        print_status(store, args.batch)
-    return ExitCode.OK
-
-
-def _undo(args: argparse.Namespace) -> int:
-    with opened(args) as (_, store):
-        print_undone(args, store, "external")
+        if args.action == "status":
+            print_status(store, args.batch)
+        else:
+            print_undone(args, store, "external")
     return ExitCode.OK
 
 

@@ -79,8 +79,10 @@ def _sound(lines: Iterable[str], name: str) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         if "\0" in line:
             raise UsageError(f"{name}, line {number}: there is a NUL byte in it, so this is no text")
-        if any("\ud800" <= char <= "\udfff" for char in (() if line.isascii() else line)):
-            raise UsageError(f"{name}, line {number} is not UTF-8; save the file as UTF-8")
+        try:
+            line.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{name}, line {number} is not UTF-8; save the file as UTF-8") from error
         yield line
 
 

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 TYPES: Mapping[str, str] = {"N": "plate", "G": "face"}
 """Letter of a type in Amsterdam's table (Nummerbord, Gezicht) → class."""
 
+_NO_ANGLES = "no angles: --rectified needs columns roll and pitch, or the picture's record with both"
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -142,6 +144,8 @@ def _correction(
     )
     if picture is not None:
         return _placed(waiting, region.corners, picture, pictures, how)
+    if options.is_rectified and region.angles is None:
+        raise ValueError(_NO_ANGLES)  # the record comes with the picture's first run, when it is published
     corners = region.corners
     if len(set(corners)) < 3:  # no polygon, but a line, which has pixels
         box = box_around(corners)
@@ -156,7 +160,7 @@ def _placed(
     """A correction with its shape in the pixels of its picture, and what is odd about it."""
     angles = None
     if how["is_rectified"] and (angles := how["angles"] or pictures.angles(picture.relative)) is None:
-        raise ValueError("no angles: --rectified needs columns roll and pitch, or the picture's record with both")
+        raise ValueError(_NO_ANGLES)
     shape, note = shape_of(
         corners, row.size, picture.size, wraps=picture.wraps, is_polygon=how["is_polygon"], angles=angles
     )
