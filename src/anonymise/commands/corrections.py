@@ -233,7 +233,7 @@ def _list(args: argparse.Namespace, store: "Store") -> None:
 
     if args.id:
         for id_ in args.id:
-            for row in store.select("?1 IN (id, supersedes) ORDER BY id", [id_]):  # and what undid or replaced it
+            for row in store.select("? IN (id, supersedes) ORDER BY id", [id_]):  # and what undid or replaced it
                 print(json.dumps(row.as_dict() | {"events": store.events(row.id)}, sort_keys=True))
         return
     for row in store.select(f"kind IS NOT NULL AND NOT {ENDED} ORDER BY id"):

@@ -217,8 +217,8 @@ def read_picture(data: bytes, config: Config) -> tuple[Picture, Size]:
 
 def _twin(store: Store, relative: str, frame: Size, issue: str, polygons: Sequence[str]) -> str | None:
     """The open report with the same issue that has each of the polygons already."""
-    is_open = "(width, height) = (?3, ?4) AND status IN ('received', 'hidden', 'accepted', 'failed') ORDER BY received"
-    found = _states(store, "id polygons", is_open, relative, issue, *frame, of="relative = ?1 AND issue = ?2")
+    is_open = "(width, height) = (?, ?) AND status IN ('received', 'hidden', 'accepted', 'failed') ORDER BY received"
+    found = _states(store, "id polygons", is_open, relative, issue, *frame, of="relative = ? AND issue = ?")
     mine = [_parts(polygon, frame) for polygon in polygons]
     for row in found:
         others = [_parts(polygon, frame) for polygon in json.loads(row["polygons"])]
@@ -303,8 +303,8 @@ def decide(store: Store, id_: str, by: str, verdict: str, reason: str) -> None:
 
 def public_status(store: Store, id_: str) -> dict[str, str | None] | None:
     """All that anybody may know of a report: status, issue, when it came and was closed; None if there is none."""
-    of = "id = ?1 OR id = (SELECT duplicate_of FROM report WHERE id = ?1)"
-    return next(_states(store, "status issue received closed", "id = ?1", id_, of=of), None)
+    of = "id = ? OR id = (SELECT duplicate_of FROM report WHERE id = ?)"
+    return next(_states(store, "status issue received closed", "id = ?", id_, id_, id_, of=of), None)
 
 
 def open_reports(store: Store) -> list[dict[str, Any]]:
