@@ -318,6 +318,18 @@ def test_what_waits_keeps_how_it_was_imported_on_another_machine(case: Case, tmp
     assert 29 < min(y for _, y in json.loads(shape)["polygon"]) < 41  # as with the picture there from the start
 
 
+def test_what_waits_is_hidden_as_every_import_said(case: Case, tmp_path: Path) -> None:
+    """Somebody forgot how the other system names pictures, or that its frame is upright, and imports once more."""
+    file = write(tmp_path / "r.csv", [row("late", 5, 5, 55, 55)])
+    for _ in range(2):
+        assert case.import_(file) == 0
+        assert case.import_(file, "--names", "stem") == 0
+        assert case.counts() == {"unmatched": 2}
+    case.write("M9/late.png", noise())
+    assert case.import_(write(tmp_path / "none.csv", [])) == 0
+    assert case.counts() == {"accepted": 1, "unmatched": 1, "rejected": 1}
+
+
 def test_a_picture_that_came_but_cannot_be_matched_is_told(
     case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

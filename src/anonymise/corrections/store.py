@@ -137,9 +137,10 @@ class Store(StoreFile):
             return bool(self.read("SELECT 1 FROM correction WHERE id = ?", [row.id]))
         sql = (
             "SELECT 1 FROM correction WHERE relative = CAST(? AS TEXT) AND kind IS ? AND category = ? AND shape IS ? "  # noqa: S608
-            f"AND source = ? AND batch = ? AND supersedes IS ? AND NOT {_TAKEN_BACK} LIMIT 1"
+            f"AND source = ? AND batch = ? AND supersedes IS ? AND (status <> 'unmatched' OR reason IS ?) "
+            f"AND NOT {_TAKEN_BACK} LIMIT 1"
         )
-        same = (row.kind, row.category, row.shape, row.source, row.batch, row.supersedes)
+        same = (row.kind, row.category, row.shape, row.source, row.batch, row.supersedes, row.reason)
         return bool(self.read(sql, [_bytes(row.relative), *same]))
 
     def undo(self, who: str, *, ids: Sequence[str] = (), batch: str | None = None, source: str | None = None) -> int:
