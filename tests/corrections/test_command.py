@@ -178,6 +178,21 @@ def test_undoing_twice_and_what_happened(tmp_path: Path, capsys: pytest.CaptureF
     assert [(row["kind"], row["events"][0][2]) for row in rows] == [("add", "put"), (None, "put")]
 
 
+def test_what_is_wrong_with_the_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "hello").write_text("hello\n")
+    named = ["--set", f"corrections={json.dumps(str(tmp_path / 'store'))}"]
+    assert corrections.main(["import", str(tmp_path / "hello"), *named]) == 2
+    assert "hello, line 1: no corrections, as export prints them" in capsys.readouterr().err
+    add = ["add", *named, "--image", "1.png", "--category", "face", "--box", "1", "1", "5", "5", "--size"]
+    for size in ("160", "0x5", "1e2x5", "160x120x3"):
+        with pytest.raises(SystemExit, match="2"):
+            corrections.main([*add, size])
+        assert f"{size} is not like 8192x4096" in capsys.readouterr().err
+    assert corrections.main([*add, "160x120"]) == 0
+    assert corrections.main(["accept", "--batch", "by-hand", *named]) == 2
+    assert "nothing in this group is proposed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("line", ["../1.jpg", "/1.jpg", "a/../../1.jpg"])
 def test_lines_that_are_no_paths_below_the_input(line: str) -> None:
     assert names_in("a/1.jpg\n\n a\\2.jpg \n", "--only x") == {"a/1.jpg", "a/2.jpg"}

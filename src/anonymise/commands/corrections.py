@@ -9,6 +9,7 @@ import getpass
 import io
 import itertools
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -130,10 +131,10 @@ def size(text: str) -> "Size":
     """A size in pixels, as an argument has it: 8192x4096."""
     from anonymise.core.detections import Size
 
-    width, height = map(int, text.lower().split("x"))
-    if min(width, height) < 1:
-        raise ValueError
-    return Size(width, height)
+    found = re.fullmatch(r"([1-9]\d{0,6})[xX×]([1-9]\d{0,6})", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text} is not like 8192x4096")
+    return Size(int(found[1]), int(found[2]))
 
 
 def print_some(lines: Iterable[str], n: int, to: TextIO | None = None) -> None:
@@ -181,6 +182,8 @@ def _execute(args: argparse.Namespace) -> int:
                 print_undone(args, store)
             case "accept" | "reject":
                 ids = args.id or [row.id for row in store.select("batch = ? AND status = 'proposed'", [args.batch])]
+                if not ids:
+                    raise UsageError(f"--batch {args.batch}: nothing in this group is proposed")
                 store.decide(args.by, ids, f"{args.action}ed")
                 print(f"{args.action}ed: {plural(len(ids), 'correction')}")
             case "list":
@@ -244,9 +247,14 @@ def _list(args: argparse.Namespace, store: "Store") -> None:
 def _import(args: argparse.Namespace, store: "Store") -> int:
     from anonymise.corrections.rowfiles import rows_in
 
+    def check(place: str, names: Sequence[str]) -> None:
+        if "relative" not in names:
+            raise UsageError(f"{place}: no corrections, as export prints them")
+
     try:
         data = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
     except OSError as error:
         raise UsageError(f"{args.file} cannot be read: {error.strerror or error}") from error
     # An empty list makes an empty store.
-    return store.imported(rows_in(io.BufferedReader(io.BytesIO(data)), args.file) if data.strip() else (), args.by)
+    rows = rows_in(io.BufferedReader(io.BytesIO(data)), args.file, check) if data.strip() else ()
+    return store.imported(rows, args.by)
