@@ -2,7 +2,8 @@
 
 The walk, the journal, the leader and the runner are real; the work is none. First a run over empty files whose workers
 answer at once, in this process, and the same run again, which finds everything finished; then fewer images through a
-real Dask scheduler, whose workers answer at once.
+real Dask scheduler, whose workers answer at once; then through one, and through four worker processes that wait a tenth
+of a second for each image, as for a GPU that is not there: what the leader lets four of them do at most.
 """
 
 import argparse
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--dask", type=int, default=20_000, help="through a scheduler (default: 20000)")
     parser.add_argument("--workers", type=int, default=64, help="workers that answer at once (default: 64)")
     parser.add_argument("--folder", type=Path, help="where the empty files and the journal are written")
+    parser.add_argument("--waiting", type=int, default=300, help="for each process that waits (default: 300)")
     arguments = parser.parse_args()
     logging.getLogger("anonymise").setLevel(logging.ERROR)
     for n, through in ((arguments.images, _without_dask), (arguments.dask, _through_dask)):
@@ -53,6 +55,16 @@ def main() -> None:
                 _measure("the run", places, n, through, arguments.workers)
                 if through is _without_dask:
                     _measure("again, all finished", places, 0, through, arguments.workers)
+    if arguments.waiting:
+        one, four = (_pace_of_waiting(n, n * arguments.waiting, arguments.folder) for n in (1, 4))
+        print(f"\nfour processes that wait: {four / one:.2f} times the pace of one ({four:.1f} and {one:.1f} images/s)")
+
+
+def _pace_of_waiting(n_workers: int, n_images: int, parent: Path | None) -> float:
+    with tempfile.TemporaryDirectory(dir=parent) as folder, _dask(n_workers, 1) as (client, _):
+        report, seconds = _run(_images(Path(folder), n_images), client, answer_after_a_wait)
+        assert report.n_done == n_images, report
+        return n_images / seconds
 
 
 def _images(folder: Path, n: int) -> Places:
@@ -85,7 +97,7 @@ def _measure(what: str, places: Places, n_done: int, through: "Callable[[int], A
         print(f"{'scheduler':20} {memory / 1e6:5.0f} MB, CPU {1000 * scheduler_cpu / n:.2f} ms an image")
 
 
-def _run(places: Places, client: Any) -> tuple[Report, float]:
+def _run(places: Places, client: Any, answer: Callable[[str, Item], Answer] | None = None) -> tuple[Report, float]:
     config = load_config(keys={"lazy_paths": False})
     publisher = Publisher(config, places)
     setup = Setup(publisher.run, config, False, {}, {}, "", "", _no_model)
@@ -93,7 +105,7 @@ def _run(places: Places, client: Any) -> tuple[Report, float]:
         mock.patch.object(Publisher, "sees", lambda *_: True),
         # The files of finished images are not there; as many calls to the system are made.
         mock.patch.object(storage, "is_written", lambda _: Path(__file__).stat().st_size > 0),
-        mock.patch.object(worker, "anonymise", answer_at_once),
+        mock.patch.object(worker, "anonymise", answer or answer_at_once),
         mock.patch.object(worker, "join", join_at_once),
     ):
         leader = Leader(client, setup, publisher, seconds=600.0, wait_seconds=60, wants_to_stop=lambda: False)
@@ -121,6 +133,12 @@ def answer_at_once(_: str, item: Item) -> Answer:
     seconds = dict.fromkeys(("read", "decode", "model", "record", "draw", "encode", "write"), 0.01)
     done = Done(Path(item.relative), {"car": 3, "person": 2}, (), seconds, None, {"input": 64 * "0"})
     return Answer("host", 0.1, done)
+
+
+def answer_after_a_wait(run: str, item: Item) -> Answer:
+    """What a worker says that has waited for a model elsewhere."""
+    time.sleep(0.1)
+    return answer_at_once(run, item)
 
 
 def join_at_once(_: bytes) -> Joined:
@@ -161,8 +179,12 @@ def _without_dask(n_workers: int) -> Iterator[tuple[Any, None]]:
     yield _Client(n_workers), None
 
 
+def _through_dask(_: int) -> "contextlib.AbstractContextManager[tuple[Any, psutil.Process]]":
+    return _dask(2, 16)
+
+
 @contextlib.contextmanager
-def _through_dask(_: int) -> Iterator[tuple[Any, psutil.Process]]:
+def _dask(n_workers: int, n_threads: int) -> Iterator[tuple[Any, psutil.Process]]:
     import distributed
     from distributed.deploy.subprocess import SubprocessCluster
 
@@ -170,8 +192,8 @@ def _through_dask(_: int) -> Iterator[tuple[Any, psutil.Process]]:
     cluster = SubprocessCluster(
         host="127.0.0.1",
         scheduler_kwargs={"dashboard": False},
-        n_workers=2,
-        threads_per_worker=16,
+        n_workers=n_workers,
+        threads_per_worker=n_threads,
         worker_kwargs={"dashboard": False},
         silence_logs=logging.CRITICAL,
     )
