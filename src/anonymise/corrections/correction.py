@@ -128,7 +128,7 @@ def checked(row: Correction) -> Correction:
         if not isinstance(text, str) or len(text) > _MAX_TEXT:
             raise ValueError(f"no text: {str(text)[:40]!r}, or one of more than {_MAX_TEXT} characters")
         allowed = _BYTES if text is row.relative else ""
-        if any("\ud800" <= char <= "\udfff" and char not in allowed for char in text):
+        if not text.isascii() and any("\ud800" <= char <= "\udfff" and char not in allowed for char in text):
             raise ValueError(f"no text: {text[:40]!r} has half a character")
     known: Mapping[str, tuple[object, ...]] = {
         "source": SOURCES,

@@ -165,8 +165,9 @@ def _placed(
         corners, row.size, picture.size, wraps=picture.wraps, is_polygon=how["is_polygon"], angles=angles
     )
     width, height = picture.size
-    placed = replace(row, relative=picture.relative, width=width, height=height, shape=json.dumps(shape), reason=None)
-    return checked(replace(placed, status=how["status"])), note
+    text, status = json.dumps(shape), how["status"]
+    placed = replace(row, relative=picture.relative, width=width, height=height, shape=text, status=status, reason=None)
+    return checked(placed), note
 
 
 def match_waiting(config: Config, places: Places) -> int:
