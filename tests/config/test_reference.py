@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
-from anonymise.config.config import KEYS, SECTIONS
+from anonymise.config.config import KEYS
 from anonymise.config.reference import page
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -20,13 +19,9 @@ def test_the_page_has_every_key_once() -> None:
     assert re.findall(r"^\| `(\w+)` \|", page(), re.MULTILINE) == list(KEYS)
 
 
-@pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS)
-def test_every_key_says_what_it_means(section: type[BaseModel]) -> None:
-    fields = section.model_fields
-    unclear = [
-        name for name, field in fields.items() if not re.match(r"[A-Z\d`].+\.\s*$", field.description or "", re.DOTALL)
-    ]
-    assert unclear == []
+def test_every_key_says_what_it_means() -> None:
+    meanings = {row.split("`")[1]: row.split(" | ")[-1] for row in page().splitlines() if row.startswith("| `")}
+    assert [key for key, text in meanings.items() if not re.fullmatch(r"[A-Z\d`].+\. \|", text)] == []
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from anonymise.core.section import Section
 
 __all__ = ["ClusterOptions"]
 
 
-class ClusterOptions(BaseModel):
+class ClusterOptions(Section):
     """Keys of the configuration about runs on many machines (`--cluster`)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     cluster_paths: Mapping[str, str]
     """Where folders of this machine are on workers that mount them elsewhere, such as {/mnt/street: 'Z:\\street'}. A

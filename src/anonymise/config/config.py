@@ -7,8 +7,6 @@ from dataclasses import dataclass, fields
 from datetime import date
 from typing import Any
 
-from pydantic import BaseModel
-
 from anonymise.config.cluster import ClusterOptions
 from anonymise.config.files import FileKind, FileOptions
 from anonymise.config.reports import ReportOptions
@@ -25,6 +23,7 @@ from anonymise.config.sections import (
 from anonymise.config.service import ServiceOptions
 from anonymise.core import yamlfile
 from anonymise.core.projection import ProjectionKind
+from anonymise.core.section import Section
 from anonymise.detection.merging import MergeOptions
 from anonymise.detection.outlines import OutlineOptions
 from anonymise.detection.processor import DetectionOptions
@@ -140,7 +139,7 @@ class Config:
         return {key: value for name in SECTIONS for key, value in getattr(self, name).model_dump(mode="json").items()}
 
 
-SECTIONS: Mapping[str, type[BaseModel]] = {
+SECTIONS: Mapping[str, type[Section]] = {
     field.name: field.type
     for field in fields(Config)
     if isinstance(field.type, type) and field.name not in ("changed", "warnings")

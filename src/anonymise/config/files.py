@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from anonymise.core.section import Section
 
 __all__ = ["PLACES_OF", "FileKind", "FileOptions", "Place"]
 
@@ -44,10 +46,8 @@ PLACES_OF: Mapping[FileKind, tuple[Place, ...]] = MappingProxyType(
 )
 
 
-class FileOptions(BaseModel):
+class FileOptions(Section):
     """Keys of the configuration about files: which ones are read and written, and where."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     image_extensions: tuple[str, ...] = Field(min_length=1)
     """Suffixes of the files that are images, in upper or lower case: jpg, jpeg, jpe, jfif, mpo, insp (of the latter

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from anonymise.config.config import KEYS, SECTIONS, Config
@@ -20,6 +20,7 @@ from anonymise.core import yamlfile
 from anonymise.core.errors import ConfigError
 from anonymise.core.plaintext import did_you_mean, plural, shown
 from anonymise.core.resources import CONFIG_FOLDER, find_settings, settings_folders
+from anonymise.core.section import Section
 
 __all__ = ["load", "load_config", "read"]
 
@@ -142,12 +143,12 @@ def read(
 
 
 def _without_wrong(
-    section: type[BaseModel],
+    section: type[Section],
     settings: Mapping[str, _Setting],
     defaults: Mapping[str, _Setting],
     wrong: Iterable[str],
     problems: list[str],
-) -> BaseModel:
+) -> Section:
     """A section with the defaults for what is wrong, or for all of it where that is not enough."""
     mended = {**settings, **{key: defaults[key] for key in wrong if key in defaults}}
     for attempt in (mended, defaults):
@@ -156,7 +157,7 @@ def _without_wrong(
     raise ConfigError(problems)
 
 
-def _section(section: type[BaseModel], settings: Mapping[str, _Setting]) -> BaseModel:
+def _section(section: type[Section], settings: Mapping[str, _Setting]) -> Section:
     """The keys of a section.
 
     Raises:
@@ -280,7 +281,7 @@ def _parse(
 _WORDS = {"yes": True, "on": True, "no": False, "off": False}
 
 
-def _as_wanted(value: Any, section: type[BaseModel], key: str) -> Any:
+def _as_wanted(value: Any, section: type[Section], key: str) -> Any:
     """Yes and no are texts in YAML 1.2, and were True and False in 1.1; which of them is meant, the key says."""
     if isinstance(value, str) and section.model_fields[key].annotation is bool:
         return _WORDS.get(value.lower(), value)
@@ -292,7 +293,7 @@ def _to_blame(keys: Iterable[str], settings: Mapping[str, _Setting]) -> str:
     return max(keys, key=lambda key: settings[key].layer)
 
 
-def _described(error: ValidationError, section: type[BaseModel], settings: Mapping[str, _Setting]) -> dict[str, str]:
+def _described(error: ValidationError, section: type[Section], settings: Mapping[str, _Setting]) -> dict[str, str]:
     """Key → what is wrong with it, for the operator."""
     messages: dict[str, list[tuple[int, str]]] = {}
     for detail in error.errors():

@@ -3,16 +3,18 @@
 ``make docs`` writes it to ``docs/configuration.md``: ``python -m anonymise.config.reference FILE``.
 """
 
+import ast
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel
 
 from anonymise.config.config import SECTIONS
 from anonymise.core import yamlfile
 from anonymise.core.resources import CONFIG_FOLDER
+from anonymise.core.section import Section
 
 __all__ = ["page"]
 
@@ -37,18 +39,31 @@ def page() -> str:
     return "\n".join([_HEAD, *sections])
 
 
-def _section(name: str, section: type[BaseModel], defaults: Mapping[str, Any]) -> Iterator[str]:
+def _section(name: str, section: type[Section], defaults: Mapping[str, Any]) -> Iterator[str]:
     yield f"## {name.replace('_', ' ').capitalize()}\n"
     yield f"{(section.__doc__ or '').splitlines()[0].replace('``', '`')}\n"
     yield "| key | default | type | meaning |"
     yield "| --- | --- | --- | --- |"
     schema = section.model_json_schema()
     types = schema.get("$defs", {})
+    meanings = _docstrings(section)
     for key, described in schema["properties"].items():
-        meaning = " ".join(described.get("description", "").split())
+        meaning = " ".join(meanings.get(key, "").split())
         cells = (f"`{key}`", f"`{_yaml(defaults[key])}`", _type(described, types), meaning)
         yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
     yield ""
+
+
+def _docstrings(section: type[Section]) -> dict[str, str]:
+    """Field → the text below it. Read here: if pydantic did it, each process would parse the source as it starts."""
+    (declared,) = ast.parse(inspect.getsource(section)).body
+    assert isinstance(declared, ast.ClassDef)
+    return {
+        field.target.id: text
+        for field, below in pairwise(declared.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(below, ast.Expr) and isinstance(text := ast.literal_eval(below.value), str)
+    }
 
 
 def _type(schema: Mapping[str, Any], types: Mapping[str, Any]) -> str:

@@ -2,15 +2,15 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from anonymise.core.section import Section
 
 __all__ = ["ReportOptions"]
 
 
-class ReportOptions(BaseModel):
+class ReportOptions(Section):
     """Keys of the configuration about reports by the public of what must be hidden."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     reports_open: bool
     """Take reports by anybody at the service, without a token."""

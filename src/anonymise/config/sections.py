@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from anonymise.core.classes import unknown_classes
 from anonymise.core.detections import Size
+from anonymise.core.section import Section
 from anonymise.redaction import Center
 
 __all__ = [
@@ -29,10 +30,8 @@ _ReviewCommand = Literal[
 _Level = Annotated[int, Field(ge=0, le=255)]
 
 
-class RunOptions(BaseModel):
+class RunOptions(Section):
     """Keys of the configuration about the run as a whole."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     force_remask: bool
     """Process images again that are finished already."""
@@ -71,10 +70,8 @@ class RunOptions(BaseModel):
     """Read all images as those from before 2022: the recorder's ImageProperties take precedence over newer metadata."""
 
 
-class PreviewOptions(BaseModel):
+class PreviewOptions(Section):
     """Keys of the configuration about the preview: a part of the anonymised image."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     preview_dim: Size | None
     """Size of the preview in pixels, [width, height]; null writes no previews."""
@@ -97,10 +94,8 @@ class PreviewOptions(BaseModel):
         return center
 
 
-class LogOptions(BaseModel):
+class LogOptions(Section):
     """Keys of the configuration about the log."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     datetime_format: str
     """Format of `{datetime}` in `log_file_name`, as in Python's strftime."""
@@ -121,10 +116,8 @@ class LogOptions(BaseModel):
         return template
 
 
-class StorageOptions(BaseModel):
+class StorageOptions(Section):
     """Keys of the configuration about files that cannot be reached, and about deleting the input."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     delete_input: bool
     """Delete an input image once all its files are written and its copy in the archive is verified. Needs an archive
@@ -141,10 +134,8 @@ class StorageOptions(BaseModel):
     """Size above which a file is refused before it is read, in megabytes (millions of bytes)."""
 
 
-class EmailOptions(BaseModel):
+class EmailOptions(Section):
     """Keys of the configuration that say which mails are sent."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     uncaught_exception_email: bool
     """Send an e-mail when the program ends because of an error."""
@@ -164,10 +155,8 @@ class EmailOptions(BaseModel):
         return self.uncaught_exception_email or self.processing_error_email or self.finished_email
 
 
-class DatabaseOptions(BaseModel):
+class DatabaseOptions(Section):
     """Keys of the configuration about the database, whose settings are in ``db_config.yml``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     write_exif_to_db: bool
     """Write the record of every finished image to the database. Needs `table_name`."""
@@ -190,10 +179,8 @@ class DatabaseOptions(BaseModel):
         return self
 
 
-class EvaluationOptions(BaseModel):
+class EvaluationOptions(Section):
     """Keys of the configuration that say what is counted, and how sure the numbers are."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     evaluation_label_classes: Mapping[str, _Level]
     """Classes in label images: name and pixel value (0 to 255). The defaults are CamVid's."""
@@ -268,10 +255,8 @@ class EvaluationOptions(BaseModel):
         return self
 
 
-class ReviewOptions(BaseModel):
+class ReviewOptions(Section):
     """Keys of the configuration about the review in the browser."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     review_users: str | None
     """File of the people who review, a line `name:role,role:SHA-256 of the token` for each; null is one person on this

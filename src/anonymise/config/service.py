@@ -2,19 +2,18 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from anonymise.core.classes import unknown_classes
+from anonymise.core.section import Section
 
 __all__ = ["LogLevel", "ServiceOptions"]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-class ServiceOptions(BaseModel):
+class ServiceOptions(Section):
     """Keys of the configuration about the HTTP service."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     service_port: int | None = Field(ge=0, le=65535)
     """Port of the service; null takes the environment variable `PORT`, else 5000."""

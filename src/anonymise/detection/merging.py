@@ -12,9 +12,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from anonymise.core.detections import Box, Instance, full_mask, united
+from anonymise.core.section import Section
 from anonymise.core.wraparound import placed
 
 __all__ = ["AreaMethod", "MergeOptions", "MergingMethod", "corners", "ious", "may_join", "merge"]
@@ -29,10 +30,8 @@ _ROUNDING = 1e-6
 """Of averages of whole pixels: what is closer to one than this is that pixel."""
 
 
-class MergeOptions(BaseModel):
+class MergeOptions(Section):
     """Keys of the configuration that say which detections are one object, and what becomes of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     merging_method: MergingMethod
     """What becomes of overlapping detections: `union` hides all that any of them covers, across classes. Of one class,

@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from anonymise.core.detections import Box, Instance, Size
+from anonymise.core.section import Section
 
 __all__ = ["Outline", "OutlineOptions", "ellipse_around", "superellipse"]
 
@@ -19,10 +20,8 @@ _AT_EDGE = 0.02
 """A box that is no farther from an edge of the image than this share of its side reaches that edge, most likely."""
 
 
-class OutlineOptions(BaseModel):
+class OutlineOptions(Section):
     """Keys of the configuration about the outlines of objects."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     outline: Outline
     """Shape of the masks of models that find boxes only: `box`, `ellipse` (around the box, larger) or `superellipse`

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from anonymise.core.detections import Box, Instance, RgbImage, Size
+from anonymise.core.section import Section
 
 __all__ = [
     "Band",
@@ -69,10 +70,8 @@ TakeCloseUp = Callable[[Instance, float], CloseUp]
 """Takes the close-up of an object; its side is the given multiple of the object's longer side."""
 
 
-class WindowOptions(BaseModel):
+class WindowOptions(Section):
     """Keys of the configuration that say which windows of an image are looked at, and how."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     use_cutouts: bool
     """Let the model look at sliding windows of the image as well: finds more in large images, and takes longer."""

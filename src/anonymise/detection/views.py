@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from anonymise.core.detections import Box, Instance, RgbImage, Size
 from anonymise.core.projection import Projection, panorama
+from anonymise.core.section import Section
 from anonymise.core.wraparound import Frame, placed
 from anonymise.detection.gnomonic import View, from_sphere, halved, is_whole, render, sphere_of, to_sphere, unseen
 from anonymise.detection.merging import MergeOptions, merge, merge_around
@@ -40,10 +41,8 @@ _CLOSE_UP_SIDE = (64, 1024)
 """The smallest and the largest close-up in pixels."""
 
 
-class ViewOptions(BaseModel):
+class ViewOptions(Section):
     """Keys of the configuration about the perspective views of 360° images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     view_fov: tuple[Annotated[float, Field(ge=10, le=120)], ...]
     """360° images: fields of view, in degrees, of the perspective views that cover the sphere; [] has no views."""

@@ -8,10 +8,11 @@ from typing import Annotated, Literal, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from anonymise.core.detections import Mask, RgbImage
 from anonymise.core.projection import ProjectionKind
+from anonymise.core.section import Section
 from anonymise.images import dct, jpeg, jpegfile, jpegsegments, png
 from anonymise.images.decoding import header, png_samples
 from anonymise.images.exifwriter import OutputMetadata
@@ -25,10 +26,8 @@ _THUMBNAIL_PIXELS = 160  # longest side, as DCF has it
 _SAMPLINGS = frozenset({(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)})  # those that OpenCV can write
 
 
-class ImageOptions(BaseModel):
+class ImageOptions(Section):
     """Keys of the configuration about image files: how they are read, and how anonymised ones are written."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     jpeg_quality: Literal["lossless"] | Annotated[int, Field(strict=True, ge=1, le=100)]
     """`lossless` keeps everything outside the masks bit for bit; 1 to 100 encodes the whole JPEG again with that

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from anonymise.core.classes import LABELS, TARGETS, label_of, labels_of_target, unknown_classes
+from anonymise.core.section import Section
 
 __all__ = ["ModelOptions", "Runtime", "of_class"]
 
@@ -21,10 +22,8 @@ _DEFAULT = "default"
 """In a value that is given by class: what the classes have that are not named."""
 
 
-class ModelOptions(BaseModel):
+class ModelOptions(Section):
     """Keys of the configuration that choose the models and what they look for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
     model_type: _Name | Annotated[tuple[_Name, ...], Field(min_length=1)]
     """Model, or a list of models that all look at each image: a name of `models/catalog.yml`, or the folder (with a

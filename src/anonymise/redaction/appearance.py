@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from anonymise.core.classes import LABELS, unknown_classes
+from anonymise.core.section import Section
 
 __all__ = ["Appearance", "Kind", "Rgb", "StaticMaskOptions"]
 
@@ -18,10 +19,8 @@ _NEUTRAL: Rgb = (128, 128, 128)
 """For classes without a colour of their own."""
 
 
-class Appearance(BaseModel):
+class Appearance(Section):
     """Keys of the configuration that control the appearance of the anonymised regions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     draw_mask: bool
     """Hide what is found. False publishes the pixels as they are; masks and records are still written."""
@@ -83,10 +82,8 @@ class Appearance(BaseModel):
         return self.mask_color or self.mask_colors.get(LABELS.get(label, ""), _NEUTRAL)
 
 
-class StaticMaskOptions(BaseModel):
+class StaticMaskOptions(Section):
     """Keys of the configuration for a mask that is applied to every image of a run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     static_mask: str | None
     """PNG (0 hides) that is applied to every image of the run; null has none. A relative path begins at the folder of

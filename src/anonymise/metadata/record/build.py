@@ -13,9 +13,10 @@ from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from anonymise.core.errors import RecordError
+from anonymise.core.section import Section
 from anonymise.metadata import roadname
 from anonymise.metadata.metadata import Metadata
 from anonymise.metadata.record.text import KEYS, Record, dumps, flip_wkt, loads
@@ -59,10 +60,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 """Half a character: how Python carries bytes of a file name that are no text."""
 
 
-class RecordOptions(BaseModel):
+class RecordOptions(Section):
     """Keys of the configuration about the record."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     data_eier: str | None
     """Owner of the data; goes into the record."""
