@@ -21,7 +21,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal
 
-from cryptography.fernet import Fernet, InvalidToken
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from anonymise.config import EmailOptions
@@ -145,6 +144,8 @@ def _decrypted(encrypted: object, environment: Mapping[str, str], file: Path, pr
     if not key:
         problems.append(f"{file}: password_encrypted needs its key in the environment variable {KEY_VARIABLE}")
         return None
+    from cryptography.fernet import Fernet, InvalidToken
+
     try:
         return Fernet(key).decrypt(str(encrypted)).decode("utf-8")
     except InvalidToken:

@@ -8,15 +8,17 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from cryptography.fernet import Fernet, InvalidToken
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from anonymise.core import yamlfile
 from anonymise.core.errors import ConfigError
 from anonymise.core.resources import command_line, settings_folders
 from anonymise.database.column import check_identifier
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
 
 __all__ = [
     "KEY_VARIABLES",
@@ -185,6 +187,8 @@ def save_settings(settings: Settings, file: Path) -> None:
 
 def new_key() -> str:
     """A fresh key for the environment variable ``ANONYMISE_DB_KEY``."""
+    from cryptography.fernet import Fernet
+
     return Fernet.generate_key().decode("ascii")
 
 
@@ -242,6 +246,8 @@ def password_for(settings: Settings, environ: Mapping[str, str], ask: Callable[[
 
 
 def _decrypt(token: str, environ: Mapping[str, str]) -> str:
+    from cryptography.fernet import InvalidToken
+
     fernet = _fernet(environ)
     if fernet is None:
         names = " or ".join(KEY_VARIABLES)
@@ -257,7 +263,9 @@ def _key_variable(environ: Mapping[str, str]) -> str | None:
     return next((name for name in KEY_VARIABLES if environ.get(name)), None)
 
 
-def _fernet(environ: Mapping[str, str]) -> Fernet | None:
+def _fernet(environ: Mapping[str, str]) -> "Fernet | None":
+    from cryptography.fernet import Fernet
+
     name = _key_variable(environ)
     if name is None:
         return None

