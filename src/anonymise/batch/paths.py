@@ -5,10 +5,10 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePath, PureWindowsPath
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from anonymise.batch.shards import Shard
 from anonymise.config.files import PLACES_OF, FileKind, FileOptions, Place
@@ -47,6 +47,16 @@ ERROR_RECORD = "_error.json"
 """Ending of the incomplete record of a failed image in the error tree."""
 
 
+_ROOTS = {
+    Place.LOCAL: "input",
+    Place.REMOTE: "output",
+    Place.ARCHIVE: "archive",
+    Place.PREVIEWS: "previews",
+    Place.COLMAP: "colmap",
+}
+"""Which field of `Places` has the root of a place."""
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """The roots of the trees, all mirrored from the input.
@@ -74,8 +84,24 @@ class Places:
         previews, colmap = (None if folder is None else Path(folder) for folder in added)
         return cls(input_, output, archive, previews, colmap)
 
+    @classmethod
+    def elsewhere(cls, roots: Mapping[Place, str], *, is_windows: bool) -> "Places":
+        """The places of a run on another machine, for names and messages; here they may be no folders.
+
+        Args:
+            roots: place → root folder, as that machine sees it.
+            is_windows: whether that machine runs Windows.
+        """
+        other = PureWindowsPath if is_windows else PurePosixPath
+        kind: Any = Path if is_windows == (os.name == "nt") else other
+        places = object.__new__(cls)  # without a look at the folders
+        values = {name: kind(roots[place]) for place, name in _ROOTS.items() if place in roots}
+        for field in fields(cls):
+            object.__setattr__(places, field.name, values.get(field.name))
+        return places
+
     def __post_init__(self) -> None:
-        for name in ("input", "output", "archive", "previews", "colmap"):
+        for name in _ROOTS.values():
             if (folder := getattr(self, name)) is not None:
                 object.__setattr__(self, name, extended_length(Path(folder).absolute()))
         if not self.input.is_dir():
@@ -99,13 +125,8 @@ class Places:
 
     def root(self, place: Place) -> Path | None:
         """The root folder of a place, None where the run has none."""
-        return {
-            Place.LOCAL: self.input,
-            Place.REMOTE: self.output,
-            Place.ARCHIVE: self.archive,
-            Place.PREVIEWS: self.previews,
-            Place.COLMAP: self.colmap,
-        }[place]
+        root: Path | None = getattr(self, _ROOTS[place])
+        return root
 
     @property
     def errors(self) -> Path:

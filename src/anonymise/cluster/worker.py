@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -205,7 +205,7 @@ class _Engine:
     def __init__(self, setup: Setup) -> None:
         self._config = config = setup.config
         self._setup = setup
-        self._places = _as_leader_sees(setup)
+        self._places = Places.elsewhere(setup.roots, is_windows=setup.is_windows)
         self.staging = {place: self._there(folder, setup.run) for place, folder in setup.staging.items()}
         self._input = self._there(setup.roots[Place.LOCAL])
         self._static = StaticMask.of_options(config.static_mask, config.images.max_decoded_pixels)
@@ -311,21 +311,6 @@ class _Engine:
                 os.fsync(stream.fileno())
 
         while_reachable(write, folder.parents[2], self._config.storage)
-
-
-def _as_leader_sees(setup: Setup) -> Places:
-    """The folders of the run, for names and messages only; here they may not exist, or be of another system."""
-    kind: Any = (
-        Path if setup.is_windows == (os.name == "nt") else PureWindowsPath if setup.is_windows else PurePosixPath
-    )
-    places = object.__new__(Places)  # without looking for the folders
-    names = {"input": Place.LOCAL, "output": Place.REMOTE, "archive": Place.ARCHIVE}
-    names |= {"previews": Place.PREVIEWS, "colmap": Place.COLMAP}
-    for name, place in names.items():
-        object.__setattr__(places, name, kind(setup.roots[place]) if place in setup.roots else None)
-    object.__setattr__(places, "only", None)
-    object.__setattr__(places, "shard", None)
-    return places
 
 
 def _found(masker: Masker) -> tuple[tuple[str, float], ...]:
