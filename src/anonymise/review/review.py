@@ -143,13 +143,13 @@ class Review:
         level = int(_text(query, "level") or 0)
         if not 0 <= level < 16:
             raise ValueError("no such level")
-        data, limit = picture.read(), self._config.images.max_decoded_pixels
-        head = images.header(data, max_pixels=limit)
-        may_keep = _text(query, "version") == picture.version
-        if level == 0 and (head.orientation == 1 or head.kind == "jpeg"):
-            return Served(data, f"image/{head.kind}", may_keep)  # browsers turn JPEGs themselves
-        size = Size(max(1, head.width >> level), max(1, head.height >> level))
+        limit, may_keep = self._config.images.max_decoded_pixels, _text(query, "version") == picture.version
         with self._decoding:
+            data = picture.read()
+            head = images.header(data, max_pixels=limit)
+            if level == 0 and (head.orientation == 1 or head.kind == "jpeg"):
+                return Served(data, f"image/{head.kind}", may_keep)  # browsers turn JPEGs themselves
+            size = Size(max(1, head.width >> level), max(1, head.height >> level))
             return Served(images.encode_jpeg(reduced(data, size, limit), _QUALITY), "image/jpeg", may_keep)
 
     def original(self, who: Who, id_: str, query: Mapping[str, Any]) -> Served:
