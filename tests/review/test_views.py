@@ -16,19 +16,18 @@ _BGR = cv2.cvtColor(_PICTURE, cv2.COLOR_RGB2BGR)
 
 
 @pytest.mark.parametrize(
-    "samples",
+    ("suffix", "samples"),
     [
-        pytest.param(_BGR, id="8 bits"),
-        pytest.param(_BGR.astype(np.uint16) * 257, id="16 bits"),
-        pytest.param(cv2.cvtColor(_BGR, cv2.COLOR_BGR2GRAY), id="grey"),
-        pytest.param(np.dstack((_BGR, np.full(_BGR.shape[:2], 0, np.uint8))), id="transparent"),
+        pytest.param(".jpg", _BGR, id="JPEG"),
+        pytest.param(".jpg", cv2.cvtColor(_BGR, cv2.COLOR_BGR2GRAY), id="grey JPEG"),
+        pytest.param(".png", _BGR, id="PNG"),
+        pytest.param(".png", _BGR.astype(np.uint16) * 257, id="PNG of 16 bits"),
+        pytest.param(".png", cv2.cvtColor(_BGR, cv2.COLOR_BGR2GRAY), id="grey PNG"),
+        pytest.param(".png", np.dstack((_BGR, np.full(_BGR.shape[:2], 0, np.uint8))), id="transparent PNG"),
     ],
 )
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @pytest.mark.parametrize("times", [1, 2, 3, 5, 8, 20])
 def test_a_picture_made_small_is_the_picture(samples: np.ndarray, suffix: str, times: int) -> None:
-    if suffix == ".jpg" and (samples.dtype != np.uint8 or samples.shape[2:] == (4,)):
-        pytest.skip("JPEG has no such samples")
     data = cv2.imencode(suffix, samples)[1].tobytes()
     wanted = Size(_SIZE.width // times, _SIZE.height // times)
     small = reduced(data, wanted, max_pixels=10**6)
@@ -41,5 +40,5 @@ def test_a_picture_made_small_is_the_picture(samples: np.ndarray, suffix: str, t
 def test_a_damaged_picture_is_said_to_be() -> None:
     for suffix in (".jpg", ".png"):
         data = cv2.imencode(suffix, _BGR)[1].tobytes()
-        with pytest.raises(UnreadableImage, match="damaged|truncated"):
+        with pytest.raises(UnreadableImage, match=r"damaged|truncated"):
             reduced(data[: len(data) // 3] + b"\0" * 9, Size(64, 40), max_pixels=10**6)
