@@ -76,6 +76,17 @@ def test_a_job_from_begin_to_end(folder: Path) -> None:
         assert client.get(url).status_code == 404
 
 
+def test_folders_that_are_no_jobs_stay(folder: Path) -> None:
+    kept = folder / "holiday" / "beach.jpg"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"mine")
+    unaccepted = folder / ("a" * 32) / "in"
+    unaccepted.mkdir(parents=True)
+    with serving(key_of(folder)):
+        assert kept.read_bytes() == b"mine"
+        assert not unaccepted.exists()
+
+
 def test_what_is_no_job(folder: Path) -> None:
     with serving(key_of(folder), "service_jobs_bytes=20000") as served, served.client() as client:
         assert client.post("/v1/jobs", files={"other": b"x"}).json() == {

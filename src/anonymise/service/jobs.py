@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import time
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 600.0
 _MAX_IMAGES = 1000
+_ID = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(slots=True)
@@ -128,7 +130,8 @@ class Jobs:
             if os.name == "posix":
                 folder.chmod(0o700)
             for place in folder.iterdir():
-                self._load(place)
+                if _ID.fullmatch(place.name):  # what else is there is not ours to delete
+                    self._load(place)
         except OSError as error:
             raise StorageError(f"{folder} cannot be used for jobs: {error.strerror or error}") from error
 
