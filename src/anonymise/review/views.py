@@ -65,9 +65,13 @@ def reduced(data: bytes, at_least: Size, max_pixels: int) -> RgbImage:
         found = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
         if found is None:
             raise UnreadableImage("damaged: the picture of the PNG file cannot be decoded")
-        pixels = cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
+        return to_upright(cv2.cvtColor(_shrunk_to(at_least, found), cv2.COLOR_BGR2RGB), head.orientation)
+    return to_upright(_shrunk_to(at_least, pixels), head.orientation)
+
+
+def _shrunk_to(at_least: Size, pixels: RgbImage) -> RgbImage:
     longest = max(at_least.width / pixels.shape[1], at_least.height / pixels.shape[0]) * max(pixels.shape)
-    return to_upright(shrunk(pixels, round(longest)), head.orientation)
+    return shrunk(pixels, round(longest))
 
 
 def shrunk(pixels: RgbImage, longest: int) -> RgbImage:
