@@ -5,36 +5,35 @@ tells which workers there are. All state belongs to one thread; everything else 
 """
 
 import contextlib
-import itertools
 import logging
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import distributed
 
-from anonymise.batch.outcomes import Done, Failed, Outcome
+from anonymise.batch.outcomes import Done, Outcome
 from anonymise.batch.paths import Paths
 from anonymise.batch.resume import Begun
 from anonymise.batch.runner import Failure, Task
 from anonymise.batch.storage import read_input
 from anonymise.batch.tasks import ImageTask, Subject, outcome_of
 from anonymise.cluster import worker as remote
-from anonymise.cluster.members import Host, Members, Worker
+from anonymise.cluster.images import Attempt, Image, Images
+from anonymise.cluster.members import Members, Worker
 from anonymise.cluster.publishing import Publisher, UntrueError
 from anonymise.cluster.worker import Answer, Item, Setup
 from anonymise.core.errors import AnonymiseError, StopError, TimeLimitError
-from anonymise.core.plaintext import plural, printable
+from anonymise.core.plaintext import plural
 from anonymise.corrections.source import CorrectedSource
 from anonymise.images import check_kind
 
-__all__ = ["Attempt", "Leader"]
+__all__ = ["Leader"]
 
 log = logging.getLogger(__name__)
 
@@ -49,48 +48,6 @@ LINE_SECONDS = 20.0
 
 ENDING_SECONDS = 60.0
 """That images in work may take once the operator has asked the run to end."""
-
-_PER_THREAD = 2
-"""Images that a worker has at a time for each of its threads, so that none waits for the leader."""
-
-_ATTEMPTS = 2
-"""Of an image that fails, the second on another machine where there is one; as on one machine."""
-
-_LOSSES = 3
-"""Workers that may die of an image, before it is the image; the last one has nothing else to do."""
-
-_TROUBLES = 3
-"""Machines that may be in trouble with an image, before the run stops."""
-
-_FAILURES_IN_A_ROW = 20
-"""After which a machine gets no more images, while others succeed."""
-
-
-@dataclass(eq=False, slots=True)
-class _Image:
-    """An image that is to be done; the runner has its future."""
-
-    paths: Paths
-    begun: Begun
-    corrections: CorrectedSource | None
-    future: "Future[Outcome]"
-    n_failed: int = 0
-    n_lost: int = 0
-    n_troubles: int = 0
-    avoid: set[str] = field(default_factory=set)
-    attempts: "list[Attempt]" = field(default_factory=list)
-    is_claimed: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class Attempt:
-    """One call about an image, at one worker."""
-
-    image: _Image
-    worker: Worker
-    number: int
-    future: Any = None
-    began: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +92,6 @@ class Leader:
         self._seconds = seconds
         self._wait_seconds = wait_seconds
         self._wants_to_stop = wants_to_stop
-        self._waiting: deque[_Image] = deque()
-        self._alone: deque[_Image] = deque()
-        self._images: set[_Image] = set()
-        self._numbers = itertools.count()
-        self._stopped: StopError | None = None
         self._asked_to_stop: float | None = None
         self._had_workers = time.monotonic()
         self._next_line = self._had_workers + LINE_SECONDS
@@ -147,6 +99,7 @@ class Leader:
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="publish")
         self._members = Members(client, setup, publisher, self._threads, self._events.put)
+        self._images = Images(self._members.hosts)
         self._thread = threading.Thread(target=self._run, name="cluster leader", daemon=True)
         self._thread.start()
 
@@ -171,8 +124,8 @@ class Leader:
         if not isinstance(function, _Call):
             return self._threads.submit(function, *args, **kwargs)
         future: Future[Any] = Future()
-        image = _Image(function.paths, function.begun, function.corrections, future)
-        self._events.put(partial(self._add, image))
+        image = Image(function.paths, function.begun, function.corrections, future)
+        self._events.put(partial(self._images.add, image))
         return future
 
     def restart(self) -> None:
@@ -180,7 +133,7 @@ class Leader:
 
     def kill(self) -> None:
         """Gives up everything that is in work."""
-        self._events.put(partial(self._stop, StopError("given up")))
+        self._events.put(partial(self._images.stop, StopError("given up")))
 
     def close(self) -> None:
         """Lets the workers forget the run."""
@@ -195,7 +148,7 @@ class Leader:
         """Waits until a worker has joined; returns why none has, if so."""
         deadline = time.monotonic() + self._wait_seconds
         while not self._members.has_joined.wait(0.2):
-            if time.monotonic() > deadline or self._wants_to_stop() or self._stopped is not None:
+            if time.monotonic() > deadline or self._wants_to_stop() or self._images.stopped is not None:
                 return self._why_none()
         return None
 
@@ -211,26 +164,11 @@ class Leader:
                 return
             try:
                 event()
-                self._assign()
+                for attempt in self._images.assigned(self._members.ready):
+                    self._start(attempt)
             except Exception as error:
                 log.debug("The leader failed", exc_info=error)
-                self._stop(StopError(f"the leader failed: {type(error).__name__}: {error}"))
-
-    def _add(self, image: _Image) -> None:
-        if self._stopped is not None:
-            image.future.set_exception(self._stopped)
-            return
-        self._images.add(image)
-        self._waiting.append(image)
-
-    def _stop(self, error: StopError) -> None:
-        self._stopped = self._stopped or error
-        for image in self._images:
-            if not image.is_claimed:
-                image.future.set_exception(self._stopped)
-        self._images = {image for image in self._images if image.is_claimed}
-        self._waiting.clear()
-        self._alone.clear()
+                self._images.stop(StopError(f"the leader failed: {type(error).__name__}: {error}"))
 
     def _look(self) -> None:
         """Sees which workers there are, and does what time has made due."""
@@ -239,17 +177,19 @@ class Leader:
         for worker in self._members.look():
             self._lose(worker)
         if self._client.status == "closed":
-            self._stop(StopError("The scheduler of the cluster has gone; start the run again, it goes on from here."))
+            gone = "The scheduler of the cluster has gone; start the run again, it goes on from here."
+            self._images.stop(StopError(gone))
         for worker in tuple(self._members.workers.values()):
             self._watch(worker, now)
         if self._members.ready():
             self._had_workers = now
         elif self._images and now - self._had_workers > self._wait_seconds:
-            self._stop(StopError(f"{self._why_none()} (cluster_wait_seconds). The next run goes on from here."))
+            self._images.stop(StopError(f"{self._why_none()} (cluster_wait_seconds). The next run goes on from here."))
         if self._asked_to_stop is None and self._wants_to_stop():
             self._asked_to_stop = now
         if self._asked_to_stop is not None and now - self._asked_to_stop > ENDING_SECONDS and self._images:
-            self._stop(StopError(f"{plural(len(self._images), 'image')} in work did not end; the next run does them."))
+            left = plural(len(self._images), "image")
+            self._images.stop(StopError(f"{left} in work did not end; the next run does them."))
         if now >= self._next_line:
             self._next_line = now + LINE_SECONDS
             self._members.tell(len(self._images))
@@ -259,27 +199,8 @@ class Leader:
 
     # --- images -----------------------------------------------------------------------------------------------------
 
-    def _assign(self) -> None:
-        """Gives images to workers that have room."""
-        while self._waiting and self._waiting[0] not in self._images:  # a silent worker was not frozen
-            self._waiting.popleft()
-        while self._alone and (worker := self._chosen(self._alone[0], most=1)) is not None:
-            worker.is_alone = True
-            self._start(self._alone.popleft(), worker)
-        while self._waiting and (worker := self._chosen(self._waiting[0])) is not None:
-            self._start(self._waiting.popleft(), worker)
-
-    def _chosen(self, image: _Image, most: int | None = None) -> Worker | None:
-        """The worker with the least to do; None if none has room."""
-        ready = self._members.ready()
-        ready = [w for w in ready if w.host is not None and w.host.name not in image.avoid] or ready
-        room = (w for w in ready if len(w.attempts) < (most or _PER_THREAD * w.n_threads) and not w.is_alone)
-        return min(room, key=lambda worker: len(worker.attempts) / worker.n_threads, default=None)
-
-    def _start(self, image: _Image, worker: Worker) -> None:
-        attempt = Attempt(image, worker, next(self._numbers))
-        worker.attempts.append(attempt)
-        image.attempts.append(attempt)
+    def _start(self, attempt: Attempt) -> None:
+        image = attempt.image
         rows = image.corrections.rows_of(image.paths.key) if image.corrections is not None else None
         item = Item(image.paths.key, attempt.number, image.begun.identity)
         item = item if rows is None else replace(item, corrections=rows)
@@ -302,7 +223,7 @@ class Leader:
             self._events.put(partial(self._send, attempt, item, sent))
 
     def _unsent(self, attempt: Attempt, result: "Outcome | str") -> None:
-        if self._remove(attempt):
+        if self._images.ended(attempt):
             self._taken(attempt, None, result)
 
     def _send(self, attempt: Attempt, item: Item, data: Any = None) -> None:
@@ -311,15 +232,6 @@ class Leader:
             attempt.future = self._members.submit(attempt.worker, "image", remote.anonymise, *arguments)
             attempt.future.add_done_callback(lambda _: self._events.put(partial(self._ended, attempt)))
 
-    def _remove(self, attempt: Attempt) -> bool:
-        """Ends an attempt at its worker; False if it has been given up."""
-        if attempt not in attempt.worker.attempts:
-            return False
-        attempt.worker.attempts.remove(attempt)
-        attempt.worker.is_alone = False
-        attempt.image.attempts.remove(attempt)
-        return True
-
     def _ended(self, attempt: Attempt) -> None:
         worker, error = attempt.worker, None
         if attempt.future.status != "finished":
@@ -327,7 +239,7 @@ class Leader:
         if isinstance(error, distributed.KilledWorker):
             if self._members.workers.pop(worker.address, None) is not None:
                 self._lose(worker)
-        elif self._remove(attempt):
+        elif self._images.ended(attempt):
             if error is not None:
                 self._taken(attempt, None, f"its work failed: {error!r}")
             else:
@@ -389,92 +301,30 @@ class Leader:
         if host is not None and answer is not None:
             host.seconds += answer.seconds
         if isinstance(result, StopError):
-            self._stop(result)
+            self._images.stop(result)
         elif isinstance(result, Done):
             if host is not None:
                 host.n_done += 1
                 host.failures = 0
-            self._settle(image, result)
+            self._images.settle(image, result)
         elif host is None:  # it is to join again
-            self._again(image)
+            self._images.again(image)
         elif result == remote.NOT_JOINED:
             self._members.begin_joining(worker)
-            self._lost(image)
+            self._images.lost(image)
         else:
-            self._failed(image, host, result)
-
-    def _failed(self, image: _Image, host: Host, result: "Outcome | str") -> None:
-        host.failures += 1
-        image.avoid.add(host.name)
-        others = [other for other in self._members.hosts.values() if other is not host and not other.is_out]
-        if host.failures >= _FAILURES_IN_A_ROW and any(other.n_done and not other.failures for other in others):
-            host.is_out = True
-            log.warning("%s gets no more images: %d failed one after the other", printable(host.name), host.failures)
-        if isinstance(result, str):
-            image.n_troubles += 1
-            log.warning("%s: trouble at %s: %s", image.paths.source, printable(host.name), printable(result))
-            if image.n_troubles < _TROUBLES:
-                self._again(image)
-            else:
-                self._stop(StopError(f"The workers cannot go on, the last one ({host.name}) because: {result}"))
-            return
-        image.n_failed += 1
-        if image.n_failed < _ATTEMPTS:
-            self._again(image)
-        else:
-            self._settle(image, result)
-
-    def _again(self, image: _Image) -> None:
-        """Lets an image be done once more, unless it is being done elsewhere."""
-        waits = image in self._waiting or image in self._alone
-        if image not in self._images or image.is_claimed or image.attempts or waits:
-            return
-        if self._stopped is not None:
-            self._images.discard(image)
-            image.future.set_exception(self._stopped)
-        elif image.n_lost >= _LOSSES - 1:
-            self._alone.append(image)
-        else:
-            self._waiting.appendleft(image)
-
-    def _settle(self, image: _Image, outcome: Outcome) -> None:
-        if image in self._images:
-            self._images.remove(image)
-            image.future.set_result(outcome)
+            self._images.failed(image, host, result)
 
     # --- workers that go, or are silent -----------------------------------------------------------------------------
 
     def _lose(self, worker: Worker) -> None:
-        """A worker has gone. One of the images that it worked on may be why."""
-        for index, attempt in enumerate(tuple(worker.attempts)):
-            self._remove(attempt)
-            if index < worker.n_threads:
-                self._lost(attempt.image)
-            else:
-                self._again(attempt.image)
-        fetching, worker.fetching = worker.fetching, []
-        for attempt in fetching:
-            attempt.future.cancel()  # it would be waited for
-            self._again(attempt.image)
+        self._images.lose(worker)
         self._members.note_lost(worker)
-
-    def _lost(self, image: _Image) -> None:
-        image.n_lost += 1
-        if image.n_lost < _LOSSES:
-            self._again(image)
-        elif not image.is_claimed:
-            reason = f"{_LOSSES} worker processes died on it: out of memory, or a crash in a library"
-            self._settle(image, Failed(image.paths.source, "worker", reason))
 
     def _watch(self, worker: Worker, now: float) -> None:
         """Gives the images of a silent worker to others, too, and ends a worker that takes too long."""
         if worker.is_silent:
-            for attempt in worker.attempts:
-                image = attempt.image
-                if not image.is_claimed and all(other.worker.is_silent for other in image.attempts):
-                    waits = image in self._waiting or image in self._alone
-                    if image in self._images and not waits:
-                        self._waiting.append(image)
+            self._images.share(worker)
             return
         for attempt in worker.attempts[: worker.n_threads]:
             attempt.began = attempt.began or now
@@ -485,10 +335,10 @@ class Leader:
     def _end(self, worker: Worker, late: Attempt) -> None:
         error = TimeLimitError.after(self._seconds or 0.0)
         for attempt in tuple(worker.attempts):
-            self._remove(attempt)
+            self._images.ended(attempt)
             if attempt is late and not late.image.is_claimed:
-                self._settle(late.image, outcome_of(Failure(Subject(late.image.paths.source), error)))
+                self._images.settle(late.image, outcome_of(Failure(Subject(late.image.paths.source), error)))
             else:
-                self._again(attempt.image)
+                self._images.again(attempt.image)
         worker.is_refused = True  # if nothing can end it, it is used no more
         self._threads.submit(self._client.restart_workers, [worker.address], timeout=60, raise_for_error=False)

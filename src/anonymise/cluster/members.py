@@ -20,7 +20,7 @@ from anonymise.core.plaintext import plural, printable
 if TYPE_CHECKING:
     import distributed
 
-    from anonymise.cluster.leader import Attempt
+    from anonymise.cluster.images import Attempt
 
 __all__ = ["SILENT_SECONDS", "Host", "Members", "Worker"]
 
