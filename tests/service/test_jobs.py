@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import json
+import os
 import random
 import socket
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 import jsonschema
+import psutil
 import pytest
 
 from tests.service.served import Serving, picture, serving, start, token_file
@@ -44,7 +46,8 @@ def ended(client: httpx.Client, url: str) -> dict[str, Any]:
 
 
 def files_of(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in paths if not path.startswith("lock"))
 
 
 def test_a_job_from_begin_to_end(folder: Path) -> None:
@@ -103,6 +106,80 @@ def test_what_is_no_job(folder: Path) -> None:
         assert client.get("/v1/jobs/0123").status_code == 404
     with serving() as served, served.client() as client:
         assert client.post("/v1/jobs", files=form(picture())).status_code == 404
+
+
+def test_the_same_request_twice_at_once_is_one_job(folder: Path) -> None:
+    async def ask(address: str) -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=address, timeout=60, trust_env=False) as client:
+            calls = (client.post("/v1/jobs", files=form(picture()), headers={"Idempotency-Key": "k"}) for _ in range(8))
+            return await asyncio.gather(*calls)
+
+    with serving(key_of(folder)) as served, served.client() as client:
+        answers = asyncio.run(ask(served.address))
+        assert sorted(answer.status_code for answer in answers) == [200] * 7 + [202]
+        (id_,) = {answer.json()["id"] for answer in answers}
+        ended(client, f"/v1/jobs/{id_}")
+        assert {name.partition("/")[0] for name in files_of(folder)} == {id_}
+
+
+def test_images_and_names_of_jobs_have_limits(folder: Path) -> None:
+    with serving(key_of(folder), "service_max_bytes=50000") as served, served.client() as client:
+        refused = client.post("/v1/jobs", files=form(picture(), bytes(50001)))
+        assert (refused.status_code, refused.json()["detail"]) == (413, "An image has more than 50000 bytes.")
+        assert files_of(folder) == []
+        names = ("x" * 3_000 + ".jpg", "../../а/日本.jpg", "a\\b\x07.jpg", "")
+        files = [("image", (name or "e", picture(), "image/jpeg")) for name in names]
+        url = client.post("/v1/jobs", files=files).headers["Location"]
+        assert ended(client, url)["done"] == 4
+        packed = zipfile.ZipFile(io.BytesIO(client.get(f"{url}/result").content))
+        assert packed.testzip() is None
+        assert packed.namelist()[1] == "0001_日本.jpg"
+        assert all("/" not in name and len(name) < 120 for name in packed.namelist())
+
+
+def test_a_folder_serves_one_server_at_a_time(folder: Path) -> None:
+    with serving(key_of(folder)), pytest.raises(AssertionError, match="is in use by another server"):
+        start(key_of(folder))
+    with serving(key_of(folder)):  # the lock of a killed one is gone
+        pass
+
+
+@pytest.mark.skipif(os.name == "nt" or not Path("/proc/self/limits").exists(), reason="prlimit is of Linux")
+def test_a_disk_that_takes_no_more(folder: Path) -> None:
+    """Uploads are refused with one sentence; a job whose results cannot be stored waits until they can."""
+    with serving(key_of(folder), seconds=0.3) as served, served.client() as client:
+        process = psutil.Process(served.process.pid)
+        url = client.post("/v1/jobs", files=form(picture(), picture(1))).headers["Location"]
+        process.rlimit(psutil.RLIMIT_FSIZE, (1000, -1))
+        refused = client.post("/v1/jobs", files=form(picture()))
+        assert (refused.status_code, list(refused.json())) == (507, ["detail"])
+        deadline = time.monotonic() + 30
+        while not any(" waits: " in line for line in list(served.log)):
+            assert time.monotonic() < deadline, (client.get(url).json(), served.log)
+            time.sleep(0.05)
+        assert client.get(url).json()["state"] in ("pending", "active")
+        process.rlimit(psutil.RLIMIT_FSIZE, (-1, -1))
+        assert ended(client, url)["done"] == 2
+        assert not any(str(folder) in line for line in served.log)
+
+
+def test_an_original_that_is_gone_fails_alone(folder: Path) -> None:
+    with serving(key_of(folder), seconds=0.5) as served, served.client() as client:
+        url = client.post("/v1/jobs", files=form(*(picture(n) for n in range(3)))).headers["Location"]
+        (folder / url.rpartition("/")[2] / "in" / "1").unlink()
+        status = ended(client, url)
+        assert (status["done"], [one["reason"] for one in status["failures"]]) == (2, ["The image is no longer here."])
+
+
+def test_a_stopping_service_begins_no_image_of_a_job(folder: Path) -> None:
+    with serving(key_of(folder), seconds=0.2) as served, served.client() as client:
+        url = client.post("/v1/jobs", files=form(*(picture(n) for n in range(40)))).headers["Location"]
+        while not client.get(url).json()["done"]:
+            time.sleep(0.05)
+        assert served.stop() == 0
+    assert len([name for name in files_of(folder) if "/in/" in name]) > 30
+    with serving(key_of(folder)) as again, again.client() as client:
+        assert ended(client, url)["done"] == 40
 
 
 def test_results_wait_for_their_turn_and_others_see_nothing(folder: Path, tmp_path: Path) -> None:

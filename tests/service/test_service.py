@@ -31,6 +31,7 @@ from anonymise.commands.cli import main
 from anonymise.core.detections import Box
 from anonymise.corrections.store import Correction, Store
 from anonymise.images import decode
+from anonymise.service.web import Tokens
 from tests.fakes import RedMasker, street, write_image
 from tests.service.served import ROOT, Serving, picture, serving, token_file
 
@@ -260,6 +261,39 @@ def test_blur_answers_as_sgblur(served: Serving) -> None:
         assert (gone.status_code, gone.json()) == (410, {"detail": "originals are not kept"})
 
 
+def test_of_two_pictures_in_a_form_none_is_taken(served: Serving) -> None:
+    with served.client() as client:
+        answer = client.post("/blur/", files=[("picture", ("a.jpg", picture(n), "image/jpeg")) for n in range(2)])
+    assert (answer.status_code, answer.json()) == (400, {"detail": "There is more than one picture."})
+
+
+@pytest.mark.parametrize("boundary", [b"b" * 5000, b"\xff\xe9", b"", b'"'])
+def test_a_boundary_that_makes_no_sense(served: Serving, boundary: bytes) -> None:
+    with served.client() as client:
+        kind = b"multipart/form-data; boundary=" + boundary
+        answer = client.post("/blur/", content=b"abc", headers={b"Content-Type": kind})
+    assert answer.status_code in (400, 415)
+    assert set(answer.json()) == {"detail"}
+
+
+def test_a_form_of_many_small_parts(served: Serving) -> None:
+    content = b"--b\r\nA: b\r\n\r\n\r\n" * 2100 + b"--b--\r\n"
+    with served.client() as client:
+        answer = client.post("/blur/", content=content, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert (answer.status_code, answer.json()) == (413, {"detail": "The form has more than 2000 parts."})
+
+
+def test_the_type_may_be_in_capitals(served: Serving) -> None:
+    assert served.post(picture(), "IMAGE/JPEG").status_code == 200
+
+
+def test_samples_that_would_be_cut_off_are_refused(served: Serving) -> None:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(street((160, 120), ())[..., 0].astype(np.uint16) * 200).save(buffer, "TIFF")
+    answer = served.post(buffer.getvalue(), "image/tiff")
+    assert (answer.status_code, answer.text) == (422, "The picture cannot be read: its samples have more than 8 bits.")
+
+
 def test_the_call_of_panoramax(served: Serving) -> None:
     """Acceptance 7, as far as its server's call goes (geovisio is not installed here)."""
     data = picture()
@@ -377,6 +411,12 @@ def test_a_token_file_that_others_may_read(tmp_path: Path, capsys: pytest.Captur
     file.chmod(0o600)
     assert serve.main(few) == 2
     assert f"{file}, line 1: it is no name:SHA-256" in capsys.readouterr().err
+    file.write_text(f"\ufeff# people\nanna:{'0' * 64}\nanna : {'A' * 64} \n", "utf-8")  # while anna's changes
+    assert list(Tokens.read(file)._names.values()) == ["anna", "anna"]
+    for content in (b"", b"# nobody\n", b"\xff\xfe"):
+        file.write_bytes(content)
+        assert serve.main(few) == 2
+        assert str(file) in capsys.readouterr().err
 
 
 def test_the_environment_below_the_keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

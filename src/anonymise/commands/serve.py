@@ -80,8 +80,7 @@ def _serve(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         engine.check()
         jobs = None
         if options.service_jobs_directory is not None:
-            folder, hours = Path(options.service_jobs_directory), options.service_jobs_hours
-            jobs = Jobs(folder, engine, hours=hours, max_bytes=options.service_jobs_bytes, seconds=seconds)
+            jobs = Jobs(Path(options.service_jobs_directory), engine, options, config.storage)
         intake = None
         if config.reports.reports_open:
             intake = Intake(Store(Path(str(config.run.corrections))), config)

@@ -1,11 +1,10 @@
 """Who may do what in a review: users, their tokens, and roles."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from anonymise.core.errors import UsageError
+from anonymise.service.web import read_tokens
 
 __all__ = ["ROLES", "User", "read_users"]
 
@@ -42,24 +41,10 @@ def read_users(file: Path) -> Mapping[str, User]:
     Raises:
         UsageError: it cannot be read, a line is none of these, or it names nobody.
     """
-    try:
-        lines = file.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"review_users {file} cannot be read: {error}") from error
-    users: dict[str, User] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, roles, digest = ([part.strip() for part in line.split(":")] + ["", "", ""])[:3]
-        named = frozenset(role.strip() for role in roles.split(","))
-        if not name or line.count(":") != 2 or not named <= set(ROLES) or not re.fullmatch("[0-9a-fA-F]{64}", digest):
-            raise UsageError(
-                f"review_users {file}, line {number}: not name:role,role:SHA-256 of the token; roles are "
-                f"{', '.join(ROLES)}"
-            )
-        if name in (user.name for user in users.values()):
-            raise UsageError(f"review_users {file}, line {number}: {name} stands there twice")
-        users[digest.lower()] = User(name, named)
-    if not users:
-        raise UsageError(f"review_users {file} names nobody")
-    return users
+    some = "|".join(ROLES)
+    pattern = rf"([^:]+):(\s*(?:{some})(?:\s*,\s*(?:{some}))*\s*):"
+    found = read_tokens(file, pattern, f"name:role,role:SHA-256 of the token; roles are {', '.join(ROLES)}")
+    return {
+        digest: User(name, frozenset(role.strip() for role in roles.split(",")))
+        for digest, (name, roles) in found.items()
+    }

@@ -4,6 +4,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
 
@@ -83,6 +84,8 @@ class Service:
     def stop(self) -> None:
         """Takes no further requests."""
         self.is_stopping = True
+        if self._jobs is not None:
+            self._jobs.pause()
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -134,7 +137,7 @@ class Service:
         """BlurScene's call: the picture as body."""
         with self._counted("anonymize"):
             self._admit(request)
-            if "image" not in request.headers.get("Content-Type", ""):
+            if "image" not in request.headers.get("Content-Type", "").lower():
                 raise Refused(415, "Unknown content type")
             with self._engine.place():
                 done = await self._picture(request, [piece async for piece in self._body(request)])
@@ -149,6 +152,8 @@ class Service:
             seen: list[str] = []
 
             def sink(name: str, _: str) -> Callable[[bytes], None]:
+                if name == "picture" and name in seen:
+                    raise Refused(400, "There is more than one picture.")
                 seen.append(name)
                 return picture.append if name == "picture" else lambda _: None
 
@@ -220,15 +225,11 @@ class Service:
     async def _new_job(self, request: Request) -> Response:
         assert self._jobs is not None
         self._admit(request)
-        owner, key = request.state.owner, request.headers.get("Idempotency-Key", "")
-        job, status = self._jobs.known(key, owner), 200
-        if job is None:
-            limit, seconds = self._options.service_jobs_bytes, self._options.service_read_seconds
-            with self._jobs.new(owner, key) as upload:
-                await parts(request, body(request, limit, seconds), upload.part)
-                job, status = upload.accept(), 202
+        key = request.headers.get("Idempotency-Key", "")
+        pieces = body(request, self._options.service_jobs_bytes, self._options.service_read_seconds)
+        job, is_new = await self._jobs.take(request.state.owner, key, partial(parts, request, pieces))
         url = f"/v1/jobs/{job.id}"
-        return JSONResponse({"id": job.id, "status_url": url}, status, {"Location": url})
+        return JSONResponse({"id": job.id, "status_url": url}, 202 if is_new else 200, {"Location": url})
 
     async def _job(self, request: Request) -> Response:
         return JSONResponse(self._of(request)[1].status())

@@ -27,7 +27,7 @@ from anonymise.core.errors import ImageError, UnreadableImage
 from anonymise.core.sources import DetectionSource
 from anonymise.redaction.static import StaticMask
 
-__all__ = ["Busy", "Done", "Engine", "Refused"]
+__all__ = ["Busy", "Done", "Engine", "Refused", "whole"]
 
 log = logging.getLogger(__name__)
 
@@ -178,47 +178,39 @@ class Engine:
         Raises:
             Refused: the file is no picture, or too large, or damaged; nobody waits any more; the time is over.
         """
-        return await self._first(self._in_turn(data, name), gone, seconds)
-
-    def _left(self, _: object) -> None:
-        self.n_requests -= 1
-
-    async def _in_turn(self, data: bytes, name: str) -> Done:
         dropped = threading.Event()
-        async with self._slots:
-            started = time.perf_counter()
-            loop = asyncio.get_running_loop()
-            if not self.is_ready:  # something unexpected happened to an earlier one
-                await loop.run_in_executor(self._threads, self.check)
-            work = loop.run_in_executor(self._threads, partial(self._anonymise, data, name, dropped))
-            try:
-                done = await asyncio.shield(work)
-            except asyncio.CancelledError:
-                dropped.set()
-                # The slot stays taken until its thread is free, so that no more pictures are decoded than allowed.
-                await asyncio.wait([work])
-                work.exception()
-                raise
-            self.seconds += 0.1 * (time.perf_counter() - started - self.seconds)
-            return done
-
-    async def _first(self, work: Awaitable[_T], gone: Callable[[], Awaitable[None]] | None, seconds: float) -> _T:
-        task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(self._in_turn(data, name, dropped))
         watch = [] if gone is None else [asyncio.ensure_future(gone())]
         try:
             await asyncio.wait([task, *watch], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
-            task.cancel()
-            # A thread that has begun ends its step first: until then the picture is in memory, and has its place.
-            self.n_requests += 1
-            task.add_done_callback(self._left)
             if watch and watch[0].done():
                 raise Refused(499, "The client has gone.")
             raise Refused(504, f"The picture was not done within {seconds:g} seconds.")
         finally:
             for other in watch:
                 other.cancel()
+            if not task.done():
+                dropped.set()
+                task.cancel()
+                # A thread that has begun ends its step first: until then the picture is in memory, and has its place.
+                self.n_requests += 1
+                task.add_done_callback(self._left)
+
+    def _left(self, _: object) -> None:
+        self.n_requests -= 1
+
+    async def _in_turn(self, data: bytes, name: str, dropped: threading.Event) -> Done:
+        async with self._slots:
+            started = time.perf_counter()
+            loop = asyncio.get_running_loop()
+            if not self.is_ready:  # something unexpected happened to an earlier one
+                await whole(loop.run_in_executor(self._threads, self.check))
+            # The slot stays taken until its thread is free, so that no more pictures are decoded than allowed.
+            done = await whole(loop.run_in_executor(self._threads, partial(self._anonymise, data, name, dropped)))
+            self.seconds += 0.1 * (time.perf_counter() - started - self.seconds)
+            return done
 
     def _anonymise(self, data: bytes, name: str, dropped: threading.Event) -> Done:
         """Runs in a thread."""
@@ -257,6 +249,8 @@ class Engine:
             with PIL.Image.open(io.BytesIO(data), formats=_OTHERS) as opened:
                 width, height = opened.size
                 _check_pixels(width, height, limit)
+                if opened.mode.startswith(("I", "F")):  # would be cut off at 255
+                    raise Refused(422, "The picture cannot be read: its samples have more than 8 bits.")
                 buffer = io.BytesIO()
                 PIL.ImageOps.exif_transpose(opened).convert("RGB").save(buffer, "PNG", compress_level=1)
         except PIL.UnidentifiedImageError as error:
@@ -266,6 +260,17 @@ class Engine:
         except (OSError, ValueError, SyntaxError) as error:
             raise Refused(422, "The picture cannot be read: it is damaged.") from error
         return buffer.getvalue(), "png", width * height
+
+
+async def whole(work: Awaitable[_T]) -> _T:
+    """The result of a thread; where the waiting is cancelled, the thread still ends first."""
+    future = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        future.exception()
+        raise
 
 
 def _check_pixels(width: int, height: int, limit: int) -> None:

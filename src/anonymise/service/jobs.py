@@ -12,25 +12,34 @@ import os
 import re
 import secrets
 import shutil
+import sqlite3
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from anonymise.core.errors import StorageError
+from anonymise.batch.storage import clear_temporary_files, prepare_root, write_atomically
+from anonymise.config import ServiceOptions, StorageOptions
+from anonymise.core.errors import StorageError, WriteError
 from anonymise.core.plaintext import printable
-from anonymise.service.engine import Engine, Refused
+from anonymise.service.engine import Busy, Engine, Refused, whole
 
-__all__ = ["Item", "Job", "Jobs", "Upload"]
+__all__ = ["Item", "Job", "Jobs"]
 
 log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 600.0
+_AGAIN_SECONDS = 1.0
 _MAX_IMAGES = 1000
+_MAX_STEM = 100
 _ID = re.compile("[0-9a-f]{32}")
+
+Sink = Callable[[str, str], Callable[[bytes], None]]
+"""Name and file name of a part of a request → what takes its bytes."""
 
 
 @dataclass(slots=True)
@@ -64,7 +73,6 @@ class Job:
         expires: when everything of it is deleted.
         items: its images.
         n_bytes: bytes on disk.
-        is_active: whether one of its images is in work.
     """
 
     id: str
@@ -74,7 +82,6 @@ class Job:
     expires: float
     items: list[Item] = field(default_factory=list)
     n_bytes: int = 0
-    is_active: bool = False
 
     def count(self, state: str) -> int:
         """Number of images in a state."""
@@ -82,9 +89,9 @@ class Job:
 
     @property
     def state(self) -> str:
-        """Word for how far it is: pending, active, completed or failed (none of its images succeeded)."""
+        """Word for how far it is: pending (nothing done yet), active, completed or failed (no image succeeded)."""
         if self.count("pending"):
-            return "active" if self.is_active or self.count("pending") < len(self.items) else "pending"
+            return "active" if self.count("pending") < len(self.items) else "pending"
         return "completed" if self.count("done") else "failed"
 
     def status(self) -> dict[str, object]:
@@ -107,45 +114,53 @@ class Job:
 
 
 class Jobs:
-    """All jobs of a folder. For one event loop.
+    """All jobs of a folder, which one server at a time uses. For one event loop.
 
     Args:
         folder: of the jobs; nobody else may read it.
         engine: does the work.
-        hours: how long results stay.
-        max_bytes: of all jobs together.
-        seconds: that one image may take.
+        options: say how many bytes images and jobs may have, how long an image may take, and how long results stay.
+        storage: how long to wait for a folder out of reach.
 
     Raises:
         StorageError: the folder cannot be used.
     """
 
-    def __init__(self, folder: Path, engine: Engine, *, hours: float, max_bytes: int, seconds: float) -> None:
-        self._folder, self._engine = folder, engine
-        self._hours, self._max_bytes, self._seconds = hours, max_bytes, seconds
+    def __init__(self, folder: Path, engine: Engine, options: ServiceOptions, storage: StorageOptions) -> None:
+        self._folder, self._engine, self._options, self._storage = folder, engine, options, storage
         self._jobs: dict[str, Job] = {}
+        self._coming: list[Job] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._is_stopping = False
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if os.name == "posix":
                 folder.chmod(0o700)
+            prepare_root(folder)
+            # SQLite locks a file on every system, and its lock ends with the process.
+            self._lock = sqlite3.connect(folder / "lock", timeout=0, isolation_level=None)
+            self._lock.execute("BEGIN EXCLUSIVE")
+            clear_temporary_files([folder])
             for place in folder.iterdir():
-                if _ID.fullmatch(place.name):  # what else is there is not ours to delete
+                if _ID.fullmatch(place.name):  # anything else there is not ours
                     self._load(place)
         except OSError as error:
             raise StorageError(f"{folder} cannot be used for jobs: {error.strerror or error}") from error
+        except sqlite3.OperationalError as error:
+            raise StorageError(f"{folder} is in use by another server: give each its own jobs directory") from error
 
     def _load(self, place: Path) -> None:
         try:
             values = json.loads((place / "job.json").read_text("utf-8"))
-            job = Job(**values | {"items": [Item(**item) for item in values["items"]], "is_active": False})
-        except (OSError, ValueError, TypeError, KeyError):
+            job = Job(**values | {"id": place.name, "items": [Item(**item) for item in values["items"]]})
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
             shutil.rmtree(place, ignore_errors=True)  # it was never accepted
             return
         self._jobs[job.id] = job
         for number, item in enumerate(job.items):
             if item.state != "pending":
                 self._original(job, number).unlink(missing_ok=True)
+        job.n_bytes = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
 
     def start(self) -> None:
         """Goes on with what an earlier server left."""
@@ -153,12 +168,17 @@ class Jobs:
             self._begin(job)
         self._tasks[""] = asyncio.create_task(self._sweep())
 
+    def pause(self) -> None:
+        """Begins no further image; the others wait on disk."""
+        self._is_stopping = True
+
     async def stop(self) -> None:
-        """Stops after the images that are in work; the others wait on disk."""
+        """Stops after the files that are being written."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._lock.close()
 
     def _begin(self, job: Job) -> None:
         if job.count("pending"):
@@ -181,18 +201,68 @@ class Jobs:
             raise Refused(404, "There is no such job.")
         return job
 
-    def known(self, key: str, owner: str) -> Job | None:
-        """The job that an Idempotency-Key of its owner has made."""
+    def _known(self, key: str, owner: str) -> Job | None:
         same = (job for job in self._jobs.values() if key and job.key == key and job.owner == owner)
         return next(same, None)
 
-    def new(self, owner: str, key: str) -> "Upload":
-        """A job whose images are still coming in."""
+    async def take(self, owner: str, key: str, read: Callable[[Sink], Awaitable[object]]) -> tuple[Job, bool]:
+        """The job of a request, and whether it is new: the same Idempotency-Key of an owner makes one job only.
+
+        Args:
+            owner: name of the token.
+            key: the Idempotency-Key, or empty.
+            read: gives the parts of the request to what it is called with.
+
+        Raises:
+            Refused: there is no image, there are too many or too large ones, or no room.
+        """
+        if (same := self._known(key, owner)) is not None:
+            return same, False
         now = time.time()
-        job = Job(secrets.token_hex(16), owner, key, now, now + 3600 * self._hours)
-        (self._folder / job.id / "in").mkdir(mode=0o700, parents=True)
-        (self._folder / job.id / "out").mkdir(mode=0o700)
-        return Upload(self, job, self._folder / job.id)
+        job = Job(secrets.token_hex(16), owner, key, now, now + 3600 * self._options.service_jobs_hours)
+        self._coming.append(job)
+        try:
+            for name in ("in", "out"):
+                (self._folder / job.id / name).mkdir(mode=0o700, parents=True)
+            await read(partial(self._part, job))
+            if not job.items:
+                raise Refused(400, "There is no image: the field image is missing.")
+            if (same := self._known(key, owner)) is not None:  # the same request was sent twice at once
+                return same, False
+            self._save(job)
+            self._jobs[job.id] = job
+        except (OSError, StorageError, WriteError) as error:
+            log.error("job %s cannot be stored: %s", job.id, type(error).__name__)
+            raise Refused(507, "The images cannot be stored now; send them again later.") from error
+        finally:
+            self._coming.remove(job)
+            if job.id not in self._jobs:
+                shutil.rmtree(self._folder / job.id, ignore_errors=True)
+        self._begin(job)
+        return job, True
+
+    def _part(self, job: Job, name: str, file_name: str) -> Callable[[bytes], None]:
+        """What takes the bytes of a part of the request: an image, or nothing that is kept."""
+        if name != "image":
+            return lambda _: None
+        if len(job.items) == _MAX_IMAGES:
+            raise Refused(413, f"A job has at most {_MAX_IMAGES} images.")
+        file, limit = self._original(job, len(job.items)), self._options.service_max_bytes
+        file.touch(mode=0o600)
+        job.items.append(Item(file_name))
+
+        def write(data: bytes) -> None:
+            with file.open("ab") as opened:
+                if opened.tell() + len(data) > limit:
+                    raise Refused(413, f"An image has more than {limit} bytes.")
+                job.n_bytes += len(data)
+                if sum(other.n_bytes for other in (*self._jobs.values(), *self._coming)) > (
+                    self._options.service_jobs_bytes
+                ):
+                    raise Refused(507, "There is no room for more jobs; delete some.")
+                opened.write(data)
+
+        return write
 
     async def delete(self, job: Job) -> None:
         """Takes a job back; its files are gone when this returns."""
@@ -200,6 +270,8 @@ class Jobs:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         self._jobs.pop(job.id, None)
+        # First what makes it a job: a server that is killed now deletes the rest when it starts again.
+        (self._folder / job.id / "job.json").unlink(missing_ok=True)
         await asyncio.to_thread(shutil.rmtree, self._folder / job.id, ignore_errors=True)
 
     def result(self, job: Job, number: int) -> Path:
@@ -224,126 +296,62 @@ class Jobs:
             for number, item in enumerate(job.items):
                 if item.state == "done":
                     name = PurePosixPath(printable(item.name.replace("\\", "/"))).name or "image"
-                    packed.write(self.result(job, number), f"{number:04d}_{PurePosixPath(name).stem}.{item.suffix}")
+                    packed.write(
+                        self.result(job, number), f"{number:04d}_{PurePosixPath(name).stem[:_MAX_STEM]}.{item.suffix}"
+                    )
                     yield stream.taken()
             packed.writestr("report.json", json.dumps(job.status() | {"images": [asdict(i) for i in job.items]}))
         yield stream.taken()
-
-    def check_room(self, coming: int) -> None:
-        """Looks whether there is room for more bytes.
-
-        Raises:
-            Refused: there is none.
-        """
-        if coming + sum(job.n_bytes for job in self._jobs.values()) > self._max_bytes:
-            raise Refused(507, "There is no room for more jobs; delete some.")
-
-    def accept(self, job: Job) -> None:
-        """Begins a job that is complete on disk."""
-        self._save(job)
-        self._jobs[job.id] = job
-        self._begin(job)
 
     def _original(self, job: Job, number: int) -> Path:
         return self._folder / job.id / "in" / str(number)
 
     def _save(self, job: Job) -> None:
-        file = self._folder / job.id / "job.json"
-        _write(file, json.dumps(asdict(job)).encode())
+        self._write(self._folder / job.id / "job.json", json.dumps(asdict(job)).encode())
+
+    def _write(self, file: Path, data: bytes) -> None:
+        write_atomically(file, data, self._folder, self._storage)
 
     async def _work(self, job: Job) -> None:
         for number, item in enumerate(job.items):
-            if item.state == "pending":
-                job.is_active = True
+            while item.state == "pending" and not self._is_stopping:
                 try:
                     await self._one(job, number, item)
-                except OSError as error:
-                    log.error("job %s stops: %s", job.id, error.strerror)
-                    return
-                finally:
-                    job.is_active = False
+                except (Busy, OSError, StorageError, WriteError) as error:
+                    if not isinstance(error, Busy):  # the disk is full, say
+                        log.error("job %s waits: %s", job.id, type(error).__name__)
+                    await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _one(self, job: Job, number: int, item: Item) -> None:
-        data = await asyncio.to_thread(self._original(job, number).read_bytes)
-        while True:
-            try:
-                with self._engine.place():
-                    done = await self._engine.anonymise(data, seconds=self._seconds)
-            except Refused as error:
-                if error.status == 503:
-                    await asyncio.sleep(1)
-                    continue
-                item.state, item.reason = "failed", error.reason
-            except Exception as error:  # noqa: BLE001 - one image must not end the job
-                log.error("job %s: %s", job.id, type(error).__name__)
-                item.state, item.reason = "failed", "Something went wrong here."
-            else:
-                suffix = {"jpeg": "jpg"}.get(done.kind, done.kind)
-                target = self._folder / job.id / "out" / f"{number}.{suffix}"
-                await asyncio.to_thread(_write, target, done.data)
-                item.state, item.suffix, item.objects = "done", suffix, done.objects
-                job.n_bytes += len(done.data)
-            break
-        await asyncio.to_thread(self._save, job)
+        """Anonymises an image; if its result cannot be stored, it is still pending."""
+        data, suffix, n_bytes = b"", "", 0
+        try:
+            data = await whole(asyncio.to_thread(self._original(job, number).read_bytes))
+            with self._engine.place():
+                seconds = self._options.service_timeout_seconds or 120
+                done = await self._engine.anonymise(data, seconds=seconds)
+        except (Busy, StorageError):
+            raise
+        except FileNotFoundError:
+            state, item.reason = "failed", "The image is no longer here."
+        except Refused as error:
+            state, item.reason = "failed", error.reason
+        except Exception as error:  # noqa: BLE001 - one image must not end the job
+            log.error("job %s: %s", job.id, type(error).__name__)
+            state, item.reason = "failed", "Something went wrong here."
+        else:
+            state, suffix, n_bytes = "done", {"jpeg": "jpg"}.get(done.kind, done.kind), len(done.data)
+            item.objects = done.objects
+            target = self._folder / job.id / "out" / f"{number}.{suffix}"
+            await whole(asyncio.to_thread(self._write, target, done.data))
+        item.state, item.suffix = state, suffix
+        try:
+            await whole(asyncio.to_thread(self._save, job))
+        except (StorageError, WriteError):
+            item.state = "pending"
+            raise
         self._original(job, number).unlink(missing_ok=True)
-        job.n_bytes -= len(data)
-
-
-class Upload:
-    """A job whose images are still coming in. Leaving it takes back what was not accepted."""
-
-    def __init__(self, jobs: Jobs, job: Job, folder: Path) -> None:
-        self._jobs, self._job, self._folder = jobs, job, folder
-        self._file: io.FileIO | None = None
-        self._is_accepted = False
-
-    def __enter__(self) -> "Upload":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-        if not self._is_accepted:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def part(self, name: str, file_name: str) -> Callable[[bytes], None]:
-        """What takes the bytes of a part of the request: an image, or nothing that is kept.
-
-        Raises:
-            Refused: there are too many images.
-        """
-        self._close()
-        if name != "image":
-            return lambda _: None
-        if len(self._job.items) == _MAX_IMAGES:
-            raise Refused(413, f"A job has at most {_MAX_IMAGES} images.")
-        path = self._folder / "in" / str(len(self._job.items))
-        self._file = io.FileIO(os.open(path, os.O_CREAT | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o600), "w")
-        self._job.items.append(Item(file_name))
-        return self._write
-
-    def _write(self, data: bytes) -> None:
-        assert self._file is not None
-        self._jobs.check_room(self._job.n_bytes + len(data))
-        self._file.write(data)
-        self._job.n_bytes += len(data)
-
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def accept(self) -> Job:
-        """Begins the job.
-
-        Raises:
-            Refused: it has no image.
-        """
-        self._close()
-        if not self._job.items:
-            raise Refused(400, "There is no image: the field image is missing.")
-        self._jobs.accept(self._job)
-        self._is_accepted = True
-        return self._job
+        job.n_bytes += n_bytes - len(data)
 
 
 class _Stream(io.RawIOBase):
@@ -364,16 +372,6 @@ class _Stream(io.RawIOBase):
         taken = b"".join(self._pieces)
         self._pieces.clear()
         return taken
-
-
-def _write(file: Path, data: bytes) -> None:
-    """Puts a file in its place as a whole."""
-    part = file.with_name(f"{file.name}.part")
-    with part.open("wb") as opened:
-        opened.write(data)
-        opened.flush()
-        os.fsync(opened.fileno())
-    part.replace(file)
 
 
 def _rfc3339(seconds: float) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType, MappingProxyType
 
 import uvicorn
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -25,12 +25,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from anonymise.core.errors import UsageError
 from anonymise.service.engine import Busy, Refused
 
-__all__ = ["HANDLERS", "Server", "Tokens", "address_of", "body", "is_loopback", "listen", "parts", "secured"]
+__all__ = [
+    "HANDLERS",
+    "Server",
+    "Tokens",
+    "address_of",
+    "body",
+    "is_loopback",
+    "listen",
+    "parts",
+    "read_tokens",
+    "secured",
+]
 
 log = logging.getLogger(__name__)
 
 _SLOWEST = 100_000
 """Bytes a second that a client must send on average, once the first `service_read_seconds` are over."""
+
+_LAST_SECONDS = 20
+"""How long a download or upload may go on once the pictures in work are done and the server stops."""
+
+_MAX_PARTS = 2000
+"""Of a form: the largest job, and room for other fields."""
 
 _HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
@@ -48,6 +65,38 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def read_tokens(file: Path, pattern: str, form: str) -> dict[str, tuple[str, ...]]:
+    """SHA-256 of each token of a file → name of its owner, and what else its line says.
+
+    Args:
+        file: a line for each token; empty lines and those that begin with # are passed over.
+        pattern: regular expression of what stands before the SHA-256, with a group for each value.
+        form: the same in words.
+
+    Raises:
+        UsageError: the file cannot be read, a line has another form, or a name has two lines that say different
+            things; names file and line. Or the file has no token.
+    """
+    try:
+        lines = file.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    found: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = re.fullmatch(pattern + r"\s*([0-9a-fA-F]{64})\s*", line)
+        if match is None:
+            raise UsageError(f"{file}, line {number}: it is no {form}")
+        *said, digest = (value.strip() for value in match.groups())
+        if any(other[0] == said[0] and other != (*said,) for other in found.values()):
+            raise UsageError(f"{file}, line {number}: {said[0]} stands there twice")
+        found[digest.lower()] = (*said,)
+    if not found:
+        raise UsageError(f"{file} has no token")
+    return found
 
 
 class Tokens:
@@ -70,20 +119,10 @@ class Tokens:
         try:
             if os.name == "posix" and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise UsageError(f"{file} may be read by others: chmod 600 {file}")
-            lines = file.read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-        names = {}
-        for number, line in enumerate(lines, start=1):
-            if not line.strip() or line.startswith("#"):
-                continue
-            name, _, digest = line.strip().partition(":")
-            if not name or not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
-                raise UsageError(f"{file}, line {number}: it is no name:SHA-256 of a token")
-            names[digest.lower()] = name
-        if not names:
-            raise UsageError(f"{file} has no token")
-        return cls(names)
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read: {error.strerror or error}") from error
+        found = read_tokens(file, r"([^:]+):", "name:SHA-256 of a token")
+        return cls({digest: name for digest, (name,) in found.items()})
 
     def owner(self, request: Request, *, right: str = "anonymise") -> str:
         """Name of whoever asks; empty where there are no tokens. A token named ``metrics`` has that right alone.
@@ -140,8 +179,8 @@ async def body(request: Request, max_bytes: int, seconds: float) -> AsyncIterato
 
 async def parts(
     request: Request, pieces: AsyncIterator[bytes], sink: Callable[[str, str], Callable[[bytes], None]]
-) -> int:
-    """Takes a multipart body apart while it comes; gives the number of parts. No part is spooled to a disk.
+) -> None:
+    """Takes a multipart body apart while it comes. No part is spooled to a disk.
 
     Args:
         request: the request, whose header names the boundary.
@@ -149,7 +188,7 @@ async def parts(
         sink: called with the name and the file name of each part, gives what takes its bytes.
 
     Raises:
-        Refused: the body is not multipart, or broken.
+        Refused: the body is not multipart, or broken, or has too many parts.
     """
     kind, options = parse_options_header(request.headers.get("Content-Type", ""))
     if kind != b"multipart/form-data" or b"boundary" not in options:
@@ -169,27 +208,28 @@ async def parts(
         names = (given.get(key, b"").decode("utf-8", "replace") for key in (b"name", b"filename"))
         write[:] = [sink(*names)]
         state["n"] += 1
+        if state["n"] > _MAX_PARTS:
+            raise Refused(413, f"The form has more than {_MAX_PARTS} parts.")
 
-    parser = MultipartParser(
-        options[b"boundary"],
-        {
-            "on_header_field": lambda data, start, end: field.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: header.extend(data[start:end]),
-            "on_header_end": header_end,
-            "on_headers_finished": headers_finished,
-            "on_part_data": lambda data, start, end: write[0](data[start:end]),
-            "on_end": lambda: state.update(ended=1),
-        },
-    )
     try:
+        parser = MultipartParser(
+            options[b"boundary"],
+            {
+                "on_header_field": lambda data, start, end: field.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: header.extend(data[start:end]),
+                "on_header_end": header_end,
+                "on_headers_finished": headers_finished,
+                "on_part_data": lambda data, start, end: write[0](data[start:end]),
+                "on_end": lambda: state.update(ended=1),
+            },
+        )
         async for piece in pieces:
             parser.write(piece)
         parser.finalize()
-    except MultipartParseError as error:
+    except FormParserError as error:
         raise Refused(400, "The multipart body is broken.") from error
     if "ended" not in state:
         raise Refused(400, "The multipart body is cut off.")
-    return state["n"]
 
 
 async def _answer(request: Request, error: Exception) -> Response:
@@ -293,7 +333,14 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, drained: Callable[[], bool], stopping: Callable[[], None], seconds: float) -> None:
         super().__init__(
-            uvicorn.Config(secured(app), log_config=None, access_log=False, server_header=False, lifespan="on")
+            uvicorn.Config(
+                secured(app),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="on",
+                timeout_graceful_shutdown=_LAST_SECONDS,
+            )
         )
         self._drained, self._stopping, self._seconds = drained, stopping, seconds
         self._is_stopping, self._until = False, 0.0
