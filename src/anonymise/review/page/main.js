@@ -25,7 +25,7 @@ let entries = []; // pictures of this session, in the order in which they were s
 let position = -1;
 let actions = []; // what can be undone: drawings, marks and decisions
 let undone = [];
-let isSending = false;
+let isWaiting = false; // for a server that does not answer: nothing else is done meanwhile
 let lastActive = performance.now();
 
 // Texts ---------------------------------------------------------------------------------------------------------------
@@ -56,6 +56,17 @@ function reasonOf(error) {
   return error.message;
 }
 
+// One after the other ---------------------------------------------------------------------------------------------------
+
+let last = Promise.resolve();
+
+/** Does what changes the picture that is shown or what is stored, after all that was asked for before. */
+function inTurn(does) {
+  if (isWaiting) return last;
+  last = last.then(does).catch((error) => (error instanceof ApiError ? say(reasonOf(error), { bad: true }) : reportError(error))).finally(refresh);
+  return last;
+}
+
 // Pictures --------------------------------------------------------------------------------------------------------------
 
 const current = () => entries[position] ?? null;
@@ -68,49 +79,45 @@ function levelFor(item, resolution) {
 }
 
 function entryOf(item) {
-  const resolution = Math.min(stage.canvas.clientWidth / item.width, 1) * devicePixelRatio;
-  const level = levelFor(item, resolution);
-  const entry = { item, level, added: [], falseFinds: new Map(), seconds: 0, decision: null, n: 0 };
-  entry.bitmap = api.bitmap(imageOf(entry, level));
-  entry.bitmap.catch(() => {}); // is said when the picture is shown
+  const entry = { item, level: 0, bitmap: null, added: [], falseFinds: new Map(), seconds: 0, decision: null, isSending: false, n: 0 };
+  load(entry);
   return entry;
 }
 
-const imageOf = ({ item }, level) => `api/items/${item.id}/image?level=${level}&version=${item.version}`;
-
-async function claim(wanted = {}) {
-  const item = await api.json("api/claim", { body: { kind: queue.kind, ...queue.filters, ...wanted } });
-  return item ? entryOf(item) : null;
+/** Pixels of a picture as a promise, in the detail that the window needs. */
+function load(entry) {
+  const { item } = entry;
+  entry.level = levelFor(item, Math.min(stage.canvas.clientWidth / item.width, 1) * devicePixelRatio);
+  entry.bitmap = api.bitmap(imageOf(item, entry.level));
+  entry.bitmap.catch(() => {}); // is said when the picture is shown
 }
+
+const imageOf = (item, level) => `api/items/${item.id}/image?level=${level}&version=${item.version}`;
+
+const claim = (wanted = {}) => api.json("api/claim", { body: { kind: queue.kind, ...queue.filters, ...wanted } });
 
 function fillAhead() {
   // One after the other: the server gives each the next picture that nobody has.
   const own = queue;
   while (own.ahead.length < AHEAD) {
     const before = own.ahead.at(-1) ?? Promise.resolve();
-    own.ahead.push(before.catch(() => {}).then((entry) => (entry === null || queue !== own ? null : claim())));
+    own.ahead.push(before.catch(() => {}).then((entry) => (entry === null || queue !== own ? null : claim().then((item) => item && entryOf(item)))));
     own.ahead.at(-1).catch(() => {});
   }
 }
 
-async function next() {
+async function goOn() {
   if (position + 1 < entries.length) return show(position + 1);
   if (queue === null) return undefined;
-  const own = queue;
   fillAhead();
-  const promise = own.ahead.shift(); // taken before it is waited for: a second call has the one behind it
+  const promise = queue.ahead.shift();
   fillAhead();
-  let entry;
-  try {
-    entry = await promise;
-  } catch (error) {
-    own.ahead = [];
-    say(reasonOf(error), { bad: true });
-    return undefined;
-  }
-  if (queue !== own) return undefined; // another was opened meanwhile
+  const entry = await promise.catch((error) => {
+    queue.ahead = [];
+    throw error;
+  });
   if (entry === null) {
-    own.ahead = [];
+    queue.ahead = [];
     position = entries.length;
     return showNothing(text("empty"));
   }
@@ -118,13 +125,13 @@ async function next() {
   return show(entries.length - 1);
 }
 
-const previous = () => (position > 0 ? show(position - 1) : undefined);
+const next = () => inTurn(goOn);
+const previous = () => inTurn(() => (position > 0 ? show(position - 1) : undefined));
 
 async function show(index) {
   position = index;
   const entry = current();
   if (entry.isOld) await renew(entry);
-  if (current() !== entry) return;
   const { item } = entry;
   $("relative").textContent = item.relative;
   document.title = `${item.relative.split("/").pop()} – ${text("title")}`;
@@ -132,19 +139,32 @@ async function show(index) {
   $("source-badge").textContent = item.reason ?? "";
   $("view-toggle").hidden = !item.equirectangular;
   if (document.activeElement?.closest("#finds")) stage.canvas.focus(); // the strip is made again
+  hideOriginal();
+  // Pixels of those far away are let go: they come again when somebody goes back.
+  for (const [at, other] of entries.entries()) if (Math.abs(at - index) > AHEAD) other.bitmap = null;
+  if (entry.bitmap === null) load(entry);
+  // Until its pixels are here nothing is seen, and so nothing can be drawn or decided.
   stage.chosen = null;
-  refresh();
+  showNothing(text("loading"));
+  paint(entry, entry.bitmap);
+}
+
+/** Shows the pixels when they are here, if they are still those of the picture that is open. */
+async function paint(entry, promise) {
+  const isOpen = () => current() === entry && entry.bitmap === promise;
   try {
-    const bitmap = await entry.bitmap;
-    if (current() !== entry) return;
+    const bitmap = await promise;
+    if (!isOpen()) return;
     $("empty").hidden = true;
-    stage.show(item, bitmap);
+    stage.show(entry.item, bitmap);
     refresh();
     sharpen();
   } catch (error) {
-    if (current() === entry) showNothing(text("broken.image", { reason: error instanceof ApiError ? reasonOf(error) : error.message }));
+    if (isOpen()) showNothing(text("broken.image", { reason: error instanceof ApiError ? reasonOf(error) : error.message }));
   }
 }
+
+const isShown = (entry) => Boolean(entry) && stage.picture === entry.item;
 
 function showNothing(message) {
   stage.clear();
@@ -157,13 +177,16 @@ function showNothing(message) {
 /** Loads a picture in more detail where it is seen larger than it was loaded. */
 async function sharpen() {
   const entry = current();
-  if (!entry) return;
-  const level = levelFor(entry.item, stage.resolution);
+  if (!isShown(entry)) return;
+  const { item } = entry;
+  const level = levelFor(item, stage.resolution);
   if (level >= entry.level) return;
   entry.level = level;
-  entry.bitmap = api.bitmap(imageOf(entry, level));
-  const bitmap = await entry.bitmap.catch(() => null);
-  if (bitmap && current() === entry) stage.sharpen(bitmap);
+  const promise = api.bitmap(imageOf(item, level));
+  const bitmap = await promise.catch(() => null);
+  if (!bitmap || entry.item !== item || entry.level !== level) return;
+  entry.bitmap = promise;
+  if (isShown(entry)) stage.sharpen(bitmap);
 }
 
 // What is shown -----------------------------------------------------------------------------------------------------------
@@ -196,15 +219,15 @@ function refresh() {
   const entry = current();
   stage.objects = objectsOf(entry);
   stage.draw();
-  const isShown = entry && stage.picture === entry.item;
   $("finds-count").textContent = entry ? stage.objects.length : "";
   $("no-finds").hidden = !entry || stage.objects.length > 0;
   const focused = document.activeElement?.dataset?.find;
-  $("finds").replaceChildren(...stage.objects.map((object) => findButton(object, isShown)));
+  $("finds").replaceChildren(...stage.objects.map((object) => findButton(object, isShown(entry))));
   if (focused) $("finds").querySelector(`[data-find="${CSS.escape(focused)}"]`)?.focus();
   const [added, wrong] = entry ? [entry.added.length, entry.falseFinds.size] : [0, 0];
   $("decide-text").textContent = added && wrong ? text("decide.both", { added, false: wrong }) : added ? text("decide.added", { n: added }) : wrong ? text("decide.false", { n: wrong }) : text("decide.good");
-  for (const id of ["decide", "flag", "broken", "next"]) $(id).disabled = !entry || (isSending && id !== "next");
+  for (const id of ["decide", "flag"]) $(id).disabled = !isShown(entry) || entry.isSending;
+  $("broken").disabled = !entry || entry.isSending;
   $("next").disabled = !entry;
   $("previous").disabled = position <= 0;
   $("undo").disabled = actions.length === 0;
@@ -212,7 +235,7 @@ function refresh() {
   for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === stage.tool);
 }
 
-function findButton(object, isShown) {
+function findButton(object, hasPixels) {
   const { color, dash } = lookOf(object.category);
   const line = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   line.setAttribute("aria-hidden", "true");
@@ -220,7 +243,7 @@ function findButton(object, isShown) {
   for (const [name, value] of Object.entries({ d: "M1 4h24", stroke: color, "stroke-width": 3, "stroke-dasharray": dash.join(" ") })) stroke.setAttribute(name, value);
   line.append(stroke);
   const crop = element("canvas", { width: 112, height: 112, ariaHidden: "true" });
-  if (isShown) paintCrop(crop, object);
+  if (hasPixels) paintCrop(crop, object);
   const button = element("button", { type: "button" }, crop, element("span", {}, element("strong", {}, line, object.category), element("small", { textContent: describe(object) })));
   button.dataset.find = object.id;
   button.setAttribute("aria-pressed", object.id === stage.chosen);
@@ -249,9 +272,12 @@ function paintCrop(canvas, { shape }) {
   }
 }
 
+let countsAsked = 0;
 async function refreshCounts() {
+  const asked = ++countsAsked;
   try {
     const state = await api.json(`api/queue?${new URLSearchParams({ kind: queue?.kind ?? "all", ...filters })}`);
+    if (asked !== countsAsked) return; // a newer question has been asked
     for (const button of $("kinds").children) button.querySelector(".count").textContent = state.counts[button.dataset.kind] ?? 0;
     const { done, total } = state;
     $("progress-text").textContent = text("lookedAt", { done: done.toLocaleString(), total: total.toLocaleString() });
@@ -265,34 +291,42 @@ async function refreshCounts() {
 
 // Drawing and marking -----------------------------------------------------------------------------------------------------
 
-/** Does something that can be undone. */
-function act(action) {
-  action.redo();
-  actions.push(action);
+/** Does something that can be undone, in a picture that is not decided and not being saved. */
+function act(entry, does, undo) {
+  if (entry.decision || entry.isSending) {
+    say(text("isDecided"), { bad: true });
+    return false;
+  }
+  does();
+  actions.push({ entry, redo: does, undo });
   undone = [];
   refresh();
+  return true;
+}
+
+/** Changes what was drawn in a picture, from a list to a list. */
+function draw(entry, after) {
+  const before = entry.added;
+  return act(entry, () => { entry.added = after; }, () => { entry.added = before; });
 }
 
 function addShape(shape) {
   const entry = current();
+  if (!isShown(entry)) return;
   const object = { id: `drawn-${entry.n++}`, category: $("category").value, shape };
-  act({ entry, redo: () => entry.added.push(object), undo: () => entry.added.splice(entry.added.indexOf(object), 1) });
-  stage.choose(object.id);
+  if (draw(entry, [...entry.added, object])) stage.choose(object.id);
 }
 
 /** Replaces something drawn by a changed copy. */
 function change(id, changes) {
   const entry = current();
-  const before = entry?.added.find((object) => object.id === id);
-  if (!before) return;
-  const after = { ...before, ...changes };
-  const put = (from, to) => entry.added.splice(entry.added.indexOf(from), 1, to);
-  act({ entry, redo: () => put(before, after), undo: () => put(after, before) });
+  if (!isShown(entry) || !entry.added.some((object) => object.id === id)) return;
+  draw(entry, entry.added.map((object) => (object.id === id ? { ...object, ...changes } : object)));
 }
 
 function moveBy(dx, dy, growth = 0) {
   const shape = current()?.added.find(({ id }) => id === stage.chosen)?.shape;
-  if (!shape) return;
+  if (!shape || !stage.picture) return;
   const { width, height } = stage.picture;
   if (shape.polygon) {
     change(stage.chosen, { shape: { polygon: shape.polygon.map(([x, y]) => [x + dx, y + dy]) } });
@@ -310,64 +344,79 @@ function moveBy(dx, dy, growth = 0) {
 function remove() {
   const entry = current();
   const id = stage.chosen;
-  if (!entry || id === null) return;
-  const drawn = entry.added.find((object) => object.id === id);
-  if (drawn) {
-    act({ entry, redo: () => entry.added.splice(entry.added.indexOf(drawn), 1), undo: () => entry.added.push(drawn) });
-    stage.choose(null);
+  if (!isShown(entry) || id === null) return;
+  if (entry.added.some((object) => object.id === id)) {
+    if (draw(entry, entry.added.filter((object) => object.id !== id))) stage.choose(null);
     return;
   }
-  const find = entry.item.finds.find((object) => object.id === id);
-  if (!find) return;
+  if (!entry.item.finds.some((object) => object.id === id)) return;
   if (!session.roles.includes("original")) {
     say(text("cannotBeFalse"), { bad: true });
     return;
   }
   if (entry.falseFinds.has(id)) {
     const reason = entry.falseFinds.get(id);
-    act({ entry, redo: () => entry.falseFinds.delete(id), undo: () => entry.falseFinds.set(id, reason) });
+    act(entry, () => entry.falseFinds.delete(id), () => entry.falseFinds.set(id, reason));
   } else {
+    doubted = { entry, id };
     $("reason").showModal();
   }
 }
 
+let doubted = null; // the find whose reason is asked for
+
 /** At once, not by the dialog's own event, which comes later: the next key may save the picture before. */
 function markFalse(reason) {
   $("reason").close();
-  const entry = current();
-  const id = stage.chosen;
-  act({ entry, redo: () => entry.falseFinds.set(id, reason), undo: () => entry.falseFinds.delete(id) });
+  const { entry, id } = doubted;
+  act(entry, () => entry.falseFinds.set(id, reason), () => entry.falseFinds.delete(id));
 }
 
 // Decisions -----------------------------------------------------------------------------------------------------------------
 
-async function decide(special = null) {
+/** Decides the picture that is seen now; a second key for the same picture does nothing. */
+function decide(special = null) {
   const entry = current();
-  if (!entry || isSending || stage.picture !== entry.item || entry.decision) return entry?.decision ? next() : undefined;
+  if (!entry || isWaiting || entry.isSending || !(isShown(entry) || special === "broken")) return;
+  if (entry.decision) {
+    next();
+    return;
+  }
   const { added, falseFinds } = entry;
   const verdict = special ?? (added.length && falseFinds.size ? "both" : added.length ? "missed" : falseFinds.size ? "false" : "good");
-  isSending = true;
+  entry.isSending = true;
   refresh();
-  try {
+  inTurn(async () => {
+    if (current() !== entry) return; // a key before this one has left the picture
     await send(entry, verdict);
-  } finally {
-    isSending = false;
-    refresh();
-  }
-  if (!entry.decision) return undefined;
-  const action = {
-    entry,
-    undo: async () => {
+    if (!entry.decision) return;
+    const restore = () => {
+      entry.added = added;
+      mark(entry, falseFinds);
+    };
+    const undo = async () => {
       await api.json("api/undo", { body: { decision: entry.decision } });
       entry.decision = null;
-    },
-    redo: () => send(entry, verdict),
-  };
-  actions.push(action);
-  undone = [];
-  say(text("saved"));
-  refreshCounts();
-  return next();
+      restore();
+    };
+    const redo = () => {
+      restore();
+      return send(entry, verdict);
+    };
+    actions.push({ entry, undo, redo, sends: true });
+    undone = [];
+    say(text("saved"));
+    refreshCounts();
+    await goOn();
+  }).finally(() => {
+    entry.isSending = false;
+    refresh();
+  });
+}
+
+/** Sets the marks of false finds, without those of finds that are no longer in the picture. */
+function mark(entry, marks) {
+  entry.falseFinds = new Map([...marks].filter(([id]) => entry.item.finds.some((find) => find.id === id)));
 }
 
 /** Sends a decision until it is stored or the reviewer has to look again. What was drawn is kept in any case. */
@@ -393,7 +442,9 @@ async function send(entry, verdict) {
         return;
       }
       say(text("notSaved", { reason: reasonOf(error), seconds: 3 }), { bad: true, stays: true });
+      isWaiting = true;
       await new Promise((resolve) => setTimeout(resolve, 3000));
+      isWaiting = false;
     }
   }
 }
@@ -401,12 +452,9 @@ async function send(entry, verdict) {
 async function claimAgain(entry) {
   try {
     const before = entry.item;
-    const fresh = await claim({ item: before.id });
-    entry.item = fresh.item;
-    entry.bitmap = fresh.bitmap;
-    entry.level = fresh.level;
-    // Marks of finds that are no longer there cannot be kept.
-    for (const id of entry.falseFinds.keys()) if (!entry.item.finds.some((find) => find.id === id)) entry.falseFinds.delete(id);
+    entry.item = await claim({ item: before.id });
+    load(entry);
+    mark(entry, entry.falseFinds);
     say(text(before.version === entry.item.version ? "claimOver" : "changed"), { bad: true, stays: true });
     if (current() === entry) await show(position);
   } catch (error) {
@@ -414,35 +462,23 @@ async function claimAgain(entry) {
   }
 }
 
-let isUndoing = false;
 async function step(from, onto, does) {
-  if (isUndoing) return;
   const action = from.at(-1);
-  if (!action) {
-    say(text("nothingToUndo"));
-    return;
-  }
-  isUndoing = true;
-  try {
-    if (current() !== action.entry) await show(entries.indexOf(action.entry));
-    const wasDecided = action.entry.decision;
-    await action[does]();
-    from.pop();
-    onto.push(action);
-    if (wasDecided !== action.entry.decision) {
-      say(text(does === "undo" ? "undone" : "redone", { relative: action.entry.item.relative }));
-      refreshCounts();
-    }
-  } catch (error) {
-    say(reasonOf(error), { bad: true });
-  } finally {
-    isUndoing = false;
-    refresh();
-  }
+  if (!action) return say(text("nothingToUndo"));
+  const { entry } = action;
+  if (current() !== entry) await show(entries.indexOf(entry));
+  const wasDecided = entry.decision;
+  await action[does]();
+  if (does === "redo" && !entry.decision && action.sends) return undefined; // was not stored: its reason has been said
+  from.pop();
+  onto.push(action);
+  if (wasDecided === entry.decision) return undefined;
+  say(text(does === "undo" ? "undone" : "redone", { relative: entry.item.relative }));
+  return refreshCounts();
 }
 
-const undo = () => step(actions, undone, "undo");
-const redo = () => step(undone, actions, "redo");
+const undo = () => inTurn(() => step(actions, undone, "undo"));
+const redo = () => inTurn(() => step(undone, actions, "redo"));
 
 function active() {
   const now = performance.now();
@@ -452,7 +488,7 @@ function active() {
     const left = (Date.parse(entry.item.until) - Date.now()) / 1000;
     if (left > 0 && left < RENEW_SECONDS && !entry.renews) {
       entry.renews = true;
-      claim({ item: entry.item.id }).then((fresh) => (entry.item.until = fresh.item.until)).catch(() => {}).finally(() => (entry.renews = false));
+      claim({ item: entry.item.id }).then(({ until }) => (entry.item.until = until)).catch(() => {}).finally(() => (entry.renews = false));
     }
   }
   lastActive = now;
@@ -465,10 +501,10 @@ async function showOriginal() {
   const entry = current();
   const find = stage.chosen;
   if (!entry || find === null || originalOf) return;
-  originalOf = find;
+  const asked = (originalOf = { find });
   try {
     const blob = await (await api.fetch(`api/items/${entry.item.id}/original?find=${encodeURIComponent(find)}`)).blob();
-    if (!originalOf) return; // the key was let go before
+    if (originalOf !== asked) return; // the key was let go before
     const image = $("original").querySelector("img");
     image.src = URL.createObjectURL(blob);
     $("original").hidden = false;
@@ -533,16 +569,16 @@ async function drawNow() {
   await refreshCounts();
   // Pixels and finds of what was decided may have changed.
   for (const entry of entries) entry.isOld = entry.decision !== null;
-  if (current()) await show(position);
+  await inTurn(() => (current()?.isOld ? show(position) : undefined));
 }
 
 /** Gets a picture again; what was drawn and decided in it is now among its finds. */
 async function renew(entry) {
   entry.isOld = false;
-  const fresh = await claim({ item: entry.item.id }).catch(() => null);
-  if (fresh && fresh.item.version !== entry.item.version) {
-    Object.assign(entry, { item: fresh.item, bitmap: fresh.bitmap, level: fresh.level, added: [], falseFinds: new Map() });
-  }
+  const item = await claim({ item: entry.item.id }).catch(() => null);
+  if (!item || item.version === entry.item.version) return;
+  Object.assign(entry, { item, added: [], falseFinds: new Map() });
+  load(entry);
 }
 
 // Keys ------------------------------------------------------------------------------------------------------------------------
@@ -553,7 +589,7 @@ const COMMANDS = {
   box: () => {
     stage.tool = "box";
     stage.endPolygon(false);
-    if (current()) addShape(stage.boxAround(stage.middle));
+    if (isShown(current())) addShape(stage.boxAround(stage.middle));
   },
   polygon: () => setTool("polygon"),
   hand: () => setTool(stage.tool === "hand" ? "box" : "hand"),
@@ -645,18 +681,21 @@ stage.addEventListener("moved", sharpen);
 
 // Start -----------------------------------------------------------------------------------------------------------------------
 
-async function open(kind) {
-  const own = (queue = { kind, filters, ahead: [] });
+function open(kind) {
+  queue = { kind, filters, ahead: [] };
+  const own = queue;
   for (const button of $("kinds").children) button.setAttribute("aria-pressed", button.dataset.kind === kind);
-  entries = entries.filter((entry) => actions.some((action) => action.entry === entry) || undone.some((action) => action.entry === entry));
-  position = entries.length;
-  showNothing(text("loading"));
-  await api.json("api/session").catch(() => {}); // gives up what this tab has claimed and not shown
-  if (queue !== own) return;
-  refreshCounts();
-  position = entries.length - 1;
-  await next();
-  stage.canvas.focus();
+  return inTurn(async () => {
+    if (queue !== own) return; // another was opened meanwhile
+    entries = entries.filter((entry) => [...actions, ...undone].some((action) => action.entry === entry));
+    position = entries.length;
+    showNothing(text("loading"));
+    await api.json("api/session").catch(() => {}); // gives up what this tab has claimed and not shown
+    refreshCounts();
+    position = entries.length - 1;
+    await goOn();
+    stage.canvas.focus();
+  });
 }
 
 async function translate() {

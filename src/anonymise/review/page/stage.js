@@ -66,8 +66,7 @@ export class Stage extends EventTarget {
   }
 
   clear() {
-    this.picture = null;
-    this.bitmap = null;
+    this.picture = this.bitmap = this.started = this.corners = null;
     this.objects = [];
     this.draw();
   }
@@ -91,7 +90,7 @@ export class Stage extends EventTarget {
   toggleView() {
     if (!this.wraps) return;
     this.isView = !this.isView;
-    this.draw();
+    this.#looksElsewhere();
   }
 
   zoom(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) {
