@@ -283,6 +283,12 @@ def test_a_form_of_many_small_parts(served: Serving) -> None:
     assert (answer.status_code, answer.json()) == (413, {"detail": "The form has more than 2000 parts."})
 
 
+def test_more_pixels_than_pillow_reads(served: Serving) -> None:
+    sizes = struct.pack("<IiiHHIIiiII", 40, 20_000, 10_000, 1, 24, 0, 0, 0, 0, 0, 0)
+    answer = served.post(b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + sizes, "image/bmp")
+    assert (answer.status_code, "of its kind; send JPEG or PNG" in answer.text) == (413, True)
+
+
 def test_the_type_may_be_in_capitals(served: Serving) -> None:
     assert served.post(picture(), "IMAGE/JPEG").status_code == 200
 

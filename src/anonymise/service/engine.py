@@ -256,7 +256,7 @@ class Engine:
         except PIL.UnidentifiedImageError as error:
             raise Refused(415, "Unknown content type") from error
         except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
-            raise Refused(413, f"The picture has more than {limit} pixels.") from error
+            raise Refused(413, "The picture has more pixels than are read of its kind; send JPEG or PNG.") from error
         except (OSError, ValueError, SyntaxError) as error:
             raise Refused(422, "The picture cannot be read: it is damaged.") from error
         return buffer.getvalue(), "png", width * height
