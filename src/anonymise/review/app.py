@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -76,7 +76,10 @@ def review_app(review: Review, users: Mapping[str, User]) -> Starlette:
             if not isinstance(found, Served):
                 return _json(found, status)
             kept = f"private, max-age={_KEEP_SECONDS}, immutable" if found.may_keep else "no-store"
-            return Response(found.data, media_type=found.media_type, headers={"Cache-Control": kept})
+            headers = {"Cache-Control": kept}
+            if isinstance(found.data, Path):
+                return FileResponse(found.data, headers=headers, media_type=found.media_type)
+            return Response(found.data, headers=headers, media_type=found.media_type)
 
         return Route(path, answer, methods=[method])
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from anonymise import images
@@ -24,7 +25,7 @@ from anonymise.review.items import Shown, shown
 from anonymise.review.numbers import numbers_of
 from anonymise.review.pictures import Picture, Published
 from anonymise.review.queue import Filters, Queue, Taken
-from anonymise.review.views import reduced, shrunk
+from anonymise.review.views import decoded, reduced, shrunk
 
 __all__ = ["Denied", "Review", "Served", "Who"]
 
@@ -64,9 +65,9 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A file for the browser: its bytes and media type, and whether it may keep them."""
+    """A file for the browser: its bytes, or where they are, its media type, and whether it may keep it."""
 
-    data: bytes
+    data: bytes | Path
     media_type: str
     may_keep: bool
 
@@ -148,7 +149,8 @@ class Review:
             data = picture.read()
             head = images.header(data, max_pixels=limit)
             if level == 0 and (head.orientation == 1 or head.kind == "jpeg"):
-                return Served(data, f"image/{head.kind}", may_keep)  # browsers turn JPEGs themselves
+                # Browsers turn JPEGs themselves. The bytes are not kept until a slow browser has them all.
+                return Served(picture.file, f"image/{head.kind}", may_keep)
             size = Size(max(1, head.width >> level), max(1, head.height >> level))
             return Served(images.encode_jpeg(reduced(data, size, limit), _QUALITY), "image/jpeg", may_keep)
 
@@ -173,10 +175,11 @@ class Review:
                 data = (archive / seen.picture.relative).read_bytes()
             except OSError as error:
                 raise UsageError(f"the archive has no original: {error.strerror or error}") from error
-            decoded = images.decode(data, max_pixels=self._config.images.max_decoded_pixels)
-            if decoded.pixels.shape[:2] != (seen.size.height, seen.size.width):
+            limit = self._config.images.max_decoded_pixels
+            pixels = decoded(data, limit)
+            if pixels.shape[:2] != (seen.size.height, seen.size.width):
                 raise UsageError("the original in the archive has another size than the published picture")
-            crop = to_upright(frame.read(decoded.pixels, part), decoded.orientation)
+            crop = to_upright(frame.read(pixels, part), images.header(data, max_pixels=limit).orientation)
         return Served(images.encode_jpeg(shrunk(crop, _ORIGINAL_SIDE), _QUALITY), "image/jpeg", False)
 
     def decide(self, who: Who, id_: str, body: Mapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from anonymise.core.detections import Instance, Mask, RgbImage, Size
 from anonymise.core.errors import UnreadableImage
 from anonymise.core.orientation import to_upright
 
-__all__ = ["GROUPS", "Ring", "group_of", "outline_of", "reduced", "rings_of_mask", "shrunk"]
+__all__ = ["GROUPS", "Ring", "decoded", "group_of", "outline_of", "reduced", "rings_of_mask", "shrunk"]
 
 Ring = list[list[int]]
 """Corners [x, y] of a closed line, in stored pixels."""
@@ -59,14 +59,37 @@ def reduced(data: bytes, at_least: Size, max_pixels: int) -> RgbImage:
         except (OSError, SyntaxError, ValueError) as error:
             raise UnreadableImage("damaged: the picture of the JPEG file cannot be decoded") from error
     else:
-        # Of a picture that it makes smaller, OpenCV keeps no second copy; by more than 2, it would leave pixels out.
+        # By more than 2, OpenCV would leave pixels out.
         is_half = 2 * at_least.width <= head.width and 2 * at_least.height <= head.height
-        flag = cv2.IMREAD_REDUCED_COLOR_2 if is_half else cv2.IMREAD_COLOR
-        found = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-        if found is None:
-            raise UnreadableImage("damaged: the picture of the PNG file cannot be decoded")
+        found = _png(data, cv2.IMREAD_REDUCED_COLOR_2 if is_half else cv2.IMREAD_COLOR)
         return to_upright(cv2.cvtColor(_shrunk_to(at_least, found), cv2.COLOR_BGR2RGB), head.orientation)
     return to_upright(_shrunk_to(at_least, pixels), head.orientation)
+
+
+def decoded(data: bytes, max_pixels: int) -> RgbImage:
+    """A whole picture, with fewer copies of PNG files than a run needs, which keeps their transparency.
+
+    Args:
+        data: bytes of the file.
+        max_pixels: a larger picture is refused.
+
+    Returns:
+        uint8 (height, width, 3), as stored.
+
+    Raises:
+        UnreadableImage: the file is damaged, or too large.
+    """
+    if images.header(data, max_pixels=max_pixels).kind == "jpeg":
+        return images.decode(data, max_pixels=max_pixels).pixels
+    return _png(data, cv2.IMREAD_COLOR_RGB)
+
+
+def _png(data: bytes, flag: int) -> RgbImage:
+    """Of a picture that it makes smaller or changes the kind of, OpenCV keeps no second copy."""
+    found: RgbImage | None = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    if found is None:
+        raise UnreadableImage("damaged: the picture of the PNG file cannot be decoded")
+    return found
 
 
 def _shrunk_to(at_least: Size, pixels: RgbImage) -> RgbImage:
