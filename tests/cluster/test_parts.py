@@ -106,8 +106,10 @@ def test_paths_of_a_worker_that_mounts_elsewhere(path: str, there: str | None) -
     assert mapped(path, {"/mnt/a": "Z:\\a", "/mnt/a/deep": "/data"}, is_windows=False) == there
 
 
-def test_paths_of_a_leader_on_windows() -> None:
-    assert mapped(r"\\server\share\a\b", {r"\\server\share": "/mnt"}, is_windows=True) == "/mnt/a/b"
+@pytest.mark.parametrize("path", [r"\\server\share\a\b", r"\\?\UNC\server\share\a\b", r"\\?\Z:\a\b"])
+def test_paths_of_a_leader_on_windows(path: str) -> None:
+    """There a run has its folders in the long form, and people write the short one."""
+    assert mapped(path, {r"\\server\share": "/mnt", "Z:\\": "/mnt"}, is_windows=True) == "/mnt/a/b"
 
 
 def test_a_worker_joins_and_the_leader_sees_what_it_writes(setup: Setup, publisher: Publisher) -> None:

@@ -1,5 +1,6 @@
 """The workers of a cluster: which there are, which of them may work, and what each machine has done."""
 
+import contextlib
 import itertools
 import logging
 import pickle
@@ -159,7 +160,11 @@ class Members:
         self, worker: Worker, then: Callable[[Worker, Any], None], function: Callable[..., Any], *args: Any
     ) -> None:
         worker.joining = self.submit(worker, "join", function, *args)
-        worker.joining.add_done_callback(lambda future: self._threads.submit(self._fetch, worker, future, then))
+        worker.joining.add_done_callback(lambda future: self._fetch_later(worker, future, then))
+
+    def _fetch_later(self, worker: Worker, future: Any, then: Callable[[Worker, Any], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the run is over, and nobody waits for this worker
+            self._threads.submit(self._fetch, worker, future, then)
 
     def _fetch(self, worker: Worker, future: Any, then: Callable[[Worker, Any], None]) -> None:
         try:

@@ -24,7 +24,7 @@ from anonymise.batch.finishing import Finishing, Prepared
 from anonymise.batch.journal import Identity
 from anonymise.batch.loader import Loaded, Loader, LoaderOptions
 from anonymise.batch.outcomes import Done, Outcome
-from anonymise.batch.paths import ExpectedFile, Paths, Places
+from anonymise.batch.paths import ExpectedFile, Paths, Places, extended_length
 from anonymise.batch.resume import Begun
 from anonymise.batch.runner import Failure, Task, attempt
 from anonymise.batch.sharing import PixelMemory
@@ -173,13 +173,15 @@ def mapped(path: str, paths: Mapping[str, str], *, is_windows: bool) -> str | No
         is_windows: whether the leader's paths are those of Windows.
     """
     here = PureWindowsPath if is_windows else PurePosixPath
-    fitting = [key for key in paths if here(path).is_relative_to(here(key))]
+    folder = extended_length(here(path))
+    known = {extended_length(here(key)): there for key, there in paths.items()}
+    fitting = [key for key in known if folder.is_relative_to(key)]
     if not fitting:
         return None
-    key = max(fitting, key=lambda key: len(here(key).parts))
-    there = paths[key]
+    key = max(fitting, key=lambda key: len(key.parts))
+    there = known[key]
     kind = PureWindowsPath if "\\" in there or PureWindowsPath(there).drive else PurePosixPath
-    return str(kind(there).joinpath(*here(path).relative_to(here(key)).parts))
+    return str(kind(there).joinpath(*folder.relative_to(key).parts))
 
 
 class _Collected:
