@@ -1,23 +1,20 @@
 // The page: which picture is shown, what the keys do, and what is sent. Drawing is the stage's.
 
 import { Api, ApiError } from "./api.js";
-import { uprightFrame } from "./geometry.js";
-import { lookOf, Stage } from "./stage.js";
+import { objectsOf, showFinds } from "./finds.js";
+import { commandOf, isKeyOf, KEYS, writeHelp } from "./keys.js";
+import { showNumbers } from "./numbers.js";
+import { Stage } from "./stage.js";
+import { $, element, reasonOf, say, text, translate } from "./words.js";
 
 const AHEAD = 3; // pictures that are claimed and loaded before they are asked for
 const IDLE_SECONDS = 10; // longer pauses do not count as work on a picture
 const RENEW_SECONDS = 300; // a claim that ends sooner is renewed while somebody works
 const REASONS = { s: "sign", r: "reflection", p: "poster", e: "empty" };
 
-const $ = (id) => document.getElementById(id);
 const api = new Api();
 const stage = new Stage($("stage"));
 
-const KEYS = {
-  decide: "Enter", next: ["Space", "ArrowRight"], previous: "ArrowLeft", box: "n", polygon: "p", hand: "m", view: "v", delete: ["Delete", "Backspace"],
-  outlines: "h", original: "o", undo: ["u", "Ctrl+z"], redo: "Ctrl+y", flag: "f", broken: "b", help: "?", larger: "+", smaller: "-", fit: "0",
-};
-let texts = {};
 let session = null;
 let filters = {};
 let queue = null; // the one that is open: its kind, filters, and promises of the pictures ahead
@@ -27,34 +24,6 @@ let actions = []; // what can be undone: drawings, marks and decisions
 let undone = [];
 let isWaiting = false; // for a server that does not answer: nothing else is done meanwhile
 let lastActive = performance.now();
-
-// Texts ---------------------------------------------------------------------------------------------------------------
-
-function text(key, values = {}) {
-  return (texts[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
-}
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
-
-let statusTimer;
-function say(message, { bad = false, stays = false } = {}) {
-  clearTimeout(statusTimer);
-  $("status").textContent = message;
-  $("status").className = bad ? "bad" : "";
-  if (!stays) statusTimer = setTimeout(() => say("", { stays: true }), bad ? 8000 : 2500);
-}
-
-function reasonOf(error) {
-  if (!(error instanceof ApiError)) throw error;
-  if (error.status === 0) return text("offline");
-  if (error.status === 401) return text("noToken");
-  if (error.status === 403) return text("noRight");
-  return error.message;
-}
 
 // One after the other ---------------------------------------------------------------------------------------------------
 
@@ -191,39 +160,13 @@ async function sharpen() {
 
 // What is shown -----------------------------------------------------------------------------------------------------------
 
-function objectsOf(entry) {
-  if (!entry) return [];
-  const finds = entry.item.finds.map((find) => ({
-    id: find.id, category: find.category, shape: find.polygon ? { polygon: find.polygon } : { box: find.box }, box: find.box,
-    score: find.score, source: find.source, isDoubtful: find.doubtful, reason: entry.falseFinds.get(find.id), isFalse: entry.falseFinds.has(find.id),
-  }));
-  const corrections = (entry.item.corrections ?? []).filter(({ kind: what }) => what !== "remove").map((row) => ({
-    id: row.id, category: row.category, shape: row.shape, source: row.source, isGiven: true,
-  }));
-  const added = entry.added.map((object) => ({ ...object, isDrawn: true }));
-  return [...added, ...finds, ...corrections].map((object) => ({ ...object, title: titleOf(object) }));
-}
-
-function titleOf(object) {
-  return `${object.category}: ${describe(object)}`;
-}
-
-function describe(object) {
-  if (object.isDrawn) return text("drawnByYou");
-  if (object.isFalse) return text("isFalse", { reason: text(`reason.${object.reason}`) });
-  const state = object.isGiven || (object.source && object.source !== "model") ? text(`from.${object.source}`) : text(object.isDoubtful ? "doubtfulFind" : "hidden");
-  return object.score == null || object.isGiven ? state : `${state}, ${text("score", { score: object.score.toFixed(2) })}`;
-}
-
 function refresh() {
   const entry = current();
   stage.objects = objectsOf(entry);
   stage.draw();
   $("finds-count").textContent = entry ? stage.objects.length : "";
   $("no-finds").hidden = !entry || stage.objects.length > 0;
-  const focused = document.activeElement?.dataset?.find;
-  $("finds").replaceChildren(...stage.objects.map((object) => findButton(object, isShown(entry))));
-  if (focused) $("finds").querySelector(`[data-find="${CSS.escape(focused)}"]`)?.focus();
+  showFinds(stage, isShown(entry));
   const [added, wrong] = entry ? [entry.added.length, entry.falseFinds.size] : [0, 0];
   $("decide-text").textContent = added && wrong ? text("decide.both", { added, false: wrong }) : added ? text("decide.added", { n: added }) : wrong ? text("decide.false", { n: wrong }) : text("decide.good");
   for (const id of ["decide", "flag"]) $(id).disabled = !isShown(entry) || entry.isSending;
@@ -233,43 +176,6 @@ function refresh() {
   $("undo").disabled = actions.length === 0;
   $("view-toggle").setAttribute("aria-pressed", stage.isView);
   for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === stage.tool);
-}
-
-function findButton(object, hasPixels) {
-  const { color, dash } = lookOf(object.category);
-  const line = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  line.setAttribute("aria-hidden", "true");
-  const stroke = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  for (const [name, value] of Object.entries({ d: "M1 4h24", stroke: color, "stroke-width": 3, "stroke-dasharray": dash.join(" ") })) stroke.setAttribute(name, value);
-  line.append(stroke);
-  const crop = element("canvas", { width: 112, height: 112, ariaHidden: "true" });
-  if (hasPixels) paintCrop(crop, object);
-  const button = element("button", { type: "button" }, crop, element("span", {}, element("strong", {}, line, object.category), element("small", { textContent: describe(object) })));
-  button.dataset.find = object.id;
-  button.setAttribute("aria-pressed", object.id === stage.chosen);
-  button.addEventListener("focus", () => object.id !== stage.chosen && stage.choose(object.id));
-  return element("li", { className: object.isFalse ? "is-false" : "" }, button);
-}
-
-function boxOf(shape) {
-  if (shape.box) return shape.box;
-  const points = Array.isArray(shape.polygon[0][0]) ? shape.polygon.flat() : shape.polygon;
-  const [xs, ys] = [points.map(([x]) => x), points.map(([, y]) => y)];
-  return [Math.min(...xs), Math.min(...ys), Math.max(...xs) - Math.min(...xs), Math.max(...ys) - Math.min(...ys)];
-}
-
-function paintCrop(canvas, { shape }) {
-  const { width, height, orientation } = stage.picture;
-  const frame = uprightFrame(orientation ?? 1, width, height);
-  const [left, top, wide, high] = boxOf(shape);
-  const [a, b] = [frame.toUpright(left, top), frame.toUpright(left + wide, top + high)];
-  const side = Math.max(Math.abs(a[0] - b[0]), Math.abs(a[1] - b[1])) * 1.4;
-  const scale = stage.bitmap.width / frame.width;
-  const context = canvas.getContext("2d");
-  for (const turn of stage.wraps ? [0, -frame.width] : [0]) {
-    const [x, y] = [(a[0] + b[0] - side) / 2 + turn, (a[1] + b[1] - side) / 2];
-    context.drawImage(stage.bitmap, x * scale, y * scale, side * scale, side * scale, 0, 0, canvas.width, canvas.height);
-  }
 }
 
 let countsAsked = 0;
@@ -521,38 +427,6 @@ function hideOriginal() {
   $("original").hidden = true;
 }
 
-const percent = (share) => (share == null ? "–" : `${(100 * share).toFixed(2)} %`);
-
-async function showNumbers() {
-  try {
-    const numbers = await api.json("api/numbers");
-    const figure = (name, value, below = "") => element("div", {}, element("dt", { textContent: name }), element("dd", {}, value, element("small", { textContent: below })));
-    const table = (title, rows, columns) => {
-      if (!rows.length) return [];
-      const head = element("tr", {}, ...columns.map(([name], index) => element("th", { scope: "col", className: index ? "number" : "", textContent: text(name) })));
-      const lines = rows.map((row) => element("tr", {}, ...columns.map(([, key], index) => (index ? element("td", { className: "number", textContent: row[key] ?? "–" }) : element("th", { scope: "row", textContent: row[key] })))));
-      return [element("h3", { textContent: title }), element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines))];
-    };
-    const { missed, agreement } = numbers;
-    const shown = [
-      figure(text("n.looked"), `${numbers.looked_at} / ${numbers.total}`),
-      figure(text("n.missed"), `${missed.k} / ${missed.n}`, missed.n ? text("n.interval", { low: percent(missed.low), high: percent(missed.high) }) : ""),
-      figure(text("n.seconds"), numbers.median_seconds == null ? "–" : `${numbers.median_seconds.toFixed(1)} s`),
-    ];
-    if (agreement?.n) shown.push(figure(text("n.agreement"), percent(agreement.share), agreement.kappa == null ? "" : `${text("n.kappa")} ${agreement.kappa.toFixed(2)}`));
-    const found = [["n.name", "name"], ["n.misses", "missed"], ["n.false", "false"]];
-    $("numbers-body").replaceChildren(
-      element("dl", { className: "figure" }, ...shown),
-      ...table(text("n.byClass"), numbers.by_class ?? [], found),
-      ...table(text("n.bySize"), numbers.by_size ?? [], found),
-      ...table(text("n.byPerson"), (numbers.by_person ?? []).map((row) => ({ ...row, share: percent(row.share) })), [["n.name", "name"], ["n.pictures", "n"], ["n.misses", "share"]]),
-    );
-    $("numbers").showModal();
-  } catch (error) {
-    say(reasonOf(error), { bad: true });
-  }
-}
-
 async function drawNow() {
   try {
     let state = await api.json("api/draw", { body: {} });
@@ -610,19 +484,6 @@ function setTool(tool) {
   refresh();
 }
 
-const listed = (value) => [value].flat();
-
-/** Name of the command of a key; null where the key belongs to what has the focus. */
-function commandOf(event) {
-  const pressed = (event.ctrlKey || event.metaKey ? "Ctrl+" : "") + (event.key === " " ? "Space" : event.key.length === 1 ? event.key.toLowerCase() : event.key);
-  const command = Object.keys(KEYS).find((name) => listed(KEYS[name]).includes(pressed));
-  const target = event.target;
-  if (target.closest("input, select, textarea, dialog")) return null;
-  // Enter and Space press the button that has the focus; in the strip of finds, a button only chooses.
-  if (["Enter", "Space"].includes(pressed) && target.closest("button") && !target.closest("#finds")) return null;
-  return command ?? null;
-}
-
 document.addEventListener("keydown", (event) => {
   active();
   if ($("reason").open) {
@@ -658,12 +519,11 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.addEventListener("keyup", (event) => {
-  const key = event.key.toLowerCase();
-  if (listed(KEYS.outlines).includes(key)) {
+  if (isKeyOf("outlines", event)) {
     stage.showsOutlines = true;
     stage.draw();
   }
-  if (listed(KEYS.original).includes(key)) hideOriginal();
+  if (isKeyOf("original", event)) hideOriginal();
 });
 window.addEventListener("blur", hideOriginal);
 document.addEventListener("pointerdown", active);
@@ -698,28 +558,10 @@ function open(kind) {
   });
 }
 
-async function translate() {
-  const all = await (await fetch("texts.json")).json();
-  const language = navigator.languages.map((name) => name.slice(0, 2).replace(/^(no|nn)$/, "nb")).find((name) => name in all) ?? "en";
-  texts = { ...all.en, ...all[language] };
-  document.documentElement.lang = language;
-  for (const place of document.querySelectorAll("[data-text]")) place.textContent = text(place.dataset.text);
-  for (const place of document.querySelectorAll("[data-label]")) place.setAttribute("aria-label", text(place.dataset.label));
-}
-
-function writeHelp() {
-  const shown = (value) => listed(value).map((key) => key.replace("Arrow", "").replace("Right", "→").replace("Left", "←")).flatMap((key, index) => [index ? " " : "", element("kbd", { textContent: key })]);
-  const rows = [
-    [KEYS.decide, "decide"], [KEYS.next, "next"], [KEYS.previous, "previous"], [KEYS.box, "box"], [KEYS.polygon, "polygon"], [KEYS.hand, "hand"], ["1 … 9", "class"], ["Tab", "choose"], ["Alt+← ↑ → ↓", "move"],
-    [[KEYS.larger, KEYS.smaller].flat(), "size"], [KEYS.delete, "delete"], [KEYS.outlines, "outlines"], [KEYS.original, "original"], [KEYS.undo, "undo"], [KEYS.redo, "redo"], [KEYS.flag, "flag"], [KEYS.broken, "broken"], [KEYS.view, "view"], [KEYS.fit, "zoom"], [KEYS.help, "help"],
-  ];
-  $("help-keys").replaceChildren(...rows.map(([keys, name]) => element("tr", {}, element("th", { scope: "row" }, ...shown(keys)), element("td", { textContent: text(`help.${name}`) }))));
-}
-
 function connect() {
   for (const [id, does] of Object.entries({
     previous, next, undo, decide: () => COMMANDS.decide(), flag: COMMANDS.flag, broken: COMMANDS.broken, "view-toggle": COMMANDS.view, "draw-now": drawNow,
-    "numbers-open": showNumbers, "help-open": COMMANDS.help, "filter-open": () => $("filter").showModal(),
+    "numbers-open": () => api.json("api/numbers").then(showNumbers).catch((error) => say(reasonOf(error), { bad: true })), "help-open": COMMANDS.help, "filter-open": () => $("filter").showModal(),
   })) $(id).addEventListener("click", () => does());
   for (const button of document.querySelectorAll("[data-tool]")) button.addEventListener("click", () => setTool(button.dataset.tool));
   $("category").replaceChildren(...session.categories.map((name, index) => new Option(index < 9 ? `${index + 1} ${name}` : name, name)));
