@@ -36,6 +36,7 @@ def opened(
         browser, server.address, scheme=scheme, size=size, opens=token, expected="Failed to load"
     ) as page:
         expect(page.locator("#relative")).not_to_be_empty(timeout=30_000)
+        shown(page)
         yield page
 
 

@@ -48,6 +48,7 @@ def test_what_the_model_missed_is_drawn_by_hand_and_a_later_run_keeps_it(browser
         published = {name: (tmp_path / "out" / name).read_bytes() for name in ("0.jpg", "1.jpg")}
         with opened(browser, server) as page:
             expect(page.locator("#finds")).to_contain_text("car")
+            expect(page.locator("#decide")).to_be_enabled()  # the picture is on the screen
             page.keyboard.press("n")
             expect(page.locator("#decide")).to_contain_text("1 missed: save")
             if screenshots := os.environ.get("ANONYMISE_TEST_SCREENSHOTS"):
