@@ -43,6 +43,7 @@ def opened(
 def shown(page: Page) -> str:
     """Path of the picture that is seen, once it is."""
     expect(page.locator("#empty")).to_be_hidden(timeout=30_000)
+    expect(page.locator("#decide")).to_be_enabled()  # once it was there for long enough to be looked at
     return page.locator("#relative").inner_text()
 
 
@@ -179,6 +180,91 @@ def wait_for(page: Page, waiting: list[Route]) -> None:
         page.wait_for_timeout(20)
 
 
+def test_a_second_key_decides_nothing_in_a_picture_that_has_just_appeared(browser: Browser, folder: Path) -> None:
+    """Acceptance 3: Enter, pressed twice fast, is one decision, however fast the server is."""
+    with serving(folder, *KEYS) as server, opened(browser, server) as page:
+        page.get_by_role("button", name="All").click()
+        expect(page.locator("#relative")).to_have_text("a/00.png")
+        shown(page)
+        page.evaluate(
+            """() => new MutationObserver(() => {
+                if (!document.getElementById("empty").hidden) return;
+                for (const key of ["Enter", "b", "f"])
+                    document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+            }).observe(document.getElementById("empty"), { attributes: true })"""
+        )
+        page.keyboard.press("Enter")
+        expect(page.locator("#relative")).to_have_text("a/01.png")
+        assert shown(page) == "a/01.png"
+        expect(page.locator("#progress-text")).to_have_text("looked at 1 of 20")
+    assert decided(folder) == [("a/00.png", "good")]
+
+
+def test_what_others_have_is_not_called_looked_at(browser: Browser, folder: Path) -> None:
+    with serving(folder, *KEYS) as server, opened(browser, server) as page:
+        page.get_by_role("button", name="All").click()
+        expect(page.locator("#relative")).to_have_text("a/00.png")
+        shown(page)
+        page.keyboard.press("Enter")
+        expect(page.locator("#progress-text")).to_have_text("looked at 1 of 20")
+        other = server.person("other")
+        while other.claim("all") is not None:
+            pass
+        for _ in range(20):
+            page.keyboard.press("Space")
+        expect(page.locator("#empty-text")).to_contain_text("Without a decision: 19")
+
+
+def test_a_tab_that_is_left_gives_up_its_pictures(browser: Browser, folder: Path) -> None:
+    with serving(folder, *KEYS) as server, opened(browser, server) as page:
+        page.get_by_role("button", name="All").click()
+        expect(page.locator("#relative")).to_have_text("a/00.png")
+        shown(page)
+        page.goto("about:blank")
+        other = server.person("other")
+        for _ in range(200):
+            if (first := other.claim("all")["relative"]) == "a/00.png":
+                break
+            other.get("session")
+            page.wait_for_timeout(50)
+        assert first == "a/00.png"
+
+
+def test_a_claim_that_comes_late_takes_nothing_from_the_queue_that_is_open_now(browser: Browser, folder: Path) -> None:
+    with serving(folder, *KEYS) as server, opened(browser, server) as page:
+        page.get_by_role("button", name="All").click()
+        expect(page.locator("#relative")).to_have_text("a/00.png")
+        shown(page)
+        with held(page, "**/api/claim") as waiting:
+            page.keyboard.press("Space")
+            wait_for(page, waiting)
+            page.get_by_role("button", name="Sample").click()
+            expect(page.locator("#empty-text")).to_have_text("Loading …")
+        before = shown(page)
+        with page.expect_response("**/decision") as answer:
+            page.keyboard.press("Enter")
+        assert answer.value.status == 201
+        expect(page.locator("#relative")).not_to_have_text(before)
+
+
+def test_undo_goes_on_after_what_somebody_else_has_undone(browser: Browser, folder: Path) -> None:
+    with serving(folder, *KEYS) as server, opened(browser, server) as page:
+        page.get_by_role("button", name="All").click()
+        for n in range(2):
+            expect(page.locator("#relative")).to_have_text(f"a/{n:02}.png")
+            shown(page)
+            page.keyboard.press("Enter")
+        expect(page.locator("#progress-text")).to_have_text("looked at 2 of 20")
+        with Store(folder / "store") as store:
+            last = Decisions(store).in_force()[-1].id
+        assert server.person("lead").post("undo", decision=last).status_code == 200
+        for n in (1, 0):
+            page.keyboard.press("u")
+            expect(page.locator("#relative")).to_have_text(f"a/{n:02}.png")
+        expect(page.locator("#progress-text")).to_have_text("looked at 0 of 20")
+    assert decided(folder) == []
+
+
 def test_what_is_done_while_a_decision_is_under_way_is_done_after_it(browser: Browser, folder: Path) -> None:
     """Undo takes that decision back whole; a second key, a drawing and a step do not touch what is being saved."""
     with serving(folder, *KEYS) as server, opened(browser, server) as page:
@@ -287,7 +373,7 @@ def test_nothing_is_lost_when_the_server_goes_away(browser: Browser, folder: Pat
         server.process.wait()
         page.keyboard.press("Enter")
         expect(page.locator("#status")).to_contain_text("Not saved")
-        assert shown(page) == name
+        expect(page.locator("#relative")).to_have_text(name)
         expect(page.locator("#finds")).to_contain_text("drawn by you")
     assert decided(folder) == []
 
@@ -396,6 +482,7 @@ def test_it_can_be_read_and_used_by_everybody(
             if dialog is not None:
                 page.locator(dialog).click()
                 expect(page.locator("dialog[open]")).to_be_visible()
+                assert page.locator("dialog[open]").evaluate("dialog => dialog.scrollTop") == 0
             found = Axe().run(page).response["violations"]
             serious = [violation["id"] for violation in found if violation["impact"] in ("serious", "critical")]
             assert serious == [], dialog

@@ -37,13 +37,13 @@ export class Api {
     this.tab = window.name.slice(TAB.length);
   }
 
-  async fetch(path, { body } = {}) {
+  async fetch(path, { body, keepalive } = {}) {
     const headers = { Authorization: `Bearer ${this.token}`, "X-Review-Tab": this.tab };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     let response;
     try {
       const method = body === undefined ? "GET" : "POST";
-      response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+      response = await fetch(path, { method, headers, keepalive, body: body === undefined ? undefined : JSON.stringify(body) });
     } catch {
       throw new ApiError(0, "no answer");
     }

@@ -10,6 +10,7 @@ import { $, element, reasonOf, say, text, translate } from "./words.js";
 const AHEAD = 3; // pictures that are claimed and loaded before they are asked for
 const IDLE_SECONDS = 10; // longer pauses do not count as work on a picture
 const RENEW_SECONDS = 300; // a claim that ends sooner is renewed while somebody works
+const LOOK_MS = 300; // a picture that was seen for less was not looked at: the second of two fast keys decides nothing
 const REASONS = { s: "sign", r: "reflection", p: "poster", e: "empty" };
 
 const api = new Api();
@@ -48,7 +49,7 @@ function levelFor(item, resolution) {
 }
 
 function entryOf(item) {
-  const entry = { item, level: 0, bitmap: null, added: [], falseFinds: new Map(), seconds: 0, decision: null, isSending: false, n: 0 };
+  const entry = { item, level: 0, bitmap: null, added: [], falseFinds: new Map(), seconds: 0, seenAt: Infinity, decision: null, isSending: false, n: 0 };
   load(entry);
   return entry;
 }
@@ -69,7 +70,7 @@ function fillAhead() {
   // One after the other: the server gives each the next picture that nobody has.
   const own = queue;
   while (own.ahead.length < AHEAD) {
-    const before = own.ahead.at(-1) ?? Promise.resolve();
+    const before = own.ahead.at(-1) ?? own.after;
     own.ahead.push(before.catch(() => {}).then((entry) => (entry === null || queue !== own ? null : claim().then((item) => item && entryOf(item)))));
     own.ahead.at(-1).catch(() => {});
   }
@@ -88,7 +89,9 @@ async function goOn() {
   if (entry === null) {
     queue.ahead = [];
     position = entries.length;
-    return showNothing(text("empty"));
+    showNothing(text("loading"));
+    const left = await refreshCounts();
+    return showNothing(left ? text("left", { n: left }) : text("empty"));
   }
   entries.push(entry);
   return show(entries.length - 1);
@@ -114,6 +117,7 @@ async function show(index) {
   if (entry.bitmap === null) load(entry);
   // Until its pixels are here nothing is seen, and so nothing can be drawn or decided.
   stage.chosen = null;
+  entry.seenAt = Infinity;
   showNothing(text("loading"));
   paint(entry, entry.bitmap);
 }
@@ -126,13 +130,21 @@ async function paint(entry, promise) {
     if (!isOpen()) return;
     $("empty").hidden = true;
     stage.show(entry.item, bitmap);
-    refresh();
+    seen(entry);
     sharpen();
   } catch (error) {
     if (isOpen()) showNothing(text("broken.image", { reason: error instanceof ApiError ? reasonOf(error) : error.message }));
+    if (isOpen()) seen(entry);
   }
 }
 
+function seen(entry) {
+  entry.seenAt = performance.now();
+  setTimeout(refreshDecisions, LOOK_MS + 10);
+  refresh();
+}
+
+const wasLookedAt = (entry) => Boolean(entry) && performance.now() - entry.seenAt >= LOOK_MS;
 const isShown = (entry) => Boolean(entry) && stage.picture === entry.item;
 
 function showNothing(message) {
@@ -169,8 +181,7 @@ function refresh() {
   showFinds(stage, isShown(entry));
   const [added, wrong] = entry ? [entry.added.length, entry.falseFinds.size] : [0, 0];
   $("decide-text").textContent = added && wrong ? text("decide.both", { added, false: wrong }) : added ? text("decide.added", { n: added }) : wrong ? text("decide.false", { n: wrong }) : text("decide.good");
-  for (const id of ["decide", "flag"]) $(id).disabled = !isShown(entry) || entry.isSending;
-  $("broken").disabled = !entry || entry.isSending;
+  refreshDecisions();
   $("next").disabled = !entry;
   $("previous").disabled = position <= 0;
   $("undo").disabled = actions.length === 0;
@@ -178,20 +189,30 @@ function refresh() {
   for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === stage.tool);
 }
 
+function refreshDecisions() {
+  const entry = current();
+  const canDecide = wasLookedAt(entry) && !entry.isSending;
+  for (const id of ["decide", "flag"]) $(id).disabled = !canDecide || !isShown(entry);
+  $("broken").disabled = !canDecide;
+}
+
 let countsAsked = 0;
+/** Asks how much is left everywhere; gives how many pictures of the open queue have no decision. */
 async function refreshCounts() {
   const asked = ++countsAsked;
   try {
     const state = await api.json(`api/queue?${new URLSearchParams({ kind: queue?.kind ?? "all", ...filters })}`);
-    if (asked !== countsAsked) return; // a newer question has been asked
+    if (asked !== countsAsked) return state.total - state.done; // a newer question has been asked
     for (const button of $("kinds").children) button.querySelector(".count").textContent = state.counts[button.dataset.kind] ?? 0;
     const { done, total } = state;
     $("progress-text").textContent = text("lookedAt", { done: done.toLocaleString(), total: total.toLocaleString() });
     $("progress-bar").value = total ? done / total : 0;
     $("draw-now").hidden = !state.waiting;
     $("draw-now").textContent = text("drawNow", { n: state.waiting });
+    return total - done;
   } catch (error) {
     say(reasonOf(error), { bad: true });
+    return 0;
   }
 }
 
@@ -283,7 +304,7 @@ function markFalse(reason) {
 /** Decides the picture that is seen now; a second key for the same picture does nothing. */
 function decide(special = null) {
   const entry = current();
-  if (!entry || isWaiting || entry.isSending || !(isShown(entry) || special === "broken")) return;
+  if (!wasLookedAt(entry) || isWaiting || entry.isSending || !(isShown(entry) || special === "broken")) return;
   if (entry.decision) {
     next();
     return;
@@ -301,7 +322,9 @@ function decide(special = null) {
       mark(entry, falseFinds);
     };
     const undo = async () => {
-      await api.json("api/undo", { body: { decision: entry.decision } });
+      await api.json("api/undo", { body: { decision: entry.decision } }).catch((error) => {
+        if (error.status !== 422) throw error; // somebody else has undone it
+      });
       entry.decision = null;
       restore();
     };
@@ -527,6 +550,10 @@ document.addEventListener("keyup", (event) => {
 });
 window.addEventListener("blur", hideOriginal);
 document.addEventListener("pointerdown", active);
+window.addEventListener("pagehide", () => api.fetch("api/session", { keepalive: true }).catch(() => {})); // others may have the pictures
+window.addEventListener("beforeunload", (event) => {
+  if (entries.some(({ decision, added, falseFinds }) => !decision && added.length + falseFinds.size)) event.preventDefault();
+});
 
 function setCategory(category) {
   $("category").value = category;
@@ -542,7 +569,8 @@ stage.addEventListener("moved", sharpen);
 // Start -----------------------------------------------------------------------------------------------------------------------
 
 function open(kind) {
-  queue = { kind, filters, ahead: [] };
+  // A claim of the queue before that is on its way must not come after those of this one, or the server gives these up.
+  queue = { kind, filters, ahead: [], after: Promise.allSettled([queue?.after, ...(queue?.ahead ?? [])]) };
   const own = queue;
   for (const button of $("kinds").children) button.setAttribute("aria-pressed", button.dataset.kind === kind);
   return inTurn(async () => {
@@ -550,6 +578,7 @@ function open(kind) {
     entries = entries.filter((entry) => [...actions, ...undone].some((action) => action.entry === entry));
     position = entries.length;
     showNothing(text("loading"));
+    await own.after;
     await api.json("api/session").catch(() => {}); // gives up what this tab has claimed and not shown
     refreshCounts();
     position = entries.length - 1;

@@ -155,7 +155,8 @@ export class Stage extends EventTarget {
 
   /** A box of the usual size around a stored pixel, inside the picture. */
   boxAround([x, y], size = POINT_SIZE) {
-    return this.#boxOf([[x - size / 2, y - size / 2], [x + size / 2, y + size / 2]]);
+    const [left, top] = [Math.round(x - size / 2), Math.round(y - size / 2)];
+    return this.#boxOf([[left, top], [left + size, top + size]]);
   }
 
   #boxOf(points) {
