@@ -47,6 +47,12 @@ def shown(page: Page) -> str:
     return page.locator("#relative").inner_text()
 
 
+def shown_of_all(page: Page) -> str:
+    """Path of the picture that is seen once the queue of all pictures is opened."""
+    page.get_by_role("button", name="All").click()
+    return shown(page)
+
+
 def decided(folder: Path) -> list[tuple[str, str]]:
     """Path and verdict of each decision that was not undone, in their order."""
     with Store(folder / "store") as store:
@@ -145,8 +151,7 @@ def test_twenty_pictures_by_the_keyboard_alone(browser: Browser, folder: Path) -
 
 def test_keys_and_clicks_that_are_faster_than_the_pictures_lose_none(browser: Browser, folder: Path) -> None:
     with serving(folder, *KEYS) as server, opened(browser, server) as page:
-        page.get_by_role("button", name="All").click()
-        assert shown(page) == "a/00.png"
+        assert shown_of_all(page) == "a/00.png"
         pressed = "new KeyboardEvent('keydown', { key: ' ', bubbles: true })"
         page.evaluate(f"for (let n = 0; n < 6; n++) document.getElementById('stage').dispatchEvent({pressed})")
         for n in (6, 5, 4, 3, 2, 1, 0):
@@ -271,8 +276,7 @@ def test_undo_goes_on_after_what_somebody_else_has_undone(browser: Browser, fold
 def test_what_is_done_while_a_decision_is_under_way_is_done_after_it(browser: Browser, folder: Path) -> None:
     """Undo takes that decision back whole; a second key, a drawing and a step do not touch what is being saved."""
     with serving(folder, *KEYS) as server, opened(browser, server) as page:
-        page.get_by_role("button", name="All").click()
-        name = shown(page)
+        name = shown_of_all(page)
         drag(page, (100, 20), (140, 60))
         with held(page, "**/decision") as waiting:
             page.keyboard.press("Enter")
@@ -323,8 +327,7 @@ def test_a_drawing_in_a_picture_that_is_decided_is_refused_and_not_lost_silently
     browser: Browser, folder: Path
 ) -> None:
     with serving(folder, *KEYS) as server, opened(browser, server) as page:
-        page.get_by_role("button", name="All").click()
-        name = shown(page)
+        name = shown_of_all(page)
         page.keyboard.press("Enter")
         expect(page.locator("#relative")).not_to_have_text(name)
         shown(page)
@@ -344,8 +347,7 @@ def test_a_drawing_in_a_picture_that_is_decided_is_refused_and_not_lost_silently
 
 def test_a_drag_is_a_miss_and_drawing_now_hides_it(browser: Browser, folder: Path) -> None:
     with serving(folder, *KEYS) as server, opened(browser, server) as page:
-        page.get_by_role("button", name="All").click()
-        name = shown(page)
+        name = shown_of_all(page)
         before = {file: file.read_bytes() for file in (folder / "out").rglob("*.png")}
         drag(page, (100, 20), (140, 60))
         page.keyboard.press("9" if page.locator("#category option").count() > 8 else "1")
@@ -369,8 +371,7 @@ def test_a_drag_is_a_miss_and_drawing_now_hides_it(browser: Browser, folder: Pat
 def test_nothing_is_lost_when_the_server_goes_away(browser: Browser, folder: Path) -> None:
     """Acceptance 9."""
     with serving(folder, *KEYS) as server, opened(browser, server) as page:
-        page.get_by_role("button", name="All").click()
-        name = shown(page)
+        name = shown_of_all(page)
         drag(page, (100, 20), (140, 60))
         server.process.kill()
         server.process.wait()
@@ -384,8 +385,7 @@ def test_nothing_is_lost_when_the_server_goes_away(browser: Browser, folder: Pat
 def test_a_picture_that_was_drawn_again_meanwhile(browser: Browser, folder: Path) -> None:
     """Acceptance 6."""
     with serving(folder, *KEYS) as server, opened(browser, server) as page:
-        page.get_by_role("button", name="All").click()
-        name = shown(page)
+        name = shown_of_all(page)
         drag(page, (100, 20), (140, 60))
         shape = '{"box": [5, 90, 20, 20]}'
         with Store(folder / "store") as store:
@@ -409,8 +409,7 @@ def test_boxes_over_the_seam_and_on_a_picture_on_its_side(browser: Browser, tmp_
     """Acceptance 7: the box is where it was drawn."""
     publish(tmp_path, {"sphere.png": street((200, 100), ())}, *FLAGS, "projection=equirectangular")
     with serving(tmp_path, *KEYS, "projection=equirectangular") as server, opened(browser, server) as page:
-        page.get_by_role("button", name="All").click()
-        shown(page)
+        shown_of_all(page)
         stage = page.locator("#stage").bounding_box()
         assert stage is not None
         # The sphere goes on at its edges once it is moved: the seam comes into the middle.
@@ -426,8 +425,7 @@ def test_boxes_over_the_seam_and_on_a_picture_on_its_side(browser: Browser, tmp_
     side = tmp_path / "side"
     publish(side, {"turned.jpg": on_its_side(street((160, 120), ()))}, *FLAGS)
     with serving(side, *KEYS) as server, opened(browser, server) as page:
-        page.get_by_role("button", name="All").click()
-        shown(page)
+        shown_of_all(page)
         # Orientation 6: what is seen at (u, v) is stored at (v, 120 − u).
         drag(page, (20, 30), (50, 80), (120, 160))
         page.keyboard.press("Enter")
@@ -439,8 +437,7 @@ def test_boxes_over_the_seam_and_on_a_picture_on_its_side(browser: Browser, tmp_
 def test_a_perspective_view_turns_and_is_drawn_in(browser: Browser, tmp_path: Path) -> None:
     publish(tmp_path, {"sphere.png": street((400, 200), ())}, *FLAGS, "projection=equirectangular")
     with serving(tmp_path, *KEYS, "projection=equirectangular") as server, opened(browser, server) as page:
-        page.get_by_role("button", name="All").click()
-        shown(page)
+        shown_of_all(page)
         page.keyboard.press("v")
         expect(page.locator("#view-toggle")).to_have_attribute("aria-pressed", "true")
         stage = page.locator("#stage").bounding_box()
@@ -465,8 +462,7 @@ def test_any_name_is_text(browser: Browser, tmp_path: Path) -> None:
     name = "<img src=x onerror=alert(1)>'\" & b.png" if os.name != "nt" else "&lt;b&gt;'.png"
     publish(tmp_path, {name: street(cars=())}, *FLAGS)
     with serving(tmp_path, *KEYS) as server, opened(browser, server) as page:
-        page.get_by_role("button", name="All").click()
-        assert shown(page) == name
+        assert shown_of_all(page) == name
         page.keyboard.press("n")
         page.keyboard.press("Enter")
         expect(page.locator("#empty")).to_be_visible()
@@ -479,8 +475,7 @@ def test_it_can_be_read_and_used_by_everybody(
 ) -> None:
     """axe finds nothing serious, also in the dialogs; nothing is wider than the screen."""
     with serving(ready, *KEYS) as server, opened(browser, server, scheme=scheme, size=size) as page:
-        page.get_by_role("button", name="All").click()
-        shown(page)
+        shown_of_all(page)
         for dialog in (None, "#help-open", "#numbers-open", "#filter-open"):
             if dialog is not None:
                 page.locator(dialog).click()

@@ -75,7 +75,7 @@ def _serve(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     with listening:
         anonymous = model_source(load_masker(config.model, progress=sys.stderr.isatty()), config)
         source = corrected(anonymous, config.run.corrections, config.outlines)
-        workers, seconds = options.service_workers or 1, options.service_timeout_seconds or 120
+        workers = options.service_workers or 1
         engine = Engine(config, source, anonymous, n_workers=workers, n_waiting=options.service_waiting)
         engine.check()
         jobs = None
@@ -85,7 +85,7 @@ def _serve(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         if config.reports.reports_open:
             intake = Intake(Store(Path(str(config.run.corrections))), config)
         service = Service(engine, tokens, jobs, intake, options)
-        server = web.Server(service.app, lambda: engine.n_requests == 0, service.stop, seconds)
+        server = web.Server(service.app, lambda: engine.n_requests == 0, service.stop, options.request_seconds)
         print(web.address_of(listening, args.host), flush=True)
         server.run(sockets=[listening])
         engine.close()
@@ -105,7 +105,7 @@ def _settled(options: "ServiceOptions", port: int | None, environ: Mapping[str, 
     variables: Mapping[str, tuple[str, Callable[[str], object], object]] = {
         "service_port": ("PORT", int, 5000),
         "service_workers": ("WORKERS", int, 1),
-        "service_timeout_seconds": ("WORKER_TIMEOUT", float, 120.0),
+        "service_timeout_seconds": ("WORKER_TIMEOUT", float, options.request_seconds),
         "service_log_level": ("LOG_LEVEL", str.lower, "info"),
     }
     for key, (name, as_value, default) in variables.items():

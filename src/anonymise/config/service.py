@@ -53,6 +53,11 @@ class ServiceOptions(Section):
     service_jobs_bytes: int = Field(ge=1)
     """Bytes of all jobs together; a job that has no room is answered with 507."""
 
+    @property
+    def request_seconds(self) -> float:
+        """Seconds that a request may wait and be in work."""
+        return self.service_timeout_seconds or 120.0
+
     @field_validator("service_annotations")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["csv_cell", "did_you_mean", "lines_of", "plural", "printable", "shown"]
+__all__ = ["csv_cell", "did_you_mean", "is_unicode", "lines_of", "plural", "printable", "shown"]
 
 _MAX_SHOWN = 80
 """Characters of a value that a message quotes."""
@@ -25,6 +25,20 @@ def printable(text: object) -> str:
 def lines_of(text: object) -> str:
     """A text of ours that may have several lines, each of them as `printable` has it."""
     return "\n".join(map(printable, str(text).split("\n")))
+
+
+def is_unicode(text: str, *, of_file: bool = False) -> bool:
+    """Whether a text can be written as UTF-8, which a lone surrogate cannot.
+
+    Args:
+        text: any text.
+        of_file: whether it is the name of a file, whose bytes that are no UTF-8 may stand in it (PEP 383).
+    """
+    try:
+        text.encode("utf-8", "surrogateescape" if of_file else "strict")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def csv_cell(text: object) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from anonymise.core.classes import unknown_classes
 from anonymise.core.detections import Size
+from anonymise.core.plaintext import is_unicode
 from anonymise.corrections.shapes import canonical
 
 __all__ = ["IN_FORCE", "SOURCES", "STATUSES", "Correction", "Rows", "checked", "new_id", "sha256_of", "utc_now"]
@@ -26,8 +27,6 @@ SOURCES = ("external", "report", "review", "import")
 """Kinds of systems that corrections come from."""
 
 _MAX_TEXT = 4096
-_BYTES = "".join(map(chr, range(0xDC80, 0xDD00)))
-"""How bytes that are no UTF-8 stand in the names of files (PEP 383)."""
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Of a ULID (https://github.com/ulid/spec)."""
@@ -127,9 +126,8 @@ def checked(row: Correction) -> Correction:
     for text in (*texts, *(other for other in others if other is not None)):
         if not isinstance(text, str) or len(text) > _MAX_TEXT:
             raise ValueError(f"no text: {str(text)[:40]!r}, or one of more than {_MAX_TEXT} characters")
-        allowed = _BYTES if text is row.relative else ""
-        if not text.isascii() and any("\ud800" <= char <= "\udfff" and char not in allowed for char in text):
-            raise ValueError(f"no text: {text[:40]!r} has half a character")
+        if not is_unicode(text, of_file=text is row.relative):
+            raise ValueError(f"no text: {text[:40]!r} is not valid Unicode")
     known: Mapping[str, tuple[object, ...]] = {
         "source": SOURCES,
         "kind": ("add", "remove", None),

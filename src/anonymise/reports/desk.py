@@ -22,6 +22,7 @@ from anonymise.core.classes import TARGETS
 from anonymise.core.detections import Instance, Size
 from anonymise.core.errors import ImageError, UsageError
 from anonymise.core.orientation import upright_size
+from anonymise.core.plaintext import is_unicode
 from anonymise.core.wraparound import split_at_seam
 from anonymise.corrections.rowfiles import rows_of
 from anonymise.corrections.shapes import object_of, polygon_text
@@ -149,7 +150,7 @@ def _checked(report: object) -> dict[str, Any]:
     values = {"issue": "blur_missing", "convention": "centre", **values}
     for key, longest in _TEXTS.items():
         text = values.get(key, "")
-        if not isinstance(text, str) or len(text) > longest or any("\ud800" <= char <= "\udfff" for char in text):
+        if not isinstance(text, str) or len(text) > longest or not is_unicode(text):
             raise ValueError(f"{key} is a text of at most {longest} characters")
     for key, known in (("issue", ISSUES), ("category", CATEGORIES)):
         if key in values and values[key] not in known:

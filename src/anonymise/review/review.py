@@ -175,11 +175,10 @@ class Review:
                 data = (archive / seen.picture.relative).read_bytes()
             except OSError as error:
                 raise UsageError(f"the archive has no original: {error.strerror or error}") from error
-            limit = self._config.images.max_decoded_pixels
-            pixels = decoded(data, limit)
-            if pixels.shape[:2] != (seen.size.height, seen.size.width):
+            original = decoded(data, self._config.images.max_decoded_pixels)
+            if original.pixels.shape[:2] != (seen.size.height, seen.size.width):
                 raise UsageError("the original in the archive has another size than the published picture")
-            crop = to_upright(frame.read(pixels, part), images.header(data, max_pixels=limit).orientation)
+            crop = to_upright(frame.read(original.pixels, part), original.orientation)
         return Served(images.encode_jpeg(shrunk(crop, _ORIGINAL_SIDE), _QUALITY), "image/jpeg", False)
 
     def decide(self, who: Who, id_: str, body: Mapping[str, Any]) -> dict[str, str]:

@@ -66,22 +66,20 @@ def reduced(data: bytes, at_least: Size, max_pixels: int) -> RgbImage:
     return to_upright(_shrunk_to(at_least, pixels), head.orientation)
 
 
-def decoded(data: bytes, max_pixels: int) -> RgbImage:
+def decoded(data: bytes, max_pixels: int) -> images.SourceImage:
     """A whole picture, with fewer copies of PNG files than a run needs, which keeps their transparency.
 
     Args:
         data: bytes of the file.
         max_pixels: a larger picture is refused.
 
-    Returns:
-        uint8 (height, width, 3), as stored.
-
     Raises:
         UnreadableImage: the file is damaged, or too large.
     """
-    if images.header(data, max_pixels=max_pixels).kind == "jpeg":
-        return images.decode(data, max_pixels=max_pixels).pixels
-    return _png(data, cv2.IMREAD_COLOR_RGB)
+    head = images.header(data, max_pixels=max_pixels)
+    if head.kind == "jpeg":
+        return images.decode(data, max_pixels=max_pixels)
+    return images.SourceImage(_png(data, cv2.IMREAD_COLOR_RGB), head.orientation, head.kind)
 
 
 def _png(data: bytes, flag: int) -> RgbImage:

@@ -48,7 +48,6 @@ class Service:
         self._engine, self._tokens, self._jobs, self._options = engine, tokens, jobs, options
         self._version = version("anonymise")
         self.is_stopping = False
-        self._seconds = options.service_timeout_seconds or 120.0
         self._metrics()
         page = files("anonymise.service") / "page"
         kinds = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
@@ -192,7 +191,9 @@ class Service:
                 pass
 
         with self._times.time():
-            done = await self._engine.anonymise(data, _relative(request), gone=gone, seconds=self._seconds)
+            done = await self._engine.anonymise(
+                data, _relative(request), gone=gone, seconds=self._options.request_seconds
+            )
         request.state.n_pixels, request.state.objects = done.n_pixels, done.objects
         for name, n in done.objects.items():
             self._objects.labels(name).inc(n)
@@ -288,10 +289,10 @@ def _relative(request: Request) -> str:
 
 
 def _multipart(metadata: str, done: Done, boundary: str) -> bytes:
-    ending = "jpg" if done.kind == "jpeg" else "png"
     heads = (
         'Content-Disposition: form-data; name="metadata"\r\nContent-Type: application/json',
-        f'Content-Disposition: form-data; name="image"; filename="blurred.{ending}"\r\nContent-Type: {done.media_type}',
+        f'Content-Disposition: form-data; name="image"; filename="blurred.{done.suffix}"\r\n'
+        f"Content-Type: {done.media_type}",
     )
     pieces = [f"--{boundary}\r\n{head}\r\n\r\n".encode() for head in heads]
     return b"".join((pieces[0], metadata.encode(), b"\r\n", pieces[1], done.data, f"\r\n--{boundary}--\r\n".encode()))

@@ -86,6 +86,11 @@ class Done:
         return f"image/{self.kind}"
 
     @property
+    def suffix(self) -> str:
+        """Suffix of the file's name, without the dot."""
+        return "jpg" if self.kind == "jpeg" else self.kind
+
+    @property
     def objects(self) -> dict[str, int]:
         """Class name → number of objects."""
         return objects_of(self.detections)

@@ -328,8 +328,7 @@ class Jobs:
         try:
             data = await whole(asyncio.to_thread(self._original(job, number).read_bytes))
             with self._engine.place():
-                seconds = self._options.service_timeout_seconds or 120
-                done = await self._engine.anonymise(data, seconds=seconds)
+                done = await self._engine.anonymise(data, seconds=self._options.request_seconds)
         except (Busy, StorageError):
             raise
         except FileNotFoundError:
@@ -340,7 +339,7 @@ class Jobs:
             log.error("job %s: %s", job.id, type(error).__name__)
             state, item.reason = "failed", "Something went wrong here."
         else:
-            state, suffix, n_bytes = "done", {"jpeg": "jpg"}.get(done.kind, done.kind), len(done.data)
+            state, suffix, n_bytes = "done", done.suffix, len(done.data)
             item.objects = done.objects
             target = self._folder / job.id / "out" / f"{number}.{suffix}"
             await whole(asyncio.to_thread(self._write, target, done.data))
