@@ -16,6 +16,7 @@ import sqlite3
 import time
 import zipfile
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from functools import partial
@@ -224,7 +225,8 @@ class Jobs:
         try:
             for name in ("in", "out"):
                 (self._folder / job.id / name).mkdir(mode=0o700, parents=True)
-            await read(partial(self._part, job))
+            with ExitStack() as opened:
+                await read(partial(self._part, job, opened))
             if not job.items:
                 raise Refused(400, "There is no image: the field image is missing.")
             if (same := self._known(key, owner)) is not None:  # the same request was sent twice at once
@@ -241,26 +243,32 @@ class Jobs:
         self._begin(job)
         return job, True
 
-    def _part(self, job: Job, name: str, file_name: str) -> Callable[[bytes], None]:
-        """What takes the bytes of a part of the request: an image, or nothing that is kept."""
+    def _part(self, job: Job, opened: ExitStack, name: str, file_name: str) -> Callable[[bytes], None]:
+        """What takes the bytes of a part of the request: an image, or nothing that is kept.
+
+        Args:
+            job: of the request.
+            opened: has the file of the part before, and gets that of this one.
+            name: of the part.
+            file_name: that the client gave.
+        """
+        opened.close()
         if name != "image":
             return lambda _: None
         if len(job.items) == _MAX_IMAGES:
             raise Refused(413, f"A job has at most {_MAX_IMAGES} images.")
         file, limit = self._original(job, len(job.items)), self._options.service_max_bytes
         file.touch(mode=0o600)
+        stream = opened.enter_context(file.open("ab"))
         job.items.append(Item(file_name))
 
         def write(data: bytes) -> None:
-            with file.open("ab") as opened:
-                if opened.tell() + len(data) > limit:
-                    raise Refused(413, f"An image has more than {limit} bytes.")
-                job.n_bytes += len(data)
-                if sum(other.n_bytes for other in (*self._jobs.values(), *self._coming)) > (
-                    self._options.service_jobs_bytes
-                ):
-                    raise Refused(507, "There is no room for more jobs; delete some.")
-                opened.write(data)
+            if stream.tell() + len(data) > limit:
+                raise Refused(413, f"An image has more than {limit} bytes.")
+            job.n_bytes += len(data)
+            if sum(other.n_bytes for other in (*self._jobs.values(), *self._coming)) > self._options.service_jobs_bytes:
+                raise Refused(507, "There is no room for more jobs; delete some.")
+            stream.write(data)
 
         return write
 
